@@ -1,0 +1,1 @@
+"""What both games share: V, M, C, their training data, the batched worlds, rollouts. Knows nothing of either game."""

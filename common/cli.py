@@ -1,0 +1,77 @@
+"""From a stage's frozen dataclass to its command line, and from a user's mistake to one line and exit code 2."""
+
+import argparse
+import dataclasses
+import sys
+
+
+class UserError(Exception):
+    """A mistake the user can mend: the message says what is wrong, with which file or value, and what to do."""
+
+
+def option(default, help, *short, choices=None):
+    """A dataclass field that is also a command-line flag.
+
+    Args:
+        default: the field's value when neither preset nor flag sets it; its type is the flag's type.
+        help: one line for `--help`: meaning and unit.
+        *short: the authors' names for the same flag, such as "-n".
+        choices: the values allowed, if not all are.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "short": short, "choices": choices})
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse whose errors are one line, and which never guesses an abbreviated flag."""
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message):
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def add_options(parser, instance):
+    """Gives `parser` one flag for every `option` of a dataclass instance, whose values are the defaults."""
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        flags = [f"--{field.name}", *field.metadata["short"]]
+        kind = {"type": type(value), "choices": field.metadata["choices"]}
+        if isinstance(value, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        # no default here: an absent flag must not overwrite what the preset says
+        parser.add_argument(*flags, dest=field.name, default=argparse.SUPPRESS, help=field.metadata["help"], **kind)
+
+
+def parse(presets, description, argv=None):
+    """Reads `--preset`, `--run`, `--fresh` and one flag per config field.
+
+    Args:
+        presets: {name: config instance}, all of one dataclass; "laptop" is the default.
+        description: the stage's docstring, shown by `--help`.
+        argv: list of str, or None for sys.argv.
+
+    Returns:
+        (config, arguments): the preset with the flags applied, and a namespace with `preset`, `run` and `fresh`.
+    """
+    parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=sorted(presets), default="laptop", help="which set of values to start from")
+    parser.add_argument("--run", default=".", metavar="DIR", help="folder that holds record/, series/, tf_*/ and log/")
+    parser.add_argument("--fresh", action="store_true", help="set an earlier result of this stage aside and start anew")
+    add_options(parser, presets["laptop"])
+    arguments = parser.parse_args(argv)
+    chosen = {k: v for k, v in vars(arguments).items() if k not in ("preset", "run", "fresh")}
+    return dataclasses.replace(presets[arguments.preset], **chosen), arguments
+
+
+def run_main(main):
+    """Calls main() so that a UserError becomes one line on stderr and exit code 2, and Ctrl-C exit code 130."""
+    try:
+        main()
+    except UserError as error:
+        print(f"{sys.argv[0]}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)

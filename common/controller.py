@@ -1,0 +1,98 @@
+"""C: one linear map (or one hidden layer) and a tanh, from what V and M give to the action, for a batch at once."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from common import files
+from common.cli import UserError
+
+HIDDEN_UNITS = 40  # of mode z_hidden, as in the paper
+MODES = ("z", "z_hidden", "zc", "zh", "zch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Controller:
+    """C's sizes. Its parameters are a flat vector: of each layer the bias, if any, then the weight row by row."""
+
+    mode: str
+    """what it reads: z, z through a hidden layer, z and M's c, z and M's h, or all three"""
+    z_size: int
+    hidden_size: int
+    action_size: int
+    bias: bool
+
+    @property
+    def input_size(self):
+        """How many features it reads, F."""
+        return self.z_size + self.hidden_size * {"z": 0, "z_hidden": 0, "zc": 1, "zh": 1, "zch": 2}[self.mode]
+
+    @property
+    def layers(self):
+        """[(inputs, outputs)] of each layer."""
+        sizes = [self.input_size, *([HIDDEN_UNITS] if self.mode == "z_hidden" else []), self.action_size]
+        return list(itertools.pairwise(sizes))
+
+    @property
+    def parameters(self):
+        """Length of the flat vector, N."""
+        return sum(outputs * (inputs + self.bias) for inputs, outputs in self.layers)
+
+    def features(self, z, h, c):
+        """z [B, Z], h [B, H], c [B, H] -> [B, F], in the order of the mode's letters."""
+        return tf.concat([{"z": z, "c": c, "h": h}[letter] for letter in self.mode.removesuffix("_hidden")], axis=1)
+
+    def act(self, parameters, features):
+        """Every row's own controller acts on that row.
+
+        Args:
+            parameters: float32 [B, N].
+            features: float32 [B, F].
+
+        Returns:
+            float32 [B, A] in [-1, 1].
+        """
+        x, start = features, 0
+        for inputs, outputs in self.layers:
+            bias = parameters[:, start : start + outputs] if self.bias else 0.0
+            start += outputs if self.bias else 0
+            weight = tf.reshape(parameters[:, start : start + inputs * outputs], [-1, inputs, outputs])
+            start += inputs * outputs
+            # a product and a sum, not a batch of tiny matrix products: five times as fast on CPUs
+            x = tf.tanh(tf.reduce_sum(x[:, :, tf.newaxis] * weight, axis=1) + bias)
+        return x
+
+
+def write(path, parameters, *score):
+    """Writes a controller as the authors do: [[parameters]] or [[parameters], score], rounded to 4 decimals."""
+    files.write_json(path, [np.round(np.asarray(parameters, float), 4).tolist(), *map(float, score)])
+
+
+def read(path, controller):
+    """Reads a controller file of either form and verifies it.
+
+    Returns:
+        float32 [N].
+
+    Raises:
+        UserError: no such file, not a controller, or one of another length.
+    """
+    try:
+        with open(path) as file:
+            content = json.load(file)
+        parameters = np.asarray(content[0], np.float32)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give a controller such as log/<game>.cma.16.64.best.json") from None
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        raise UserError(f"{path}: not a controller file ({error})") from None
+    if parameters.shape != (controller.parameters,):
+        raise UserError(
+            f"{path}: holds {parameters.size} parameters, this game's controller (mode {controller.mode}) has "
+            f"{controller.parameters}; was it made for the other game or another --controller_mode?"
+        )
+    if not np.isfinite(parameters).all():
+        raise UserError(f"{path}: holds a parameter that is not finite")
+    return parameters

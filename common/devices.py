@@ -1,0 +1,55 @@
+"""What the hardware offers: GPUs for V and M training, bfloat16 products, and cores for independent blocks."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before the first import of TensorFlow: no banner on every command
+
+import keras
+import tensorflow as tf
+
+
+def cores():
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _cpu_multiplies_bfloat16():
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = file.read()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def product_dtype():
+    """bfloat16 where the machine multiplies it faster than float32, else float32. WORLDMODELS_DTYPE overrides it."""
+    name = os.environ.get("WORLDMODELS_DTYPE") or ("bfloat16" if _cpu_multiplies_bfloat16() else "float32")
+    return tf.as_dtype(name)
+
+
+def for_training(seed):
+    """Readies TensorFlow for V or M training: all cores, all GPUs with growing memory.
+
+    Args:
+        seed: int, decides the initial weights of what is built next.
+
+    Returns:
+        tf.distribute.Strategy: mirrored over several GPUs, else TensorFlow's default.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    keras.utils.set_random_seed(seed)
+    return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
+
+
+def for_blocks():
+    """Readies TensorFlow for independent blocks of rollouts, one thread each, never on a GPU.
+
+    One thread per operation makes a block's result independent of how many cores or ranks share the work, and costs no
+    waiting of threads for each other.
+    """
+    tf.config.set_visible_devices([], "GPU")
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(cores())

@@ -1,0 +1,80 @@
+"""The dream: M as a world of its own, many dreams in lockstep."""
+
+import numpy as np
+import tensorflow as tf
+
+from common import mdnrnn, vae
+
+NOISE_STEPS = 64  # steps of noise drawn at a time
+
+
+class DreamWorld:
+    """A batch of dreams; the interface is in common/worlds.py. Reward is 1 per step; M's restart logit ends a dream.
+
+    A dream's first z and all its noise follow from its seed, so that every candidate of a generation meets the same
+    luck (common random numbers), in whatever batch and on whatever rank it is dreamed.
+    """
+
+    def __init__(self, model_m, initial_z, temperature, max_steps):
+        """
+        Args:
+            model_m: MDNRNN.
+            initial_z: (mu, logvar), each float32 [frames, Z], of first frames of real episodes.
+            temperature: float > 0, see mdnrnn.sample.
+            max_steps: int, after which a dream ends.
+        """
+        self.rnn, self.initial_z, self.max_steps = model_m, initial_z, max_steps
+        self._weights, self._temperature = model_m.prepared(), float(temperature)
+
+    def reset(self, seeds):
+        """Starts one dream per seed from a sample of a real first frame."""
+        unique, self._dream = np.unique(np.asarray(seeds), return_inverse=True)
+        self._streams = [np.random.default_rng([int(seed), 2]) for seed in unique]
+        mu, logvar = self.initial_z
+        size = self.rnn.shape.z_size
+        start = [(rng.integers(len(mu)), rng.standard_normal(size, np.float32)) for rng in self._streams]
+        index, noise = map(np.array, zip(*start, strict=True))
+        self._z = tf.gather(vae.sample(mu[index], logvar[index], noise), self._dream)
+        self._h, self._c = self.rnn.initial_state(len(self._dream))
+        self._restart = tf.ones([len(self._dream)])
+        self._steps = 0
+        return self._z, self._h, self._c
+
+    def step(self, action):
+        """M dreams the next z of every row."""
+        uniform, normal = self._noise()
+        z, h, c, done = self._next(self._z, self._h, self._c, self._restart, action, self._dream, uniform, normal)
+        self._steps += 1
+        done = done.numpy() | (self._steps >= self.max_steps)
+        reward = np.ones(len(done), np.float32)
+        if done.any():
+            on = np.flatnonzero(~done)
+            z, h, c, self._dream = tf.gather(z, on), tf.gather(h, on), tf.gather(c, on), self._dream[on]
+        if done.any() or self._steps == 1:
+            self._restart = tf.zeros([len(self._dream)])
+        self._z, self._h, self._c = z, h, c
+        return (z, h, c), reward, done
+
+    def _noise(self):
+        """This step's luck of every dream, not of every row: uniform and normal, each float32 [dreams, Z]."""
+        k = self._steps % NOISE_STEPS
+        if k == 0:
+            shape, alive = (NOISE_STEPS, self.rnn.shape.z_size), set(self._dream.tolist())
+            idle = np.zeros(shape, np.float32)
+            pairs = [
+                (rng.random(shape, np.float32), rng.standard_normal(shape, np.float32))
+                if dream in alive
+                else (idle, idle)
+                for dream, rng in enumerate(self._streams)
+            ]
+            self._uniform, self._normal = (np.stack(part, axis=1) for part in zip(*pairs, strict=True))
+        return self._uniform[k], self._normal[k]
+
+    @tf.function(reduce_retracing=True)
+    def _next(self, z, h, c, restart, action, dream, uniform, normal):
+        inputs = mdnrnn.inputs_of(z, action, restart if self.rnn.shape.restart else None)
+        h, c = self.rnn.step(self._weights, inputs, (h, c))
+        mixture, logit = self.rnn.predict(self._weights, h)
+        z = mdnrnn.sample(mixture, self._temperature, tf.gather(uniform, dream), tf.gather(normal, dream))
+        done = logit > 0 if self.rnn.shape.restart else tf.zeros([tf.shape(z)[0]], tf.bool)
+        return z, h, c, done

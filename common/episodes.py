@@ -1,0 +1,335 @@
+"""record/ and series/: what an episode's file holds, how it is written and verified, and how frames stream to V.
+
+record/<seed>.npz, one episode of T frames; row t holds what was seen, done and got at step t:
+    obs     uint8   [T, 64, 64, 3]
+    action  float16 [T] or [T, A]     the action taken on seeing obs[t], as M sees it
+    reward  float32 [T]               what that action brought
+    done    bool    [T]               whether it ended the episode
+series/series.npz, all N frames of E episodes, one after the other:
+    mu, logvar float16 [N, Z];  action float16 [N, A];  reward float32 [N];  done bool [N];  length int32 [E]
+"""
+
+import copy
+import os
+import zipfile
+
+import numpy as np
+
+from common import files
+from common.cli import UserError
+
+FRAME = (64, 64, 3)
+
+
+def write(folder, seed, obs, action, reward, done):
+    """Writes one episode whole; see the head of this file for shapes and dtypes."""
+    arrays = {
+        "obs": np.asarray(obs, np.uint8),
+        "action": np.asarray(action, np.float16),
+        "reward": np.asarray(reward, np.float32),
+        "done": np.asarray(done, bool),
+    }
+    files.write_npz(os.path.join(folder, f"{seed}.npz"), **arrays)
+
+
+def read(path):
+    """Reads and verifies one episode.
+
+    Returns:
+        dict of arrays, see the head of this file; `reward` and `done` may be absent in recordings of older code.
+
+    Raises:
+        ValueError: the file is truncated, not an npz, or does not hold an episode.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            episode = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+        raise ValueError(f"{path}: not readable as npz ({error})") from error
+    missing = {"obs", "action"} - episode.keys()
+    if missing:
+        raise ValueError(f"{path}: holds no {' and no '.join(sorted(missing))}")
+    frames = episode["obs"].shape[0] if episode["obs"].ndim else 0
+    if episode["obs"].shape[1:] != FRAME or episode["obs"].dtype != np.uint8 or frames == 0:
+        raise ValueError(f"{path}: obs is {episode['obs'].dtype}{list(episode['obs'].shape)}, not uint8[T, 64, 64, 3]")
+    for name, array in episode.items():
+        if array.shape[:1] != (frames,):
+            raise ValueError(f"{path}: {name} has shape {list(array.shape)} beside {frames} frames")
+    if not np.isfinite(episode["action"]).all():
+        raise ValueError(f"{path}: an action is not finite")
+    return episode
+
+
+def _frame_count(path):
+    """How many frames a recording claims to hold, from its header alone (a thousandth of the cost of reading it)."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("obs.npy") as entry:
+            np.lib.format.read_magic(entry)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+        raise ValueError(f"{path}: not readable as npz ({error})") from error
+    if len(shape) != 4 or shape[1:] != FRAME or dtype != np.uint8 or shape[0] == 0:
+        raise ValueError(f"{path}: obs is {dtype}{list(shape)}, not uint8[T, 64, 64, 3]")
+    return shape[0]
+
+
+def scan(folder):
+    """Lists a folder's recordings by seed, naming and counting the bad ones, which are skipped and never deleted.
+
+    Returns:
+        (paths, lengths): list of str, and int array of frames per episode.
+
+    Raises:
+        UserError: no folder, or no good recording in it.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: no such folder; record episodes first with: bash extract.bash")
+    names = [name for name in os.listdir(folder) if name.endswith(".npz") and name[:-4].isdigit()]
+    paths, lengths, bad = [], [], 0
+    for name in sorted(names, key=lambda name: int(name[:-4])):
+        try:
+            lengths.append(_frame_count(os.path.join(folder, name)))
+            paths.append(os.path.join(folder, name))
+        except ValueError as error:
+            bad += 1
+            print(f"skipped: {error}")
+    if bad:
+        print(f"{bad} of {len(names)} recordings in {folder} are bad and were skipped")
+    if not paths:
+        raise UserError(f"{folder}: holds no readable recording; record episodes first with: bash extract.bash")
+    return paths, np.array(lengths)
+
+
+class FrameStream:
+    """Batches of single frames from all episodes of a folder, shuffled, in memory that does not grow with them.
+
+    Each pass goes through the episodes in a new random order, a window of about `window` frames at a time; a window's
+    frames are shuffled and cut into batches (the remainder is left for another pass). The order follows from the seed
+    alone, so that a stream started at batch k yields what an uninterrupted one would.
+    """
+
+    def __init__(self, folder, batch_size, seed, window=16384):
+        """
+        Args:
+            folder: a record/ folder.
+            batch_size: frames per batch.
+            seed: int, decides the order.
+            window: frames in memory at once (12 kB each; a second window is being read meanwhile).
+        """
+        self.paths, self.lengths = scan(folder)
+        self.batch_size, self.seed, self.window = batch_size, seed, max(window, batch_size)
+        if self.lengths.sum() < batch_size:
+            raise UserError(f"{folder}: {self.lengths.sum()} frames are fewer than one batch of {batch_size}")
+        self.bad = set()
+
+    def _windows(self, epoch):
+        """[(episode indices, batches)] of one pass."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.paths))
+        edges = np.cumsum(self.lengths[order]) // self.window
+        groups = [order[edges == edge] for edge in np.unique(edges)]
+        if len(groups) > 1 and self.lengths[groups[-1]].sum() < self.batch_size:
+            groups[-2:] = [np.concatenate(groups[-2:])]
+        return [(group, self.lengths[group].sum() // self.batch_size) for group in groups]
+
+    def _load(self, group, epoch, number):
+        """A window's frames, shuffled, uint8 [frames, 64, 64, 3]; bad episodes are filled up with others' frames."""
+        loaded = []
+        for index in group:
+            try:
+                loaded.append(read(self.paths[index])["obs"])
+            except ValueError as error:
+                if index not in self.bad:
+                    print(f"\nskipped: {error}")
+                self.bad.add(index)
+        if not loaded:
+            raise UserError("every recording of a whole window is bad (named above); record them again")
+        frames = np.concatenate(loaded)
+        order = np.random.default_rng([self.seed, epoch, number]).permutation(int(self.lengths[group].sum()))
+        return frames[order % len(frames)]
+
+    def batches(self, start=0):
+        """Yields uint8 [batch_size, 64, 64, 3] for ever, beginning with batch number `start`."""
+        epoch = 0
+        while True:
+            for number, (group, count) in enumerate(self._windows(epoch)):
+                if start >= count:
+                    start -= count
+                    continue
+                frames = self._load(group, epoch, number)
+                for batch in range(start, count):
+                    yield frames[batch * self.batch_size : (batch + 1) * self.batch_size]
+                start = 0
+            epoch += 1
+
+    def dataset(self, start=0):
+        """The same batches as a tf.data.Dataset that reads ahead in the background."""
+        import tensorflow as tf  # here, because recorders use this module without TensorFlow
+
+        signature = tf.TensorSpec((self.batch_size, *FRAME), tf.uint8)
+        return tf.data.Dataset.from_generator(lambda: self.batches(start), output_signature=signature).prefetch(64)
+
+
+def encode(paths, vae, folder, episodes_per_part):
+    """Encodes recordings by V in parts, each written whole, so that a killed run goes on from the last one.
+
+    Args:
+        paths: list of recordings.
+        vae: ConvVAE.
+        folder: where series.npz goes, and the parts until it is complete.
+        episodes_per_part: int.
+    """
+    import tensorflow as tf
+
+    from common import runs
+
+    encode_batch = tf.function(vae.encode, input_signature=[tf.TensorSpec((None, *FRAME), tf.uint8)])
+    parts = []
+    with runs.progress(len(paths), 0, "encode") as bar:
+        for first in range(0, len(paths), episodes_per_part):
+            group = paths[first : first + episodes_per_part]
+            parts.append(os.path.join(folder, f"part{first}.npz"))
+            if not os.path.exists(parts[-1]):
+                files.write_npz(parts[-1], **_encode_group(group, encode_batch))
+            bar.update(len(group))
+    loaded = [np.load(part) for part in parts]
+    files.write_npz(
+        os.path.join(folder, "series.npz"), **{k: np.concatenate([p[k] for p in loaded]) for k in loaded[0]}
+    )
+    for part in parts:
+        os.remove(part)
+
+
+def _encode_group(paths, encode_batch, batch=256):
+    """The series arrays of some recordings."""
+    good = []
+    for path in paths:
+        try:
+            good.append(read(path))
+        except ValueError as error:
+            print(f"\nskipped: {error}")
+    if not good:
+        raise UserError(f"{paths[0]} and the {len(paths) - 1} after it are all bad; record them again")
+    obs = np.concatenate([episode["obs"] for episode in good])
+    coded = [encode_batch(obs[k : k + batch]) for k in range(0, len(obs), batch)]
+    mu, logvar = (np.concatenate(part).astype(np.float16) for part in zip(*coded, strict=True))
+    if not (np.isfinite(mu).all() and np.isfinite(logvar).all()):
+        raise UserError(f"V gives values that are not finite for {paths[0]} or one of the {len(paths) - 1} after it")
+    arrays = {name: np.concatenate([episode[name] for episode in good]) for name in ("action", "reward", "done")}
+    arrays["action"] = arrays["action"].reshape(len(obs), -1)
+    return {"mu": mu, "logvar": logvar, "length": np.array([len(e["obs"]) for e in good], np.int32), **arrays}
+
+
+class Series:
+    """series.npz in memory, and the long streams of frames that M learns from."""
+
+    def __init__(self, path):
+        """
+        Args:
+            path: a series.npz.
+
+        Raises:
+            UserError: no such file, or not a series.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in ("mu", "logvar", "action", "reward", "done", "length")}
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; make it first with: python series.py") from None
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+            raise UserError(
+                f"{path}: not a series file ({error}); make it again with: python series.py --fresh"
+            ) from None
+        self.mu, self.logvar, self.action = arrays["mu"], arrays["logvar"], arrays["action"]
+        self.reward, self.done, self.length = arrays["reward"], arrays["done"], arrays["length"]
+        if not len(self.mu) == len(self.logvar) == len(self.action) == self.length.sum():
+            raise UserError(f"{path}: its arrays do not belong together; make it again with: python series.py --fresh")
+        self.first = np.cumsum(self.length) - self.length
+        """index of each episode's first frame"""
+
+    @property
+    def z_size(self):
+        """Dimensions of z."""
+        return self.mu.shape[1]
+
+    def split(self, episodes):
+        """(all but the last so many episodes, those last ones), two Series that share this one's arrays."""
+        border = len(self.length) - episodes
+        frames = self.first[border] if episodes else len(self.mu)
+        return self._part(slice(0, border), slice(0, frames)), self._part(slice(border, None), slice(frames, None))
+
+    def _part(self, which, frames):
+        part = copy.copy(self)
+        part.length, part.first = self.length[which], self.first[which] - (self.first[which][:1].sum())
+        for name in ("mu", "logvar", "action", "reward", "done"):
+            setattr(part, name, getattr(self, name)[frames])
+        return part
+
+    def initial_z(self, count=1000):
+        """(mu, logvar), each [count, Z], of the first frames of `count` episodes, repeated if there are fewer."""
+        chosen = np.resize(self.first, count)
+        return self.mu[chosen], self.logvar[chosen]
+
+    def streams(self, count, seed):
+        """All episodes in random order, one after the other, cut into `count` equally long streams.
+
+        Returns:
+            (index int64 [count, L] of the frames, restart float32 [count, L], 1 on an episode's first frame).
+        """
+        order = np.random.default_rng(seed).permutation(len(self.length))
+        index = np.concatenate([np.arange(self.first[k], self.first[k] + self.length[k]) for k in order])
+        restart = np.zeros(len(self.mu), np.float32)
+        restart[self.first] = 1
+        index = index[: len(index) // count * count].reshape(count, -1)
+        return index, restart[index]
+
+
+class StreamBatches:
+    """Chunks of streams, in order, so that M's state can be carried from one to the next; a new shuffle every epoch.
+
+    Follows from the seed alone: started at chunk k it yields what an uninterrupted one would.
+    """
+
+    def __init__(self, series, streams, steps, seed):
+        """
+        Args:
+            series: Series.
+            streams: int, rows of a chunk, B.
+            steps: int, M's steps in a chunk, T.
+            seed: int.
+        """
+        self.series, self.streams, self.steps, self.seed = series, streams, steps, seed
+        self.per_epoch = (len(series.mu) // streams - 1) // steps
+        if self.per_epoch < 1:
+            raise UserError(
+                f"{len(series.mu)} frames do not fill {streams} streams of {steps + 1} steps; record more, or lower "
+                "--streams or --sequence_length"
+            )
+
+    def chunks(self, start=0):
+        """Yields (mu, logvar, action, restart, fresh) for ever: float16 [B, T + 1, ...], float32 [B, T + 1] and [B].
+
+        M reads columns 0..T-1 and predicts columns 1..T; consecutive chunks overlap by that one column. `fresh` is 1 on
+        an epoch's first chunk, where M's state starts at zero.
+        """
+        epoch, first = divmod(start, self.per_epoch)
+        while True:
+            index, restart = self.series.streams(self.streams, [self.seed, epoch])
+            for k in range(first, self.per_epoch):
+                cut = slice(k * self.steps, (k + 1) * self.steps + 1)
+                rows, fresh = index[:, cut], np.full(self.streams, k == 0, np.float32)
+                yield self.series.mu[rows], self.series.logvar[rows], self.series.action[rows], restart[:, cut], fresh
+            epoch, first = epoch + 1, 0
+
+    def dataset(self, start=0):
+        """The same chunks as a tf.data.Dataset that reads ahead in the background."""
+        import tensorflow as tf
+
+        rows = (self.streams, self.steps + 1)
+        signature = (
+            tf.TensorSpec((*rows, self.series.z_size), tf.float16),
+            tf.TensorSpec((*rows, self.series.z_size), tf.float16),
+            tf.TensorSpec((*rows, self.series.action.shape[1]), tf.float16),
+            tf.TensorSpec(rows, tf.float32),
+            tf.TensorSpec((self.streams,), tf.float32),
+        )
+        return tf.data.Dataset.from_generator(lambda: self.chunks(start), output_signature=signature).prefetch(4)

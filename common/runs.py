@@ -1,0 +1,181 @@
+"""A stage's folder in a run: its config, metrics, checkpoint and result; resumed by the same command.
+
+<run>/<stage>/config.json      the resolved config, also what later stages read z_size from
+<run>/<stage>/metrics.jsonl    one line per report: {"step": ..., "vae/recon_loss": ..., ...}
+<run>/<stage>/checkpoint.npz   variables, optimiser state and step; written whole, verified by checksum when read
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import sys
+import time
+import zipfile
+
+import numpy as np
+
+from common import files
+from common.cli import UserError
+
+
+class Stage:
+    """One stage of one run."""
+
+    def __init__(self, arguments, name, result, cfg, checkpoint_seconds=120):
+        """Opens the stage's folder; sets an older result aside if asked to; refuses what would mix two runs.
+
+        Args:
+            arguments: what `cli.parse` returned: `run`, the run's folder, and `fresh`.
+            name: the stage's folder, such as "tf_vae".
+            result: the file in it whose presence means that the stage is done, such as "vae.json".
+            cfg: the stage's config dataclass.
+            checkpoint_seconds: time between checkpoints.
+
+        Raises:
+            UserError: another process works in this folder, or it was started with another config.
+        """
+        if not os.path.isdir(arguments.run):
+            raise UserError(f"--run {arguments.run}: no such folder")
+        self.name, self.folder = name, os.path.join(arguments.run, name)
+        self.result = self.path(result)
+        self.cfg, self.checkpoint_seconds, self._saved_at = cfg, checkpoint_seconds, time.monotonic()
+        os.makedirs(self.folder, exist_ok=True)
+        self._lock()
+        if arguments.fresh and os.listdir(self.folder) != ["lock"]:
+            aside = f"{self.folder}.{time.strftime('%Y%m%d-%H%M%S')}"
+            os.rename(self.folder, aside)
+            print(f"set the earlier {name} aside as {aside}")
+            os.makedirs(self.folder)
+            self._lock()
+        self._same_config()
+
+    def path(self, name):
+        """A file of this stage."""
+        return os.path.join(self.folder, name)
+
+    def _lock(self):
+        self._lock_file = open(self.path("lock"), "w")  # noqa: SIM115  held until the process ends, however it ends
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{self.folder}: another process is at work in it; wait for it, or give another --run"
+            ) from None
+
+    def _same_config(self):
+        now, path = json.loads(json.dumps(dataclasses.asdict(self.cfg))), self.path("config.json")
+        if os.path.exists(path):
+            with open(path) as file:
+                before = json.load(file)
+            changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in now if now[key] != before.get(key)]
+            if changed:
+                raise UserError(
+                    f"{path}: this stage was started with other values ({', '.join(changed)}); "
+                    "use the same ones, another --run, or --fresh to start anew"
+                )
+        else:
+            files.write_json(path, now, indent=1)
+
+    @property
+    def finished(self):
+        """Whether the result is there; says so."""
+        if os.path.exists(self.result):
+            print(f"{self.result}: already made; nothing to do (--fresh sets it aside and starts anew)")
+            return True
+        return False
+
+    def save(self, step, variables, **state):
+        """Writes a checkpoint whole.
+
+        Args:
+            step: int, steps done.
+            variables: list of Keras variables: weights, optimiser state and the like.
+            **state: arrays to hold beside them.
+        """
+        arrays = {f"variable{k}": variable.numpy() for k, variable in enumerate(variables)}
+        arrays.update({f"state_{name}": np.asarray(value) for name, value in state.items()})
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise UserError(
+                    f"step {step}: {name} is not finite; the last good checkpoint is kept, start again from it"
+                )
+        files.write_npz(self.path("checkpoint.npz"), compresslevel=0, step=step, **arrays)
+        self._saved_at = time.monotonic()
+
+    def save_if_due(self, step, variables, **state):
+        """As `save`, when the last one is `checkpoint_seconds` old."""
+        if time.monotonic() - self._saved_at > self.checkpoint_seconds:
+            self.save(step, variables, **state)
+
+    def restore(self, variables):
+        """Sets the variables from the checkpoint, if there is one, and forgets metrics reported after it.
+
+        Returns:
+            (step, state): steps done (0 without a checkpoint) and the dict of arrays saved beside the variables.
+        """
+        path = self.path("checkpoint.npz")
+        if not os.path.exists(path):
+            self._forget_metrics_after(0)
+            return 0, {}
+        try:
+            with np.load(path) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            for k, variable in enumerate(variables):
+                variable.assign(arrays.pop(f"variable{k}"))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path}: not a checkpoint of this stage ({error}); --fresh sets it aside") from None
+        step = int(arrays.pop("step"))
+        self._forget_metrics_after(step)
+        print(f"{self.name}: going on from step {step}")
+        return step, {name.removeprefix("state_"): array for name, array in arrays.items()}
+
+    def _forget_metrics_after(self, step):
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.path("metrics.jsonl")) as file:
+                rows = [line for line in file if line.endswith("\n") and json.loads(line)["step"] <= step]
+            with files.atomic(self.path("metrics.jsonl"), "w") as file:
+                file.writelines(rows)
+
+    def log(self, step, **metrics):
+        """Appends a line to metrics.jsonl; keys like vae__recon_loss become vae/recon_loss."""
+        row = {"step": step} | {key.replace("__", "/"): round(float(value), 6) for key, value in metrics.items()}
+        with open(self.path("metrics.jsonl"), "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def progress(total, done, what):
+    """A bar with rate and time left; on a pipe or in a log, a line every half minute instead of a redrawn one."""
+    from tqdm import tqdm
+
+    live = sys.stderr.isatty()
+    return tqdm(total=total, initial=done, desc=what, mininterval=0.5 if live else 30, maxinterval=1 if live else 60,
+                dynamic_ncols=live, ascii=not live, smoothing=0.05)  # fmt: skip
+
+
+def recording_folder(arguments):
+    """<run>/record, made if need be; --fresh sets an earlier one aside."""
+    if not os.path.isdir(arguments.run):
+        raise UserError(f"--run {arguments.run}: no such folder")
+    folder = os.path.join(arguments.run, "record")
+    if arguments.fresh and os.path.isdir(folder):
+        aside = f"{folder}.{time.strftime('%Y%m%d-%H%M%S')}"
+        os.rename(folder, aside)
+        print(f"set the earlier recordings aside as {aside}")
+    os.makedirs(folder, exist_ok=True)
+    return folder
+
+
+def recorded_already(summary, cfg):
+    """Whether this very recording is complete (says so), going by the summary it leaves; UserError if another is."""
+    if not os.path.exists(summary):
+        return False
+    with open(summary) as file:
+        before = json.load(file)["config"]
+    if before != json.loads(json.dumps(dataclasses.asdict(cfg))):
+        raise UserError(
+            f"{summary}: these seeds were recorded with other values; give another --first_seed, or --fresh"
+        )
+    print(f"{summary}: already recorded; nothing to do (--fresh sets the recordings aside and starts anew)")
+    return True

@@ -1,0 +1,53 @@
+"""Adam and its schedules, shared by the training of V and M."""
+
+import keras
+import numpy as np
+
+WARMUP = 200  # steps, of the cosine schedule
+
+
+class PaperDoomDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """The authors' schedule for Doom's M: 1e-5 + (rate - 1e-5) * 0.99999^step."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, step):
+        return 1e-5 + (self.rate - 1e-5) * 0.99999 ** keras.ops.cast(step, "float32")
+
+
+def adam(cfg, variables, **options):
+    """Adam with a config's `learning_rate`, `schedule` and `steps`, its state made, ready to be restored.
+
+    Args:
+        cfg: a stage's config; schedule "cosine" warms up for 200 steps and falls to zero at the last.
+        variables: what it will train.
+        **options: further arguments of keras.optimizers.Adam.
+    """
+    rate = cfg.learning_rate
+    if cfg.schedule == "cosine":
+        decay = max(1, cfg.steps - WARMUP)
+        rate = keras.optimizers.schedules.CosineDecay(0.0, decay, warmup_target=rate, warmup_steps=WARMUP)
+    elif cfg.schedule == "paper_doom":
+        rate = PaperDoomDecay(rate)
+    optimizer = keras.optimizers.Adam(rate, **options)
+    optimizer.build(variables)
+    return optimizer
+
+
+def to_replicas(strategy, arrays):
+    """Splits the rows of M's state over the devices: [2, B, H] -> (h, c), on each device its own rows."""
+
+    def distributed(array):
+        rows = np.split(array, strategy.num_replicas_in_sync)
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: keras.ops.convert_to_tensor(rows[context.replica_id_in_sync_group])
+        )
+
+    return tuple(distributed(array) for array in arrays)
+
+
+def from_replicas(strategy, state):
+    """The opposite of `to_replicas`: float32 [2, B, H]."""
+    parts = [strategy.experimental_local_results(part) for part in state]
+    return np.stack([np.concatenate([rows.numpy() for rows in part]) for part in parts])

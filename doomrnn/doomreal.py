@@ -1,0 +1,91 @@
+"""The real game: ViZDoom's take_cover with the paper's rules. `python doomreal.py` plays it with the keyboard."""
+
+import contextlib
+import os
+import tempfile
+
+import numpy as np
+import vizdoom
+from PIL import Image
+
+import config
+
+LEFT, RIGHT, STAY = [1, 0], [0, 1], [0, 0]
+
+
+def buttons(action):
+    """The game's buttons for one tanh value: below -1/3 left, above 1/3 right, else neither."""
+    return LEFT if action < -1 / 3 else RIGHT if action > 1 / 3 else STAY
+
+
+def frame_of(screen):
+    """What V sees of the 160x120 screen: its top 100 rows (as the paper's 400 of 480), resized.
+
+    Args:
+        screen: uint8 [120, 160, 3], RGB.
+
+    Returns:
+        uint8 [64, 64, 3].
+    """
+    return np.asarray(Image.fromarray(screen[:100]).resize((64, 64), Image.BILINEAR))
+
+
+class DoomTakeCover:
+    """One game. Reward is 1 for every tic alive; an episode ends at death or after the time limit."""
+
+    def __init__(self):
+        game = vizdoom.DoomGame()
+        game.load_config(os.path.join(vizdoom.scenarios_path, "take_cover.cfg"))
+        # The old wrapper asked for skill 5 and was clamped to 4; today's ViZDoom honours 5, which is another game.
+        game.set_doom_skill(4)
+        game.set_episode_start_time(14)
+        game.set_episode_timeout(config.MAX_STEPS)
+        game.set_living_reward(1)
+        game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
+        game.set_screen_format(vizdoom.ScreenFormat.RGB24)
+        game.set_render_hud(False)
+        game.set_window_visible(False)
+        game.set_sound_enabled(False)
+        game.set_mode(vizdoom.Mode.PLAYER)
+        with _own_folder():
+            game.init()
+        self._game, self._frame = game, None
+
+    def reset(self, seed):
+        """Starts the episode of this seed; returns its first frame, uint8 [64, 64, 3]."""
+        self._game.set_seed(int(seed))
+        self._game.new_episode()
+        return self._look()
+
+    def step(self, action):
+        """Plays one tic.
+
+        Args:
+            action: float in [-1, 1].
+
+        Returns:
+            (frame uint8 [64, 64, 3], reward float, done bool); after the last tic, the last frame there was.
+        """
+        reward = self._game.make_action(buttons(action))
+        done = self._game.is_episode_finished()
+        return (self._frame if done else self._look()), reward, done
+
+    def _look(self):
+        self._frame = frame_of(self._game.get_state().screen_buffer)
+        return self._frame
+
+    def close(self):
+        """Ends the game's process."""
+        self._game.close()
+
+
+@contextlib.contextmanager
+def _own_folder():
+    """ViZDoom makes ./_vizdoom/ when it starts, and two starting in one folder race: give each its own."""
+    before = os.getcwd()
+    with tempfile.TemporaryDirectory(prefix="vizdoom-") as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
