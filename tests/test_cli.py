@@ -1,0 +1,100 @@
+"""common/cli.py: presets, flags, and mistakes that end in one line."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from common import cli
+from common.cli import option
+
+
+@dataclass(frozen=True)
+class Config:
+    """A stage's config."""
+
+    steps: int = option(100, "training steps", "-s")
+    rate: float = option(1e-3, "step size")
+    schedule: str = option("constant", "how it falls", choices=("constant", "cosine"))
+    noisy: bool = option(False, "whether to add noise")
+
+
+PRESETS = {"laptop": Config(steps=50, noisy=True), "smoke": Config(steps=5), "paper": Config()}
+
+
+def parse(*argv):
+    return cli.parse(PRESETS, "What it does.", list(argv))
+
+
+def test_presets_and_overrides():
+    """Catches a flag's default that overwrites the preset, a flag that is dropped, a value of another type."""
+    assert parse()[0] == PRESETS["laptop"]
+    assert parse("--preset", "smoke")[0] == PRESETS["smoke"]
+    assert parse("--preset", "smoke", "--rate", "1")[0] == Config(steps=5, rate=1.0)
+    assert parse("--steps", "50", "--preset", "paper")[0].steps == 50
+    assert parse("-s", "7")[0].steps == 7
+    assert not parse("--no-noisy")[0].noisy
+    assert isinstance(parse("--rate", "1")[0].rate, float)
+
+
+def test_run_and_fresh_are_not_part_of_the_config():
+    """Catches --fresh or --run lost on the way."""
+    arguments = parse("--run", "there", "--fresh")[1]
+    assert (arguments.run, arguments.fresh, arguments.preset) == ("there", True, "laptop")
+    arguments = parse()[1]
+    assert (arguments.run, arguments.fresh) == (".", False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "culprit"),
+    [
+        (["--stepz", "1"], "--stepz"),
+        (["--step", "1"], "--step"),
+        (["--pre", "smoke"], "--pre"),
+        (["--preset", "huge"], "huge"),
+        (["--steps", "many"], "many"),
+        (["--steps", "1.5"], "1.5"),
+        (["--schedule", "cosin"], "cosin"),
+        (["stray"], "stray"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_exit_code_2(argv, culprit, capsys):
+    """Catches a flag that is silently ignored or guessed from its beginning, and argparse's page of usage."""
+    with pytest.raises(SystemExit) as caught:
+        parse(*argv)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert culprit in error
+
+
+def test_help_tells_every_flags_meaning(capsys):
+    """Catches a help text that is not passed on."""
+    with pytest.raises(SystemExit) as caught:
+        parse("--help")
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    for text in ("What it does.", "training steps", "--rate", "--no-noisy", "-s", "how it falls"):
+        assert text in out
+
+
+def test_a_users_mistake_is_one_line_and_exit_code_2(capsys):
+    """Catches a traceback for a UserError, and a program's own bug passed off as the user's."""
+
+    def mistaken():
+        raise cli.UserError("x.json: no such file")
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run_main(mistaken)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.endswith("x.json: no such file\n")
+    assert error.count("\n") == 1
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run_main(interrupted)
+    assert caught.value.code == 130
+    with pytest.raises(ZeroDivisionError):
+        cli.run_main(lambda: 1 / 0)

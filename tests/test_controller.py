@@ -1,0 +1,83 @@
+"""common/controller.py against numpy, from the layout of the flat vector that the files document."""
+
+import json
+
+import numpy as np
+import pytest
+
+from common import controller
+from common.cli import UserError
+from common.controller import Controller
+
+CARRACING = Controller("zh", 32, 256, 3, bias=True)
+DOOM = Controller("zch", 64, 512, 1, bias=False)
+
+
+@pytest.mark.parametrize(
+    ("shape", "parameters"),
+    [
+        (CARRACING, 867),
+        (DOOM, 1088),
+        (Controller("z", 32, 256, 3, bias=True), 99),
+        (Controller("z_hidden", 32, 256, 3, bias=True), 32 * 40 + 40 + 40 * 3 + 3),
+        (Controller("zc", 32, 256, 3, bias=True), 867),
+    ],
+)
+def test_parameter_count(shape, parameters):
+    """Catches a bias counted in Doom's controller, a mode that reads too much, a hidden layer of another size."""
+    assert shape.parameters == parameters
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("mode", controller.MODES)
+def test_act_is_each_rows_own_product(rng, mode, bias):
+    """Catches c and h swapped, the bias after the weight, columns before rows, one row acting for another, no tanh."""
+    shape = Controller(mode, 4, 5, 3, bias)
+    parameters = rng.normal(0, 0.5, (6, shape.parameters)).astype(np.float32)
+    z, h, c = (rng.standard_normal((6, size), np.float32) for size in (4, 5, 5))
+    actions = shape.act(parameters, shape.features(z, h, c)).numpy()
+    assert actions.shape == (6, 3)
+    for row in range(6):
+        read = {"z": [z], "z_hidden": [z], "zc": [z, c], "zh": [z, h], "zch": [z, c, h]}[mode]
+        x, left = np.concatenate([part[row] for part in read]), parameters[row]
+        for outputs in (40, 3) if mode == "z_hidden" else (3,):
+            b, left = (left[:outputs], left[outputs:]) if bias else (0, left)
+            weight, left = left[: len(x) * outputs].reshape(len(x), outputs), left[len(x) * outputs :]
+            x = np.tanh(x @ weight + b)
+        assert len(left) == 0
+        np.testing.assert_allclose(actions[row], x, atol=1e-6)
+
+
+def test_files_of_both_forms_round_trip(tmp_path, rng):
+    """Catches parameters not rounded to 4 decimals, a score in the wrong place, integers instead of floats."""
+    path, parameters = str(tmp_path / "log" / "x.best.json"), rng.normal(0, 1, 867)
+    controller.write(path, parameters)
+    assert json.loads(open(path).read()) == [np.round(parameters, 4).tolist()]
+    controller.write(path, parameters, np.float64(906.5))
+    assert json.loads(open(path).read()) == [np.round(parameters, 4).tolist(), 906.5]
+    found = controller.read(path, CARRACING)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, np.round(parameters, 4), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (json.dumps([[0.1] * 1088]), "holds 1088 parameters"),
+        (json.dumps([[0.1] * 867])[:500], "not a controller file"),
+        (json.dumps({"parameters": [0.1] * 867}), "not a controller file"),
+        ("[]", "not a controller file"),
+        (json.dumps(867), "not a controller file"),
+        (json.dumps([[[0.1] * 867]]), "holds 867 parameters"),
+        (json.dumps([[0.1] * 866 + [float("nan")]]), "not finite"),
+        (None, "no such file"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path, text, complaint):
+    """Catches a controller of the other game, a truncated file or a NaN that is loaded, or reported by a traceback."""
+    path = tmp_path / "x.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=complaint) as caught:
+        controller.read(str(path), CARRACING)
+    assert str(path) in str(caught.value)
