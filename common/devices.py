@@ -1,11 +1,29 @@
 """What the hardware offers: GPUs for V and M training, bfloat16 products, and cores for independent blocks."""
 
+import contextlib
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before the first import of TensorFlow: no banner on every command
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
-import tensorflow as tf
+
+@contextlib.contextmanager
+def _quiet():
+    """Hides what TensorFlow's libraries print as they load, ten lines no log level silences; errors still raise."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+with _quiet():
+    import keras
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()  # looks for a GPU, and says at length when there is none
 
 
 def cores():

@@ -25,6 +25,8 @@ class DreamWorld:
         """
         self.rnn, self.initial_z, self.max_steps = model_m, initial_z, max_steps
         self._weights, self._temperature = model_m.prepared(), float(temperature)
+        self.state = None
+        """(z, h, c) of the rows"""
 
     def reset(self, seeds):
         """Starts one dream per seed from a sample of a real first frame."""
@@ -34,16 +36,16 @@ class DreamWorld:
         size = self.rnn.shape.z_size
         start = [(rng.integers(len(mu)), rng.standard_normal(size, np.float32)) for rng in self._streams]
         index, noise = map(np.array, zip(*start, strict=True))
-        self._z = tf.gather(vae.sample(mu[index], logvar[index], noise), self._dream)
-        self._h, self._c = self.rnn.initial_state(len(self._dream))
+        z = tf.gather(vae.sample(mu[index], logvar[index], noise), self._dream)
+        self.state = (z, *self.rnn.initial_state(len(self._dream)))
         self._restart = tf.ones([len(self._dream)])
         self._steps = 0
-        return self._z, self._h, self._c
+        return self.state
 
     def step(self, action):
         """M dreams the next z of every row."""
         uniform, normal = self._noise()
-        z, h, c, done = self._next(self._z, self._h, self._c, self._restart, action, self._dream, uniform, normal)
+        z, h, c, done = self._next(*self.state, self._restart, action, self._dream, uniform, normal)
         self._steps += 1
         done = done.numpy() | (self._steps >= self.max_steps)
         reward = np.ones(len(done), np.float32)
@@ -52,8 +54,8 @@ class DreamWorld:
             z, h, c, self._dream = tf.gather(z, on), tf.gather(h, on), tf.gather(c, on), self._dream[on]
         if done.any() or self._steps == 1:
             self._restart = tf.zeros([len(self._dream)])
-        self._z, self._h, self._c = z, h, c
-        return (z, h, c), reward, done
+        self.state = (z, h, c)
+        return self.state, reward, done
 
     def _noise(self):
         """This step's luck of every dream, not of every row: uniform and normal, each float32 [dreams, Z]."""

@@ -55,6 +55,8 @@ def read(path):
     for name, array in episode.items():
         if array.shape[:1] != (frames,):
             raise ValueError(f"{path}: {name} has shape {list(array.shape)} beside {frames} frames")
+    if episode["action"].dtype.kind not in "fiu":
+        raise ValueError(f"{path}: action is {episode['action'].dtype}, not numbers")
     if not np.isfinite(episode["action"]).all():
         raise ValueError(f"{path}: an action is not finite")
     return episode
@@ -252,7 +254,16 @@ class Series:
         return self.mu.shape[1]
 
     def split(self, episodes):
-        """(all but the last so many episodes, those last ones), two Series that share this one's arrays."""
+        """(all but the last so many episodes, those last ones), two Series that share this one's arrays.
+
+        Raises:
+            UserError: that would leave no episode to train on.
+        """
+        if episodes >= len(self.length):
+            raise UserError(
+                f"{episodes} validation episodes of {len(self.length)} episodes leave none to train on; record more, or "
+                "lower --validation_episodes"
+            )
         border = len(self.length) - episodes
         frames = self.first[border] if episodes else len(self.mu)
         return self._part(slice(0, border), slice(0, frames)), self._part(slice(border, None), slice(frames, None))

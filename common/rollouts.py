@@ -4,31 +4,118 @@ import numpy as np
 import tensorflow as tf
 
 
-def rollout(world, controller, parameters, seeds):
-    """Plays one episode per row, all in lockstep, until the last has finished.
+class Candidates:
+    """A policy in which every row acts by its own controller."""
 
-    Args:
-        world: a batch of worlds, see common/worlds.py.
-        controller: Controller.
-        parameters: float32 [B, N], each row's own controller.
-        seeds: [B] int, each row's episode.
+    def __init__(self, controller, parameters):
+        """
+        Args:
+            controller: Controller.
+            parameters: float32 [B, N].
+        """
+        self._controller, self._parameters = controller, tf.constant(parameters, tf.float32)
 
-    Returns:
-        (returns float64 [B], lengths int [B]).
-    """
-    returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), int)
-    live, parameters = np.arange(len(seeds)), tf.constant(parameters, tf.float32)
-    state = world.reset(seeds)
-    while len(live):
-        action = _act(controller, parameters, *state)
-        state, reward, done = world.step(action)
-        returns[live] += reward
-        lengths[live] += 1
-        if done.any():
-            live, parameters = live[~done], tf.gather(parameters, np.flatnonzero(~done))
-    return returns, lengths
+    def act(self, state):
+        """(z, h, c) -> float32 [B, A]."""
+        return _act(self._controller, self._parameters, *state)
+
+    def keep(self, on):
+        """Forgets the rows that have finished; `on` [B'] are the indices of the others."""
+        self._parameters = tf.gather(self._parameters, on)
 
 
 @tf.function(reduce_retracing=True)
 def _act(controller, parameters, z, h, c):
     return controller.act(parameters, controller.features(z, h, c))
+
+
+class RandomActions:
+    """A policy that draws a new uniform action at every step, from each episode's own generator."""
+
+    def __init__(self, seeds, low, high):
+        """
+        Args:
+            seeds: [B] int, the episodes.
+            low, high: [A] float, the range of each part of the action.
+        """
+        self._rngs, self._low, self._high = [np.random.default_rng([int(s), 3]) for s in seeds], low, high
+
+    def act(self, state):
+        """Anything -> float64 [B, A]."""
+        return np.stack([rng.uniform(self._low, self._high) for rng in self._rngs])
+
+    def keep(self, on):
+        """Forgets the rows that have finished."""
+        self._rngs = [self._rngs[k] for k in on]
+
+
+def rollout(world, policy, seeds):
+    """Plays one episode per row, all in lockstep, until the last has finished.
+
+    Args:
+        world: a batch of worlds, see common/worlds.py.
+        policy: Candidates, RandomActions or the like.
+        seeds: [B] int, each row's episode.
+
+    Returns:
+        (returns float64 [B], lengths int [B]).
+    """
+    returns, lengths, live = np.zeros(len(seeds)), np.zeros(len(seeds), int), np.arange(len(seeds))
+    state = world.reset(seeds)
+    while len(live):
+        state, reward, done = world.step(policy.act(state))
+        returns[live] += reward
+        lengths[live] += 1
+        if done.any():
+            live = live[~done]
+            policy.keep(np.flatnonzero(~done))
+    return returns, lengths
+
+
+def evaluate(world, controller, population, seeds):
+    """Every candidate on every seed, in one batch.
+
+    Args:
+        world: a batch of worlds.
+        controller: Controller.
+        population: [P, N], one candidate per row.
+        seeds: [E] int, the same episodes for all candidates.
+
+    Returns:
+        (returns float64 [P, E], lengths int [P, E]).
+    """
+    rows = np.repeat(np.asarray(population, np.float32), len(seeds), axis=0)
+    returns, lengths = rollout(world, Candidates(controller, rows), np.tile(seeds, len(population)))
+    return returns.reshape(-1, len(seeds)), lengths.reshape(-1, len(seeds))
+
+
+def evaluate_in_blocks(workers, population, seeds, block_rows):
+    """As `evaluate`, in blocks of candidates handed to workers whose result does not depend on who computes it.
+
+    Args:
+        workers: farm.Threads or farm.Ranks, whose worker takes (candidates, seeds) and calls `evaluate`.
+        population: [P, N].
+        seeds: [E] int.
+        block_rows: int, about how many episodes step together.
+    """
+    # whole candidates if their episodes fit into a block, else (the mean on many seeds) one candidate's seeds in parts
+    candidates = max(1, block_rows // len(seeds))
+    episodes = min(len(seeds), block_rows)
+    parts = [seeds[k : k + episodes] for k in range(0, len(seeds), episodes)]
+    groups = [population[k : k + candidates] for k in range(0, len(population), candidates)]
+    results = iter(workers.map([(group, part) for group in groups for part in parts]))
+    rows = [[next(results) for _ in parts] for _ in groups]
+    returns, lengths = (
+        np.concatenate([np.concatenate([block[which] for block in row], axis=1) for row in rows]) for which in (0, 1)
+    )
+    return returns, lengths
+
+
+def summary(seeds, returns, lengths, **about):
+    """What an evaluation reports: mean, standard deviation, standard error, and every episode."""
+    returns = np.asarray(returns, float)
+    std = returns.std(ddof=1) if len(returns) > 1 else 0.0
+    rows = zip(map(int, seeds), map(float, returns), map(int, lengths), strict=True)
+    episodes = [{"seed": seed, "return": value, "length": length} for seed, value, length in rows]
+    mean, stderr = returns.mean(), std / np.sqrt(len(returns))
+    return {**about, "n": len(returns), "mean": mean, "std": std, "stderr": stderr, "episodes": episodes}

@@ -23,7 +23,7 @@ from common.cli import UserError
 class Stage:
     """One stage of one run."""
 
-    def __init__(self, arguments, name, result, cfg, checkpoint_seconds=120):
+    def __init__(self, arguments, name, result, cfg, prefix="", may_change=(), about=None, checkpoint_seconds=120):
         """Opens the stage's folder; sets an older result aside if asked to; refuses what would mix two runs.
 
         Args:
@@ -31,6 +31,9 @@ class Stage:
             name: the stage's folder, such as "tf_vae".
             result: the file in it whose presence means that the stage is done, such as "vae.json".
             cfg: the stage's config dataclass.
+            prefix: what the stage's file names begin with, where several share a folder.
+            may_change: names of config fields that a later start may change.
+            about: dict of what else must be the same when the stage goes on, such as hashes of what it builds on.
             checkpoint_seconds: time between checkpoints.
 
         Raises:
@@ -38,22 +41,28 @@ class Stage:
         """
         if not os.path.isdir(arguments.run):
             raise UserError(f"--run {arguments.run}: no such folder")
-        self.name, self.folder = name, os.path.join(arguments.run, name)
+        self.name, self.folder, self.prefix = name, os.path.join(arguments.run, name), prefix
         self.result = self.path(result)
         self.cfg, self.checkpoint_seconds, self._saved_at = cfg, checkpoint_seconds, time.monotonic()
         os.makedirs(self.folder, exist_ok=True)
         self._lock()
-        if arguments.fresh and os.listdir(self.folder) != ["lock"]:
-            aside = f"{self.folder}.{time.strftime('%Y%m%d-%H%M%S')}"
-            os.rename(self.folder, aside)
-            print(f"set the earlier {name} aside as {aside}")
-            os.makedirs(self.folder)
-            self._lock()
-        self._same_config()
+        if arguments.fresh:
+            self._set_aside()
+        self._same_config(may_change, about or {})
 
     def path(self, name):
         """A file of this stage."""
-        return os.path.join(self.folder, name)
+        return os.path.join(self.folder, self.prefix + name)
+
+    def _set_aside(self):
+        lock = os.path.basename(self.path("lock"))
+        old = [name for name in os.listdir(self.folder) if name.startswith(self.prefix) and name != lock]
+        if old:
+            aside = f"{self.folder}.{time.strftime('%Y%m%d-%H%M%S')}"
+            os.makedirs(aside)
+            for name in old:
+                os.rename(os.path.join(self.folder, name), os.path.join(aside, name))
+            print(f"set the earlier {self.name} aside in {aside}")
 
     def _lock(self):
         self._lock_file = open(self.path("lock"), "w")  # noqa: SIM115  held until the process ends, however it ends
@@ -64,19 +73,20 @@ class Stage:
                 f"{self.folder}: another process is at work in it; wait for it, or give another --run"
             ) from None
 
-    def _same_config(self):
-        now, path = json.loads(json.dumps(dataclasses.asdict(self.cfg))), self.path("config.json")
+    def _same_config(self, may_change, about):
+        now = json.loads(json.dumps({"config": dataclasses.asdict(self.cfg), **about}))
+        path = self.path("config.json")
         if os.path.exists(path):
             with open(path) as file:
-                before = json.load(file)
-            changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in now if now[key] != before.get(key)]
-            if changed:
+                before = _flat(json.load(file))
+            keys = [key for key, value in _flat(now).items() if key not in may_change and value != before.get(key)]
+            if keys:
+                changed = ", ".join(f"{key} {before.get(key)} -> {_flat(now)[key]}" for key in keys)
                 raise UserError(
-                    f"{path}: this stage was started with other values ({', '.join(changed)}); "
-                    "use the same ones, another --run, or --fresh to start anew"
+                    f"{path}: this was started with other values ({changed}); use the same ones, another --run, or "
+                    "--fresh to start anew"
                 )
-        else:
-            files.write_json(path, now, indent=1)
+        files.write_json(path, now, indent=1)
 
     @property
     def finished(self):
@@ -152,6 +162,11 @@ def progress(total, done, what):
     live = sys.stderr.isatty()
     return tqdm(total=total, initial=done, desc=what, mininterval=0.5 if live else 30, maxinterval=1 if live else 60,
                 dynamic_ncols=live, ascii=not live, smoothing=0.05)  # fmt: skip
+
+
+def _flat(nested):
+    """{"config": {"steps": 1}} -> {"steps": 1}."""
+    return {key: value for part in nested.values() for key, value in part.items()}
 
 
 def recording_folder(arguments):

@@ -98,7 +98,7 @@ def write_vae(path, model):
 
 
 def read_rnn(path, order, z_size, action_size, restart):
-    """An M with the weights of a paper rnn.json; its number of cells is the file's.
+    """An M with the weights of a paper rnn.json; its numbers of cells and mixtures are the file's.
 
     Args:
         path: the file.
@@ -107,7 +107,8 @@ def read_rnn(path, order, z_size, action_size, restart):
     """
     arrays, what = read(path), f"an M for z_size {z_size} and {action_size} action(s)"
     hidden_size = _length(path, arrays, order.index("bias"), what) // 4
-    shape = mdnrnn.Shape(z_size, action_size, hidden_size, restart)
+    mixtures = (_length(path, arrays, order.index("output_b"), what) - restart) // (3 * z_size)
+    shape = mdnrnn.Shape(z_size, action_size, hidden_size, restart, mixtures)
     _verify(path, arrays, [shape.arrays[name] for name in order], what)
     model = mdnrnn.MDNRNN(shape)
     for name, array in zip(order, arrays, strict=True):

@@ -13,6 +13,7 @@ ACTION_SIZE = 1
 TRAINED = {"vae": "tf_vae/vae.json", "rnn": "tf_rnn/rnn.json", "initial_z": "tf_initial_z/initial_z.json"}
 SHIPPED = {"vae": "tf_models/vae.json", "rnn": "tf_models/rnn.json", "initial_z": "tf_models/initial_z.json"}
 SCHEDULES = ("constant", "cosine", "paper_doom")
+MODES = ("z", "z_hidden", "zc", "zh", "zch")
 RNN_FILE_ORDER = ("kernel", "bias", "output_w", "output_b")
 
 
@@ -70,6 +71,23 @@ class Rnn:
     validate_every: int = option(500, "steps between measurements on the validation episodes")
 
 
+@dataclass(frozen=True)
+class Train:
+    """Evolving C in the dream. Population = n x t, whatever the number of ranks."""
+
+    n: int = option(64, "MPI ranks to start; 1 uses the cores of this process", "-n", "--num_worker")
+    t: int = option(1, "candidates per rank, of which n x t make the population", "-t", "--num_worker_trial")
+    o: str = option("cma", "evolution strategy", "-o", "--optimizer", choices=("cma",))
+    num_episode: int = option(16, "dreams per candidate and generation")
+    generations: int = option(1800, "generations to evolve for")
+    eval_steps: int = option(25, "generations between evaluations of the mean")
+    eval_episodes: int = option(1024, "dreams in such an evaluation")
+    sigma_init: float = option(0.1, "CMA-ES's initial standard deviation")
+    temperature: float = option(1.25, "of the dream: above 1 it is harder than M believes the game to be")
+    controller_mode: str = option("zch", "what C reads: z, z_hidden, zc, zh or zch", choices=MODES)
+    seed_start: int = option(0, "decides the candidates and the dreams they meet", "-s")
+
+
 EXTRACT = {
     "paper": Extract(episodes=12800),
     "laptop": Extract(episodes=3000),
@@ -83,6 +101,13 @@ VAE = {
 SERIES = {name: Series() for name in ("paper", "laptop", "smoke")}
 RNN = {
     "paper": Rnn(),
-    "laptop": Rnn(sequence_length=100, steps=5000, learning_rate=1.5e-3, schedule="cosine"),
-    "smoke": Rnn(streams=20, sequence_length=50, steps=60, learning_rate=1.5e-3, schedule="cosine"),
+    "laptop": Rnn(sequence_length=64, steps=6000, learning_rate=1.5e-3, schedule="cosine"),
+    "smoke": Rnn(
+        streams=20, sequence_length=50, steps=60, learning_rate=1.5e-3, schedule="cosine", validation_episodes=4
+    ),
+}
+TRAIN = {
+    "paper": Train(),
+    "laptop": Train(n=1, t=64, generations=100),
+    "smoke": Train(n=1, t=16, num_episode=4, generations=10, eval_steps=5, eval_episodes=64),
 }

@@ -3,12 +3,17 @@
 import contextlib
 import os
 import tempfile
+import threading
+import weakref
 
 import numpy as np
 import vizdoom
 from PIL import Image
 
 import config
+
+_folder = tempfile.TemporaryDirectory(prefix="vizdoom-")
+_starting = threading.Lock()
 
 LEFT, RIGHT, STAY = [1, 0], [0, 1], [0, 0]
 
@@ -47,8 +52,10 @@ class DoomTakeCover:
         game.set_window_visible(False)
         game.set_sound_enabled(False)
         game.set_mode(vizdoom.Mode.PLAYER)
-        with _own_folder():
+        # It makes ./_vizdoom/ when it starts, and two processes starting in one folder race: each gets its own.
+        with _starting, contextlib.chdir(_folder.name):
             game.init()
+        weakref.finalize(self, game.close)
         self._game, self._frame = game, None
 
     def reset(self, seed):
@@ -73,19 +80,3 @@ class DoomTakeCover:
     def _look(self):
         self._frame = frame_of(self._game.get_state().screen_buffer)
         return self._frame
-
-    def close(self):
-        """Ends the game's process."""
-        self._game.close()
-
-
-@contextlib.contextmanager
-def _own_folder():
-    """ViZDoom makes ./_vizdoom/ when it starts, and two starting in one folder race: give each its own."""
-    before = os.getcwd()
-    with tempfile.TemporaryDirectory(prefix="vizdoom-") as folder:
-        os.chdir(folder)
-        try:
-            yield
-        finally:
-            os.chdir(before)

@@ -1,0 +1,115 @@
+"""The record of a controller's evolution: the authors' log files, the checkpoint, and the seeds of each generation."""
+
+import json
+import time
+
+import numpy as np
+
+from common import controller, es, files, runs
+
+FIRST_SEED, LAST_SEED = 20_000, 399_999  # of training episodes
+EVALUATION_SEED = 400_000  # the first of those the mean is evaluated on; tests keep to 1000-1999 and 500,000 upwards
+
+
+class Evolution:
+    """One evolution of C in <run>/log/, resumed from its checkpoint where there is one.
+
+    <base>.json            [[the current mean]]
+    <base>.hist.json       a row per generation: [generation, seconds, mean, min and max fitness, std, rms_stdev,
+                           mean and max steps + 1]
+    <base>.hist_best.json  a row per evaluation of the mean: [generation, seconds, "improvement", x, "curr", x,
+                           "prev", x, "best", x]
+    <base>.log.json        a row per evaluation: [generation, score, parameters]
+    <base>.best.json       [[the mean with the best evaluation], its score]
+    <base>.npz             the distribution, for another machine to go on from: see es.CMA.arrays
+    """
+
+    def __init__(self, arguments, base, cfg, hashes, make_strategy):
+        """
+        Args:
+            arguments: what `cli.parse` returned.
+            base: "<game>.<strategy>.<episodes>.<popsize>".
+            cfg: the training's config.
+            hashes: {"vae": ..., "rnn": ...} of the weights it builds on.
+            make_strategy: () -> a fresh strategy, such as es.CMA.
+        """
+        may_change = ("generations", "n", "t")  # more of them; other ranks, for popsize = n * t is in the file name
+        self._stage = runs.Stage(arguments, "log", "json", cfg, f"{base}.", may_change, {"hashes": hashes})
+        self._cfg, self._began = cfg, time.monotonic()
+        state = es.restore(self._stage.path("checkpoint"))
+        if state is None:
+            state = {"strategy": make_strategy(), "hist": [], "hist_best": [], "log": [], "best": None, "seconds": 0.0}
+        else:
+            print(f"{self._stage.path('checkpoint')}: going on from generation {len(state['hist'])}")
+        self.strategy, self.hist, self._hist_best = state["strategy"], state["hist"], state["hist_best"]
+        self._log, self._best, self._seconds_before = state["log"], state["best"], state["seconds"]
+        self._saved_at = time.monotonic()
+
+    @property
+    def generation(self):
+        """Generations done."""
+        return len(self.hist)
+
+    def latest(self):
+        """One line: where the evolution stands."""
+        if not self.hist:
+            return "no generation yet"
+        _, _, mean, _, best, *_ = self.hist[-1]
+        evaluation = f", mean controller {self._log[-1][1]:.1f}" if self._log else ""
+        return f"generation {self.generation}: population {mean:.1f}, best candidate {best:.1f}{evaluation}"
+
+    def seeds(self):
+        """The seeds of the next generation's episodes, the same for all candidates and for any resumed run."""
+        rng = np.random.default_rng([self._cfg.seed_start, self.generation])
+        return rng.integers(FIRST_SEED, LAST_SEED + 1, self._cfg.num_episode)
+
+    def evaluation_seeds(self):
+        """The seeds on which the mean is evaluated, the same every time."""
+        return np.arange(EVALUATION_SEED, EVALUATION_SEED + self._cfg.eval_episodes)
+
+    def _seconds(self):
+        return round(self._seconds_before + time.monotonic() - self._began, 1)
+
+    def add_generation(self, returns, lengths):
+        """Logs a generation: returns and lengths, [P, E]."""
+        fitness = returns.mean(axis=1)
+        scores = [round(float(x), 2) for x in (fitness.mean(), fitness.min(), fitness.max(), fitness.std())]
+        steps = [round(float(lengths.mean()) + 1, 2), int(lengths.max()) + 1]
+        self.hist.append([self.generation + 1, self._seconds(), *scores, round(self.strategy.rms_stdev, 5), *steps])
+
+    def add_evaluation(self, score):
+        """Logs an evaluation of the present mean; keeps it as the best if it is."""
+        score, mean = float(score), self.strategy.mean.tolist()
+        previous = self._log[-1][1] if self._log else score
+        best_before = self._best[1] if self._best else score
+        if self._best is None or score > best_before:
+            self._best = [mean, score]
+        self._log.append([self.generation, score, mean])
+        row = ["improvement", score - best_before, "curr", score, "prev", previous, "best", self._best[1]]
+        row = [round(x, 2) if isinstance(x, float) else x for x in row]
+        self._hist_best.append([self.generation, self._seconds(), *row])
+
+    def save_if_due(self):
+        """Writes everything if the last time is a minute ago."""
+        if time.monotonic() - self._saved_at > 60:
+            self.save()
+
+    def save(self):
+        """Writes the log files, and last the checkpoint that a killed run goes on from."""
+        stage = self._stage
+        controller.write(stage.path("json"), self.strategy.mean)
+        if self._best:
+            controller.write(stage.path("best.json"), *self._best)
+        files.write_json(stage.path("hist.json"), self.hist)
+        files.write_json(stage.path("hist_best.json"), self._hist_best)
+        files.write_json(stage.path("log.json"), self._log)
+        files.write_npz(stage.path("npz"), **self.strategy.arrays())
+        state = {"strategy": self.strategy, "hist": self.hist, "hist_best": self._hist_best, "log": self._log}
+        es.save(stage.path("checkpoint"), **state, best=self._best, seconds=self._seconds())
+        self._saved_at = time.monotonic()
+
+
+def read_log(path):
+    """[(generation, score, float64 [N] parameters)] of the means that an evolution evaluated, from <base>.log.json."""
+    with open(path) as file:
+        return [(generation, score, np.array(parameters)) for generation, score, parameters in json.load(file)]

@@ -1,0 +1,158 @@
+"""What every model.py does with its game: find the controller, play many episodes in lockstep, report, or watch one."""
+
+import argparse
+import json
+import os
+
+import numpy as np
+
+from common import cli, controller, devices, farm, files, mdnrnn, rollouts, runs, video
+from common.cli import UserError
+
+ROWS_PER_BLOCK = 32  # games that step together in one thread
+
+
+def parser(description):
+    """A command line with what both games' model.py take; the caller adds what comes before FILE."""
+    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=100, help="episodes to play; episode i has seed + i")
+    parser.add_argument("--out", metavar="FILE", help="write the scores of all episodes here, as JSON")
+    parser.add_argument("--video", metavar="FILE", help="write what render shows to this .mp4 or .gif")
+    parser.add_argument("--run", default=".", metavar="DIR", help="folder with this run's tf_*/ and log/")
+    return parser
+
+
+def add_file_and_seed(parser):
+    """The last two positional arguments of model.py."""
+    parser.add_argument("file", metavar="FILE", help="a controller's .json, or the word: random")
+    parser.add_argument("seed", nargs="?", type=int, default=0, help="seed of the first episode (default 0)")
+
+
+def find(path, run):
+    """A file as the user names it: from here, from the run's folder, or from the root of the repository."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for candidate in (path, os.path.join(run, path), os.path.join(root, path)):
+        if os.path.exists(candidate):
+            return candidate
+    raise UserError(f"{path}: no such file here, in {run} or at the root of the repository")
+
+
+def log_of(path):
+    """What train.py wrote about a controller's training beside it: a dict, empty if there is nothing."""
+    name = os.path.basename(path).split(".")
+    about = os.path.join(os.path.dirname(path), ".".join(name[:4]) + ".config.json")
+    if not os.path.exists(about):
+        return {}
+    with open(about) as file:
+        return json.load(file)
+
+
+def check_hashes(path, log, hashes):
+    """UserError if the controller was evolved with another V or M than the ones loaded."""
+    for name, value in log.get("hashes", {}).items():
+        if value != hashes[name]:
+            raise UserError(
+                f"{path}: was evolved with another {name} than the one loaded ({value[:12]}, not {hashes[name][:12]}); "
+                "give its own run with --run DIR"
+            )
+
+
+def load_controller(arguments, controller_of, hashes):
+    """The controller that FILE names, checked against its log and the loaded V and M.
+
+    Args:
+        arguments: with `file` and `run`.
+        controller_of: (mode) -> Controller, None standing for the game's usual mode.
+        hashes: {"vae": ..., "rnn": ...} of what is loaded.
+
+    Returns:
+        (Controller, float32 [N]).
+    """
+    path = find(arguments.file, arguments.run)
+    log = log_of(path)
+    check_hashes(path, log, hashes)
+    shape = controller_of(log.get("config", {}).get("controller_mode"))
+    return shape, controller.read(path, shape)
+
+
+def measure(make_world, make_policy, seeds, rows=ROWS_PER_BLOCK):
+    """Plays one episode per seed, many at a time in every thread.
+
+    Args:
+        make_world: (rows) -> a batch of worlds for so many episodes; called once per thread.
+        make_policy: (seeds) -> a policy for a block of episodes.
+        seeds: [E] int.
+        rows: int, episodes that step together.
+
+    Returns:
+        (returns float64 [E], lengths int [E]).
+    """
+    blocks = np.array_split(seeds, max(1, -(-len(seeds) // rows)))
+
+    def make_worker():
+        world = make_world(len(blocks[0]))
+        return lambda block: rollouts.rollout(world, make_policy(block), block)
+
+    workers = farm.Threads(make_worker, min(devices.cores(), len(blocks)))
+    with runs.progress(len(seeds), 0, "play") as bar:
+        results = workers.map(blocks, done=lambda k: bar.update(len(blocks[k])))
+    workers.close()
+    return tuple(np.concatenate(part) for part in zip(*results, strict=True))
+
+
+def report(arguments, seeds, returns, lengths, **about):
+    """Prints the score, writes --out; the last line is the authors': seed, average_reward, stdev."""
+    scores = rollouts.summary(seeds, returns, lengths, **about)
+    if arguments.out:
+        files.write_json(arguments.out, scores, indent=1)
+        print(f"{arguments.out}: written")
+    mean, std, stderr = (scores[key] for key in ("mean", "std", "stderr"))
+    print(f"{mean:.1f} ± {std:.1f} over {len(seeds)} episodes, standard error {stderr:.1f}")
+    print(f"seed {arguments.seed} average_reward {mean:.4f} stdev {std:.4f}")
+
+
+def three_panels(world, seed):
+    """() -> picture of a SeenGames of one row: the real frame | what V sees of it | what M had expected."""
+    rng = np.random.default_rng([seed, 4])
+    weights = world.rnn.prepared()
+
+    def picture():
+        z, h, _ = world.state
+        mixture, _ = world.rnn.predict(weights, h)
+        luck = rng.random(z.shape, np.float32), rng.standard_normal(z.shape, np.float32)
+        seen, expected = world.vae.decode(z), world.vae.decode(mdnrnn.sample(mixture, 1.0, *luck))
+        return video.panels(world.frames[0], seen[0], expected[0])
+
+    return picture
+
+
+def watch(world, policy, seed, screen, picture):
+    """Plays one episode with one row and shows every step.
+
+    Args:
+        world: a batch of worlds.
+        policy: a policy for one row.
+        seed: int.
+        screen: video.Video or video.Window.
+        picture: () -> uint8 [H, W, 3], what to show now.
+
+    Returns:
+        (return, length).
+    """
+
+    class Shown:
+        """The world, showing a picture of every state."""
+
+        def reset(self, seeds):
+            state = world.reset(seeds)
+            screen.show(picture())
+            return state
+
+        def step(self, action):
+            result = world.step(action)
+            if not result[2].all():
+                screen.show(picture())
+            return result
+
+    returns, lengths = rollouts.rollout(Shown(), policy, [seed])
+    return returns[0], lengths[0]

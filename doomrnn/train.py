@@ -1,0 +1,60 @@
+"""Evolves C with CMA-ES inside M's dream; the real game is not played.
+
+Reads V, M and the first frames (the run's own, else those that ship); writes log/doomrnn.cma.<episodes>.<popsize>.*
+(see common/evolution.py). Killed, it goes on from the last checkpoint by the same command, with the same numbers. Alone
+it uses every core; with -n it relaunches itself under mpirun; the result is the same for any number of ranks.
+
+    python train.py                         # laptop preset
+    python train.py -n 2 -t 32              # 2 ranks, population 64
+    mpirun -np 8 --hostfile hosts python train.py
+"""
+
+from common import cli, devices, es, evolution, farm, rollouts, runs
+
+import config
+from model import controller_on, dreams, load_models
+
+BLOCK_ROWS = 256  # dreams that step together
+
+
+def main():
+    cfg, arguments = cli.parse(config.TRAIN, __doc__)
+    if cfg.n > 1 and not farm.under_mpi():
+        farm.launch(cfg.n)
+    devices.for_blocks()
+    _, rnn, initial_z, hashes = load_models(arguments.run)
+    controller = controller_on(rnn, cfg.controller_mode)
+
+    def make_worker():
+        world = dreams(rnn, initial_z, cfg.temperature)
+        return lambda task: rollouts.evaluate(world, controller, *task)
+
+    workers = farm.start(make_worker, devices.cores())
+    popsize = cfg.n * cfg.t
+    run = evolution.Evolution(
+        arguments,
+        f"{config.GAME}.{cfg.o}.{cfg.num_episode}.{popsize}",
+        cfg,
+        hashes,
+        lambda: es.CMA(controller.parameters, popsize, cfg.sigma_init, cfg.seed_start),
+    )
+    with runs.progress(cfg.generations, run.generation, "evolve C") as bar:
+        while run.generation < cfg.generations:
+            population = run.strategy.ask()
+            returns, lengths = rollouts.evaluate_in_blocks(workers, population, run.seeds(), BLOCK_ROWS)
+            run.strategy.tell(returns.mean(axis=1))
+            run.add_generation(returns, lengths)
+            if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
+                mean = run.strategy.mean[None]
+                returns, _ = rollouts.evaluate_in_blocks(workers, mean, run.evaluation_seeds(), BLOCK_ROWS)
+                run.add_evaluation(returns.mean())
+            bar.update()
+            bar.set_postfix_str(run.latest(), refresh=False)
+            run.save_if_due()
+    run.save()
+    workers.close()
+    print(run.latest())
+
+
+if __name__ == "__main__":
+    cli.run_main(main)
