@@ -42,10 +42,9 @@ def read(path):
         ValueError: the file is truncated, not an npz, or does not hold an episode.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            episode = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.zlib.error) as error:
-        raise ValueError(f"{path}: not readable as npz ({error})") from error
+        episode = files.read_npz(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file") from error
     missing = {"obs", "action"} - episode.keys()
     if missing:
         raise ValueError(f"{path}: holds no {' and no '.join(sorted(missing))}")
@@ -68,7 +67,7 @@ def _frame_count(path):
         with zipfile.ZipFile(path) as archive, archive.open("obs.npy") as entry:
             np.lib.format.read_magic(entry)
             shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+    except Exception as error:  # zipfile, zlib and NumPy report damage by ten kinds of exception
         raise ValueError(f"{path}: not readable as npz ({error})") from error
     if len(shape) != 4 or shape[1:] != FRAME or dtype != np.uint8 or shape[0] == 0:
         raise ValueError(f"{path}: obs is {dtype}{list(shape)}, not uint8[T, 64, 64, 3]")
@@ -233,11 +232,11 @@ class Series:
             UserError: no such file, or not a series.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in ("mu", "logvar", "action", "reward", "done", "length")}
+            arrays = files.read_npz(path)
+            arrays = {name: arrays[name] for name in ("mu", "logvar", "action", "reward", "done", "length")}
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; make it first with: python series.py") from None
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, zipfile.zlib.error) as error:
+        except (ValueError, KeyError) as error:
             raise UserError(
                 f"{path}: not a series file ({error}); make it again with: python series.py --fresh"
             ) from None
@@ -261,8 +260,8 @@ class Series:
         """
         if episodes >= len(self.length):
             raise UserError(
-                f"{episodes} validation episodes of {len(self.length)} episodes leave none to train on; record more, or "
-                "lower --validation_episodes"
+                f"{episodes} validation episodes of {len(self.length)} episodes leave none to train on; record more, "
+                "or lower --validation_episodes"
             )
         border = len(self.length) - episodes
         frames = self.first[border] if episodes else len(self.mu)

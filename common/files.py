@@ -44,6 +44,22 @@ def write_npz(path, compresslevel=1, **arrays):
                 np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
 
 
+def read_npz(path):
+    """The arrays of an .npz file, {name: array}.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged, not an .npz, or holds Python objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy report damage by ten kinds of exception
+        raise ValueError(f"{path}: not readable as npz ({error})") from error
+
+
 def sha256(path):
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:

@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import time
-import zipfile
 
 import numpy as np
 
@@ -130,13 +129,13 @@ class Stage:
             self._forget_metrics_after(0)
             return 0, {}
         try:
-            with np.load(path) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            for k, variable in enumerate(variables):
-                variable.assign(arrays.pop(f"variable{k}"))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            arrays = files.read_npz(path)
+            step = int(arrays.pop("step"))
+            saved = [arrays.pop(f"variable{k}") for k in range(sum(name.startswith("variable") for name in arrays))]
+            for variable, array in zip(variables, saved, strict=True):
+                variable.assign(array)
+        except (ValueError, KeyError) as error:
             raise UserError(f"{path}: not a checkpoint of this stage ({error}); --fresh sets it aside") from None
-        step = int(arrays.pop("step"))
         self._forget_metrics_after(step)
         print(f"{self.name}: going on from step {step}")
         return step, {name.removeprefix("state_"): array for name, array in arrays.items()}

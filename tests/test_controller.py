@@ -50,12 +50,12 @@ def test_act_is_each_rows_own_product(rng, mode, bias):
 
 def test_files_of_both_forms_round_trip(tmp_path, rng):
     """Catches parameters not rounded to 4 decimals, a score in the wrong place, integers instead of floats."""
-    path, parameters = str(tmp_path / "log" / "x.best.json"), rng.normal(0, 1, 867)
-    controller.write(path, parameters)
-    assert json.loads(open(path).read()) == [np.round(parameters, 4).tolist()]
-    controller.write(path, parameters, np.float64(906.5))
-    assert json.loads(open(path).read()) == [np.round(parameters, 4).tolist(), 906.5]
-    found = controller.read(path, CARRACING)
+    path, parameters = tmp_path / "log" / "x.best.json", rng.normal(0, 1, 867)
+    controller.write(str(path), parameters)
+    assert json.loads(path.read_text()) == [np.round(parameters, 4).tolist()]
+    controller.write(str(path), parameters, np.float64(906.5))
+    assert json.loads(path.read_text()) == [np.round(parameters, 4).tolist(), 906.5]
+    found = controller.read(str(path), CARRACING)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, np.round(parameters, 4), rtol=1e-6)
 

@@ -1,0 +1,269 @@
+"""common/runs.py: one process per stage, one config per stage, checkpoints that are whole and complete."""
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from common import runs
+from common.cli import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A stage's config."""
+
+    steps: int = 100
+    rate: float = 1e-3
+    hidden: tuple = (1, 2)
+
+
+def arguments(folder, fresh=False):
+    return argparse.Namespace(run=str(folder), fresh=fresh)
+
+
+@pytest.fixture
+def stage_of(tmp_path):
+    """Opens the stage as one more start of the same command would, the process before having ended."""
+    opened = []
+
+    def start(cfg=None, fresh=False, **kwargs):
+        for stage in opened:
+            stage._lock_file.close()
+        try:
+            opened.append(runs.Stage(arguments(tmp_path, fresh), "tf_x", "x.json", cfg or Config(), **kwargs))
+            return opened[-1]
+        except UserError as error:
+            refusal = str(error)
+        raise UserError(refusal)  # not the error itself, whose traceback would hold the refused stage and its lock
+
+    yield start
+    for stage in opened:
+        stage._lock_file.close()
+
+
+SECOND_PROCESS = """
+import argparse, sys
+from common import cli, runs
+from tests_config import Config
+arguments = argparse.Namespace(run=sys.argv[1], fresh="fresh" in sys.argv)
+cli.run_main(lambda: runs.Stage(arguments, "tf_x", "x.json", Config()))
+"""
+
+
+def test_a_second_process_is_refused_while_the_first_lives(tmp_path, stage_of):
+    """Catches two trainings that write over each other, --fresh that moves a live one's folder, a lock that stays."""
+    (tmp_path / "tests_config.py").write_text(
+        "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass Config:\n"
+        "    steps: int = 100\n    rate: float = 1e-3\n    hidden: tuple = (1, 2)\n"
+    )
+
+    def second(*flags):
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+        command = [sys.executable, "-c", SECOND_PROCESS, str(tmp_path), *flags]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+    stage = stage_of()
+    for flags in ((), ("fresh",)):
+        refused = second(*flags)
+        assert refused.returncode == 2
+        assert "another process" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert os.path.exists(stage.path("config.json"))
+    stage._lock_file.close()
+    assert second().returncode == 0
+
+
+def test_another_config_is_refused_and_named(stage_of):
+    """Catches a training that goes on with other values than it began with, and an unchanged one that is refused."""
+    stage_of(Config(rate=0.5))
+    stage_of(Config(rate=0.5))
+    with pytest.raises(UserError, match=re.escape("steps 100 -> 7")) as caught:
+        stage_of(Config(steps=7, rate=0.5))
+    assert "rate" not in str(caught.value)
+    assert "config.json" in str(caught.value)
+    stage_of(Config(steps=7, rate=0.5), may_change=("steps",))
+    with pytest.raises(UserError, match="rate"):
+        stage_of(Config(steps=7), may_change=("steps",))
+
+
+def test_other_foundations_are_refused(stage_of):
+    """Catches C going on with a V or M that it did not grow up with."""
+    stage_of(about={"hashes": {"vae": "a"}})
+    stage_of(about={"hashes": {"vae": "a"}})
+    with pytest.raises(UserError, match="vae a -> b"):
+        stage_of(about={"hashes": {"vae": "b"}})
+
+
+def test_fresh_sets_the_earlier_result_aside(tmp_path, stage_of, capsys):
+    """Catches --fresh that deletes, that leaves the old checkpoint in place, or that keeps the old config."""
+    stage = stage_of()
+    variable = keras.Variable([1.0])
+    stage.save(5, [variable])
+    stage.log(5, x__loss=1.0)
+    with open(stage.result, "w") as file:
+        file.write("[]")
+    assert stage.finished
+    assert "already made" in capsys.readouterr().out
+    fresh = stage_of(Config(steps=7), fresh=True)
+    assert not fresh.finished
+    assert fresh.restore([variable]) == (0, {})
+    (aside,) = [name for name in os.listdir(tmp_path) if name.startswith("tf_x.")]
+    assert aside in capsys.readouterr().out
+    assert {"config.json", "checkpoint.npz", "metrics.jsonl", "x.json"} <= set(os.listdir(tmp_path / aside))
+    with pytest.raises(UserError, match="another process"):
+        runs.Stage(
+            arguments(tmp_path), "tf_x", "x.json", Config(steps=7)
+        )  # the new folder is locked as the old one was
+
+
+def test_fresh_leaves_others_of_a_shared_folder_alone(tmp_path, stage_of):
+    """Catches --fresh of one experiment that takes another's log away."""
+    stage_of(prefix="a.")
+    stage_of(prefix="b.")
+    stage_of(fresh=True, prefix="b.")
+    assert os.path.exists(tmp_path / "tf_x" / "a.config.json")
+
+
+def test_a_missing_run_folder_is_the_users_mistake(tmp_path):
+    """Catches a mistyped --run that silently starts a new run."""
+    with pytest.raises(UserError, match="no such folder"):
+        runs.Stage(arguments(tmp_path / "none"), "tf_x", "x.json", Config())
+    assert not os.path.exists(tmp_path / "none")
+
+
+def trained(model, optimizer, steps, rng):
+    for _ in range(steps):
+        gradients = [rng.standard_normal(variable.shape, np.float32) for variable in model.trainable_variables]
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+
+
+def test_stop_restore_continue_equals_never_stopped(stage_of):
+    """Catches optimiser state, step counter or M's state that is not saved, and variables restored in another order."""
+
+    def new():
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(3)])
+        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 3, 0.5))
+        optimizer.build(model.trainable_variables)
+        return model, optimizer, model.trainable_variables + optimizer.variables
+
+    model, optimizer, variables = new()
+    initial = [variable.numpy() for variable in variables]
+    trained(model, optimizer, 4, np.random.default_rng(1000))
+    stage_of().save(4, variables, state=np.float32([[1, 2]]))
+    trained(model, optimizer, 3, np.random.default_rng(1001))
+
+    again, again_optimizer, again_variables = new()
+    step, saved = stage_of().restore(again_variables)
+    assert step == 4
+    assert set(saved) == {"state"}
+    np.testing.assert_array_equal(saved["state"], [[1, 2]])
+    trained(again, again_optimizer, 3, np.random.default_rng(1001))
+    assert int(again_optimizer.iterations) == 7
+    for before, whole, resumed in zip(initial, variables, again_variables, strict=True):
+        np.testing.assert_array_equal(whole, resumed)
+        assert not np.array_equal(before, whole) or before.size == 1  # the learning rate need not move
+
+
+def test_metrics_after_the_checkpoint_are_forgotten(stage_of):
+    """Catches steps reported twice after a resume, and a line torn by the kill that breaks every reader."""
+    stage, variable = stage_of(), keras.Variable([1.0])
+    for step in (1, 2, 3):
+        stage.log(step, x__loss=step / 3)
+        if step == 2:
+            stage.save(step, [variable])
+    with open(stage.path("metrics.jsonl"), "a") as file:
+        file.write('{"step": 4, "x/lo')
+    stage = stage_of()
+    stage.restore([variable])
+    stage.log(3, x__loss=0.5)
+    with open(stage.path("metrics.jsonl")) as file:
+        rows = [json.loads(line) for line in file]
+    assert rows == [{"step": 1, "x/loss": 0.333333}, {"step": 2, "x/loss": 0.666667}, {"step": 3, "x/loss": 0.5}]
+
+
+def test_a_start_without_checkpoint_forgets_all_metrics(stage_of):
+    """Catches the lines of a run killed before its first checkpoint."""
+    stage_of().log(1, x__loss=1)
+    stage = stage_of()
+    assert stage.restore([]) == (0, {})
+    assert os.path.getsize(stage.path("metrics.jsonl")) == 0
+
+
+def test_what_is_not_finite_is_never_saved(stage_of):
+    """Catches a checkpoint of NaN weights that replaces the last good one."""
+    stage, variable = stage_of(), keras.Variable([1.0])
+    stage.save(1, [variable])
+    for bad in (np.nan, np.inf):
+        variable.assign([bad])
+        with pytest.raises(UserError, match="step 2: variable0 is not finite"):
+            stage.save(2, [variable])
+    variable.assign([3.0])
+    with pytest.raises(UserError, match="state"):
+        stage.save(2, [variable], state=np.array([np.nan]))
+    assert stage.restore([variable])[0] == 1
+    assert variable.numpy() == [1.0]
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named(stage_of, rng):
+    """Catches any damage that loads or shows a traceback, and a checkpoint of another model."""
+    stage = stage_of()
+    variables = [keras.Variable(rng.standard_normal((20, 20), np.float32)), keras.Variable([1.0, 2.0])]
+    path = stage.path("checkpoint.npz")
+    stage.save(1, variables)
+    with open(path, "rb") as file:
+        whole = file.read()
+    for others in ([keras.Variable([1.0])], variables[:1] + [keras.Variable([1.0])], variables + variables[:1]):
+        with pytest.raises(UserError, match="not a checkpoint of this stage"):
+            stage.restore(others)
+    with open(path, "wb") as file:
+        file.write(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"checkpoint\.npz"):
+        stage.restore(variables)
+    refused = 0
+    for _ in range(200):
+        content = bytearray(whole)
+        content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+        with open(path, "wb") as file:
+            file.write(content)
+        try:
+            stage.restore(variables)
+        except UserError:
+            refused += 1
+    assert refused > 150  # the rest hit dates and other idle bytes of the archive's directory
+    with open(path, "wb") as file:
+        file.write(whole)
+    with pytest.raises(UserError, match="not a checkpoint of this stage"):
+        stage.restore(variables[:1])  # a smaller model
+
+
+def test_save_if_due_waits(stage_of):
+    """Catches a checkpoint at every step, and none at all."""
+    stage = stage_of(checkpoint_seconds=1000)
+    stage.save_if_due(1, [])
+    assert not os.path.exists(stage.path("checkpoint.npz"))
+    stage = stage_of(checkpoint_seconds=0)
+    stage.save_if_due(1, [])
+    assert os.path.exists(stage.path("checkpoint.npz"))
+
+
+def test_recordings_are_complete_only_with_the_same_config(tmp_path):
+    """Catches recordings of other rules taken for this run's, and finished ones played again."""
+    folder = runs.recording_folder(arguments(tmp_path))
+    summary = os.path.join(folder, "2000.summary.json")
+    assert not runs.recorded_already(summary, Config())
+    with open(summary, "w") as file:
+        json.dump({"config": dataclasses.asdict(Config())}, file)
+    assert runs.recorded_already(summary, Config())
+    with pytest.raises(UserError, match=r"2000\.summary\.json"):
+        runs.recorded_already(summary, Config(steps=5))
+    assert runs.recording_folder(arguments(tmp_path, fresh=True)) == folder
+    assert os.listdir(folder) == []
+    assert len(os.listdir(tmp_path)) == 2
