@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 
+from common import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import numpy as np
 import tensorflow as tf
 

@@ -1,5 +1,6 @@
 """The dream: M as a world of its own, many dreams in lockstep."""
 
+from common import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import numpy as np
 import tensorflow as tf
 

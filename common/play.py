@@ -112,18 +112,43 @@ def report(arguments, seeds, returns, lengths, **about):
 
 
 def three_panels(world, seed):
-    """() -> picture of a SeenGames of one row: the real frame | what V sees of it | what M had expected."""
+    """state -> picture of a SeenGames of one row: the real frame | what V sees of it | what M had expected."""
     rng = np.random.default_rng([seed, 4])
     weights = world.rnn.prepared()
 
-    def picture():
-        z, h, _ = world.state
+    def picture(state):
+        z, h, _ = state
         mixture, _ = world.rnn.predict(weights, h)
         luck = rng.random(z.shape, np.float32), rng.standard_normal(z.shape, np.float32)
         seen, expected = world.vae.decode(z), world.vae.decode(mdnrnn.sample(mixture, 1.0, *luck))
         return video.panels(world.frames[0], seen[0], expected[0])
 
     return picture
+
+
+class Keyboard:
+    """A policy of one row that does what the keys held down say; escape ends the program."""
+
+    def __init__(self, screen, action_of):
+        """
+        Args:
+            screen: video.Window.
+            action_of: (set of key names) -> [A] float.
+        """
+        self._screen, self._action_of = screen, action_of
+
+    def act(self, state):
+        """Anything -> float32 [1, A]."""
+        keys = self._screen.keys()
+        if "escape" in keys:
+            raise KeyboardInterrupt
+        return np.array([self._action_of(keys)], np.float32)
+
+
+def need_display():
+    """UserError where no window can be opened to play in."""
+    if not video.has_display():
+        raise UserError("there is no display to play on; watch the agent instead: python model.py ... render FILE")
 
 
 def watch(world, policy, seed, screen, picture):
@@ -134,7 +159,7 @@ def watch(world, policy, seed, screen, picture):
         policy: a policy for one row.
         seed: int.
         screen: video.Video or video.Window.
-        picture: () -> uint8 [H, W, 3], what to show now.
+        picture: (state) -> uint8 [H, W, 3], what to show of it.
 
     Returns:
         (return, length).
@@ -145,14 +170,14 @@ def watch(world, policy, seed, screen, picture):
 
         def reset(self, seeds):
             state = world.reset(seeds)
-            screen.show(picture())
+            screen.show(picture(state))
             return state
 
         def step(self, action):
-            result = world.step(action)
-            if not result[2].all():
-                screen.show(picture())
-            return result
+            state, reward, done = world.step(action)
+            if not done[0]:
+                screen.show(picture(state))
+            return state, reward, done
 
     returns, lengths = rollouts.rollout(Shown(), policy, [seed])
     return returns[0], lengths[0]

@@ -1,5 +1,6 @@
 """Controllers acting in a batch of worlds: the loop that everything here is built around."""
 
+from common import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import numpy as np
 import tensorflow as tf
 
@@ -66,9 +67,9 @@ def rollout(world, policy, seeds):
         state, reward, done = world.step(policy.act(state))
         returns[live] += reward
         lengths[live] += 1
-        if done.any():
-            live = live[~done]
+        if done.any() and not done.all():
             policy.keep(np.flatnonzero(~done))
+        live = live[~done]
     return returns, lengths
 
 

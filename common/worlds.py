@@ -10,6 +10,7 @@ The state is whatever the policy acts on: frames (Games), or (z, h, c), M's memo
 and the dream of common/dream.py).
 """
 
+from common import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import numpy as np
 import tensorflow as tf
 

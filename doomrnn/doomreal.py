@@ -1,5 +1,9 @@
-"""The real game: ViZDoom's take_cover with the paper's rules. `python doomreal.py` plays it with the keyboard."""
+"""The real game: ViZDoom's take_cover with the paper's rules.
 
+python doomreal.py        # play it with the left and right arrow keys, seeing what V sees; escape ends it
+"""
+
+import argparse
 import contextlib
 import os
 import tempfile
@@ -21,6 +25,11 @@ LEFT, RIGHT, STAY = [1, 0], [0, 1], [0, 0]
 def buttons(action):
     """The game's buttons for one tanh value: below -1/3 left, above 1/3 right, else neither."""
     return LEFT if action < -1 / 3 else RIGHT if action > 1 / 3 else STAY
+
+
+def keyboard_action(keys):
+    """The keys held down as the tanh value that stands for them: {"left"} -> [-1]."""
+    return [("right" in keys) - ("left" in keys)]
 
 
 def frame_of(screen):
@@ -80,3 +89,24 @@ class DoomTakeCover:
     def _look(self):
         self._frame = frame_of(self._game.get_state().screen_buffer)
         return self._frame
+
+
+def main():
+    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="of the episode")
+    arguments = parser.parse_args()
+    play.need_display()
+
+    def picture(frames):
+        return video.panels(frames[0], height=512)
+
+    with video.Window("DoomTakeCover", 35) as screen:
+        policy = play.Keyboard(screen, keyboard_action)
+        reward, _ = play.watch(worlds.Games([DoomTakeCover()]), policy, arguments.seed, screen, picture)
+    print(f"you lived for {reward:.0f} tics")
+
+
+if __name__ == "__main__":
+    from common import cli, play, video, worlds  # TensorFlow, which recorders do without
+
+    cli.run_main(main)

@@ -87,8 +87,8 @@ def main():
         picture = play.three_panels(world, arguments.seed)
     else:
 
-        def picture():
-            return video.panels(vae.decode(world.state[0])[0])
+        def picture(state):
+            return video.panels(vae.decode(state[0])[0])
 
     with video.screen(arguments.world, FPS, arguments.video, f"{arguments.world}.mp4") as screen:
         returns, _ = play.watch(world, make_policy([arguments.seed]), arguments.seed, screen, picture)

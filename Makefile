@@ -1,0 +1,41 @@
+# make run: the shipped agents play, then the whole Doom pipeline in small. make test: lint and all tests.
+PYTHON ?= python3
+PY := $(CURDIR)/.venv/bin/python
+SMOKE := --preset smoke --run ../runs/smoke
+
+.PHONY: run test lint bench setup
+
+run: setup
+	@echo "== the shipped agent in the real game, 100 episodes =="
+	cd doomrnn && $(PY) model.py doomreal norender log/doomrnn.cma.16.64.best.json 1000 --out ../runs/doomreal.json
+	@echo "== the random policy in the real game, 100 episodes =="
+	cd doomrnn && $(PY) model.py doomreal norender random 1000 --out ../runs/doomreal.random.json
+	@echo "== one episode to watch: real | what V sees | what M expected =="
+	cd doomrnn && $(PY) model.py doomreal render log/doomrnn.cma.16.64.best.json 1000 --video ../runs/doomreal.mp4
+	@echo "== the whole pipeline in small: record, V, encode, M, C in the dream, the real game =="
+	cd doomrnn && $(PY) extract.py $(SMOKE)
+	cd doomrnn && $(PY) vae_train.py $(SMOKE)
+	cd doomrnn && $(PY) series.py $(SMOKE)
+	cd doomrnn && $(PY) rnn_train.py $(SMOKE)
+	cd doomrnn && $(PY) train.py $(SMOKE)
+	cd doomrnn && $(PY) model.py doomreal norender log/doomrnn.cma.4.16.best.json 1000 --episodes 20 --run ../runs/smoke
+
+test: setup lint
+	$(PY) -m pytest
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+bench: setup
+	$(PY) bench/dream.py
+
+setup: .venv/installed
+	@mkdir -p runs runs/smoke
+
+.venv/installed: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --upgrade pip
+	.venv/bin/pip install --quiet -r requirements.txt -e .
+	touch $@
