@@ -9,7 +9,9 @@ series/series.npz, all N frames of E episodes, one after the other:
     mu, logvar float16 [N, Z];  action float16 [N, A];  reward float32 [N];  done bool [N];  length int32 [E]
 """
 
+import concurrent.futures
 import copy
+import itertools
 import os
 import zipfile
 
@@ -184,14 +186,19 @@ def encode(paths, vae, folder, episodes_per_part):
     from common import runs
 
     encode_batch = tf.function(vae.encode, input_signature=[tf.TensorSpec((None, *FRAME), tf.uint8)])
-    parts = []
-    with runs.progress(len(paths), 0, "encode") as bar:
-        for first in range(0, len(paths), episodes_per_part):
-            group = paths[first : first + episodes_per_part]
-            parts.append(os.path.join(folder, f"part{first}.npz"))
-            if not os.path.exists(parts[-1]):
-                files.write_npz(parts[-1], **_encode_group(group, encode_batch))
-            bar.update(len(group))
+    groups = [paths[k : k + episodes_per_part] for k in range(0, len(paths), episodes_per_part)]
+    parts = [os.path.join(folder, f"part{k}.npz") for k in range(len(groups))]
+    missing = [k for k, part in enumerate(parts) if not os.path.exists(part)]
+    done = sum(len(group) for group in groups) - sum(len(groups[k]) for k in missing)
+    # the next group is read while this one is encoded
+    with runs.progress(len(paths), done, "encode") as bar, concurrent.futures.ThreadPoolExecutor(1) as reader:
+        ahead = [reader.submit(_read_group, groups[k]) for k in missing[:1]]
+        for k, following in itertools.zip_longest(missing, missing[1:]):
+            group = ahead.pop().result()
+            if following is not None:
+                ahead.append(reader.submit(_read_group, groups[following]))
+            files.write_npz(parts[k], **_encode_group(group, encode_batch))
+            bar.update(len(groups[k]))
     loaded = [np.load(part) for part in parts]
     files.write_npz(
         os.path.join(folder, "series.npz"), **{k: np.concatenate([p[k] for p in loaded]) for k in loaded[0]}
@@ -200,8 +207,8 @@ def encode(paths, vae, folder, episodes_per_part):
         os.remove(part)
 
 
-def _encode_group(paths, encode_batch, batch=256):
-    """The series arrays of some recordings."""
+def _read_group(paths):
+    """The good ones of some recordings, joined: {name: array}, with the length of each."""
     good = []
     for path in paths:
         try:
@@ -210,14 +217,18 @@ def _encode_group(paths, encode_batch, batch=256):
             print(f"\nskipped: {error}")
     if not good:
         raise UserError(f"{paths[0]} and the {len(paths) - 1} after it are all bad; record them again")
-    obs = np.concatenate([episode["obs"] for episode in good])
+    arrays = {name: np.concatenate([episode[name] for episode in good]) for name in ("obs", "action", "reward", "done")}
+    return arrays | {"length": np.array([len(episode["obs"]) for episode in good], np.int32)}
+
+
+def _encode_group(group, encode_batch, batch=256):
+    """Joined recordings with their frames replaced by mu and logvar."""
+    obs = group.pop("obs")
     coded = [encode_batch(obs[k : k + batch]) for k in range(0, len(obs), batch)]
     mu, logvar = (np.concatenate(part).astype(np.float16) for part in zip(*coded, strict=True))
     if not (np.isfinite(mu).all() and np.isfinite(logvar).all()):
-        raise UserError(f"V gives values that are not finite for {paths[0]} or one of the {len(paths) - 1} after it")
-    arrays = {name: np.concatenate([episode[name] for episode in good]) for name in ("action", "reward", "done")}
-    arrays["action"] = arrays["action"].reshape(len(obs), -1)
-    return {"mu": mu, "logvar": logvar, "length": np.array([len(e["obs"]) for e in good], np.int32), **arrays}
+        raise UserError("V gives values that are not finite; train it again with: python vae_train.py --fresh")
+    return {**group, "mu": mu, "logvar": logvar, "action": group["action"].reshape(len(obs), -1)}
 
 
 class Series:

@@ -50,6 +50,41 @@ class RandomActions:
         self._rngs = [self._rngs[k] for k in on]
 
 
+class Exploring:
+    """A policy that now and then does something random for a while, so that recordings hold more than its habits."""
+
+    def __init__(self, policy, seeds, share, max_hold, low, high):
+        """
+        Args:
+            policy: what it does otherwise.
+            seeds: [B] int, the episodes.
+            share: float in [0, 1), of the steps that are random.
+            max_hold: int, a random action is held for 1 to this many steps.
+            low, high: [A] float, the range of each part of a random action.
+        """
+        self._policy, self._low, self._high, self._max_hold = policy, low, high, max_hold
+        mean_hold = (1 + max_hold) / 2
+        self._begin = share / (mean_hold * (1 - share) + share)  # chance to begin a hold at a step outside of one
+        self._rows = [[np.random.default_rng([int(seed), 5]), 0, None] for seed in seeds]
+
+    def act(self, state):
+        """State -> float32 [B, A]."""
+        action = np.array(self._policy.act(state))
+        for k, row in enumerate(self._rows):
+            rng, left, held = row
+            if left == 0 and rng.random() < self._begin:
+                left, held = rng.integers(1, self._max_hold + 1), rng.uniform(self._low, self._high)
+            if left:
+                action[k], left = held, left - 1
+            row[1:] = left, held
+        return action
+
+    def keep(self, on):
+        """Forgets the rows that have finished."""
+        self._policy.keep(on)
+        self._rows = [self._rows[k] for k in on]
+
+
 def rollout(world, policy, seeds):
     """Plays one episode per row, all in lockstep, until the last has finished.
 

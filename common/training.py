@@ -1,5 +1,6 @@
 """Adam and its schedules, shared by the training of V and M."""
 
+from common import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import keras
 import numpy as np
 

@@ -42,6 +42,35 @@ class Games:
         return frames[~done], reward, done
 
 
+class Recorded:
+    """A batch of games that hands every finished episode to `write`; the state is what the games' is, frames."""
+
+    def __init__(self, games, write):
+        """
+        Args:
+            games: a batch of games, such as Games.
+            write: (seed, obs uint8 [T, 64, 64, 3], action [T, A], reward [T], done [T]), called as episodes finish.
+        """
+        self._games, self._write = games, write
+
+    def reset(self, seeds):
+        """Starts one episode per seed."""
+        self._rows, self._frames = [(int(seed), []) for seed in seeds], self._games.reset(seeds)
+        return self._frames
+
+    def step(self, action):
+        """Plays one step of every row and remembers it."""
+        seen = self._frames
+        self._frames, reward, done = self._games.step(action)
+        for (_, steps), *row in zip(self._rows, seen, action, reward, done, strict=True):
+            steps.append(row)
+        for (seed, steps), over in zip(self._rows, done, strict=True):
+            if over:
+                self._write(seed, *map(np.array, zip(*steps, strict=True)))
+        self._rows = [row for row, over in zip(self._rows, done, strict=True) if not over]
+        return self._frames, reward, done
+
+
 class SeenGames:
     """Games in lockstep as the agent knows them: one V call and one M call per step for all; the state is (z, h, c).
 

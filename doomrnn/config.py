@@ -25,7 +25,9 @@ class Extract:
     first_seed: int = option(2000, "seed of the first episode (1000-1999 and 500000 upwards are for tests only)")
     min_frames: int = option(101, "shorter episodes are not kept [frames]")
     max_hold: int = option(10, "a random action is held for 1 to this many frames")
-    workers: int = option(0, "processes; 0 means one per core")
+    workers: int = option(0, "processes, or threads with a controller; 0 means one per core")
+    controller: str = option("", "a controller's .json that plays instead of random actions")
+    explore: float = option(0.2, "share of its time in which a controller's player holds random actions")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""Records episodes of the real game under random actions, for V and M to learn from.
+"""Records episodes of the real game, for V and M to learn from.
 
-Reads nothing; writes record/<seed>.npz. A random value in [-1, 1] is held for 1 to 10 tics, so that the player gets
-somewhere. Run it again after an interruption and it plays only the episodes that are missing.
+Writes record/<seed>.npz. A random value in [-1, 1] is held for 1 to 10 tics, so that the player gets somewhere. With
+--controller the agent plays instead, exploring for a share of the time: a further round of data from states that random
+players do not live to see. Run it again after an interruption and it plays only the episodes that are missing.
 
     bash extract.bash              # laptop preset, one worker per core
+    bash extract.bash --controller log/doomrnn.cma.16.64.best.json --first_seed 20000 --episodes 1000
     python extract.py --help
 """
 
@@ -18,6 +20,8 @@ from common import cli, episodes, files, runs
 
 import config
 from doomreal import DoomTakeCover
+
+GAMES_PER_BLOCK = 16  # that the agent plays together in one thread: a frame is 12 kB until its episode is written
 
 _game = None
 
@@ -51,6 +55,44 @@ def _record(folder, seed, cfg):
     return len(episode[0])
 
 
+def record_random(folder, missing, cfg, done):
+    """Random players, each worker a process of its own; calls done(frames) after every episode."""
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(cfg.workers or len(os.sched_getaffinity(0)), spawn) as pool:
+        for future in concurrent.futures.as_completed(pool.submit(_record, folder, seed, cfg) for seed in missing):
+            done(future.result())
+
+
+def record_agent(folder, missing, cfg, arguments, done):
+    """The agent plays, many games in lockstep in every thread; calls done(frames) after every episode."""
+    from common import devices, farm, rollouts, worlds  # TensorFlow, which random players do without
+
+    from model import load_models, play_controller, real_games
+
+    devices.for_blocks()
+    arguments.file = cfg.controller
+    vae, rnn, _, hashes = load_models(arguments.run)
+    make_policy = play_controller(arguments, rnn, hashes)
+
+    def write(seed, obs, action, reward, over):
+        if len(obs) >= cfg.min_frames:
+            episodes.write(folder, seed, obs, action[:, 0], reward, over)
+        done(len(obs) if len(obs) >= cfg.min_frames else 0)
+
+    def make_worker():
+        world = worlds.SeenGames(worlds.Recorded(real_games(GAMES_PER_BLOCK), write), vae, rnn)
+
+        def work(seeds):
+            policy = rollouts.Exploring(make_policy(seeds), seeds, cfg.explore, cfg.max_hold, [-1.0], [1.0])
+            return rollouts.rollout(world, policy, seeds)
+
+        return work
+
+    workers = farm.Threads(make_worker, cfg.workers or devices.cores())
+    workers.map([missing[k : k + GAMES_PER_BLOCK] for k in range(0, len(missing), GAMES_PER_BLOCK)])
+    workers.close()
+
+
 def main():
     cfg, arguments = cli.parse(config.EXTRACT, __doc__)
     folder = runs.recording_folder(arguments)
@@ -59,18 +101,19 @@ def main():
         return
     seeds = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
     missing = [seed for seed in seeds if not os.path.exists(os.path.join(folder, f"{seed}.npz"))]
-    frames = dropped = 0
-    workers = cfg.workers or len(os.sched_getaffinity(0))
-    spawn = multiprocessing.get_context("spawn")
-    with (
-        runs.progress(len(seeds), len(seeds) - len(missing), "record") as bar,
-        concurrent.futures.ProcessPoolExecutor(workers, spawn) as pool,
-    ):
-        for future in concurrent.futures.as_completed(pool.submit(_record, folder, seed, cfg) for seed in missing):
-            frames += future.result()
-            dropped += future.result() == 0
+    lengths = []
+    with runs.progress(len(seeds), len(seeds) - len(missing), "record") as bar:
+
+        def done(frames):
+            lengths.append(frames)
             bar.update()
-            bar.set_postfix(frames=frames, too_short=dropped, refresh=False)
+            bar.set_postfix(frames=sum(lengths), too_short=lengths.count(0), refresh=False)
+
+        if cfg.controller:
+            record_agent(folder, missing, cfg, arguments, done)
+        else:
+            record_random(folder, missing, cfg, done)
+    dropped = lengths.count(0)
     kept = len(seeds) - dropped
     files.write_json(summary, {"config": dataclasses.asdict(cfg), "kept": kept, "too_short": dropped})
     print(f"{folder}: {kept} episodes, {dropped} more were shorter than {cfg.min_frames} frames and not kept")

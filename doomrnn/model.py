@@ -33,6 +33,12 @@ def controller_on(rnn, mode=None):
     return controller.Controller(mode or "zch", rnn.shape.z_size, rnn.shape.hidden_size, config.ACTION_SIZE, bias=False)
 
 
+def play_controller(arguments, rnn, hashes):
+    """(seeds) -> a policy in which the controller that `arguments.file` names plays all of those episodes."""
+    c, parameters = play.load_controller(arguments, lambda mode: controller_on(rnn, mode), hashes)
+    return lambda seeds: rollouts.Candidates(c, np.tile(parameters, (len(seeds), 1)))
+
+
 def real_games(count):
     """A batch of that many games."""
     return worlds.Games([DoomTakeCover() for _ in range(count)])
@@ -65,10 +71,7 @@ def main():
         def make_policy(seeds):
             return rollouts.RandomActions(seeds, [-1.0], [1.0])
     else:
-        c, parameters = play.load_controller(arguments, lambda mode: controller_on(rnn, mode), hashes)
-
-        def make_policy(seeds):
-            return rollouts.Candidates(c, np.tile(parameters, (len(seeds), 1)))
+        make_policy = play_controller(arguments, rnn, hashes)
 
     def make_world(rows):
         if arguments.world == "doomrnn":
