@@ -306,6 +306,11 @@ def train_step_of(rnn, optimizer, strategy, restart_weight):
             z_loss, restart, state = replica_losses(batch, state, seed)
             loss = (z_loss + restart) / strategy.num_replicas_in_sync
         gradients = tape.gradient(loss, rnn.trainable_variables)
+        if strategy.num_replicas_in_sync > 1:
+            # Keras clips each device's part and then adds the parts up: so the first device brings the whole sum
+            context = tf.distribute.get_replica_context()
+            is_first = tf.cast(tf.equal(context.replica_id_in_sync_group, 0), tf.float32)
+            gradients = [part * is_first for part in context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)]
         optimizer.apply_gradients(zip(gradients, rnn.trainable_variables, strict=True))
         return z_loss, restart, state
 

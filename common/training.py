@@ -4,7 +4,7 @@ from common import devices  # noqa: F401  isort: skip  (loads TensorFlow without
 import keras
 import numpy as np
 
-WARMUP = 200  # steps, of the cosine schedule
+WARMUP = 200  # steps of the cosine schedule, or a tenth of all steps if that is less
 
 
 class PaperDoomDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -21,14 +21,15 @@ def adam(cfg, variables, **options):
     """Adam with a config's `learning_rate`, `schedule` and `steps`, its state made, ready to be restored.
 
     Args:
-        cfg: a stage's config; schedule "cosine" warms up for 200 steps and falls to zero at the last.
+        cfg: a stage's config; schedule "cosine" warms up for `WARMUP` steps and falls to zero at the last.
         variables: what it will train.
         **options: further arguments of keras.optimizers.Adam.
     """
     rate = cfg.learning_rate
     if cfg.schedule == "cosine":
-        decay = max(1, cfg.steps - WARMUP)
-        rate = keras.optimizers.schedules.CosineDecay(0.0, decay, warmup_target=rate, warmup_steps=WARMUP)
+        warmup = max(1, min(WARMUP, cfg.steps // 10))
+        decay = max(1, cfg.steps - warmup)
+        rate = keras.optimizers.schedules.CosineDecay(0.0, decay, warmup_target=rate, warmup_steps=warmup)
     elif cfg.schedule == "paper_doom":
         rate = PaperDoomDecay(rate)
     optimizer = keras.optimizers.Adam(rate, **options)

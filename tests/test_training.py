@@ -1,0 +1,185 @@
+"""common/training.py, and that training on several devices is training on one (run as a script for that)."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from common import mdnrnn, training, vae
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What `training.adam` reads of a stage's config."""
+
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    steps: int = 5000
+
+
+def rate_at(cfg, step):
+    optimizer = training.adam(cfg, [keras.Variable([1.0])])
+    optimizer.iterations.assign(step)
+    return float(optimizer.learning_rate)
+
+
+def test_constant_schedule():
+    """Catches a learning rate that is not the config's."""
+    assert rate_at(Config(), 0) == rate_at(Config(), 4999) == pytest.approx(1e-3)
+
+
+def test_cosine_schedule_warms_up_and_falls_to_zero():
+    """Catches a schedule that ends before or after the last step, or starts at its peak."""
+    cfg = Config(schedule="cosine")
+    assert rate_at(cfg, 0) == 0
+    assert rate_at(cfg, 100) == pytest.approx(5e-4)
+    assert rate_at(cfg, 200) == pytest.approx(1e-3)
+    assert rate_at(cfg, 2600) == pytest.approx(5e-4)
+    assert rate_at(cfg, 4999) < 1e-8
+    assert rate_at(cfg, 5000) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("steps", [5, 60, 150])
+def test_cosine_schedule_of_a_short_training_reaches_its_peak_and_zero(steps):
+    """Catches a warm-up longer than the smoke preset's whole training."""
+    rates = [rate_at(Config(schedule="cosine", steps=steps), step) for step in range(steps + 1)]
+    assert max(rates) == pytest.approx(1e-3, rel=0.2)
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_paper_doom_schedule():
+    """Catches the decay applied to the floor too; the figures are the authors' formula by hand."""
+    cfg = Config(schedule="paper_doom")
+    assert rate_at(cfg, 0) == pytest.approx(1e-3)
+    assert rate_at(cfg, 24400) == pytest.approx(1e-5 + 9.9e-4 * np.exp(24400 * np.log(0.99999)), rel=1e-3)
+    assert rate_at(cfg, 3_000_000) == pytest.approx(1e-5, rel=1e-3)
+
+
+def test_the_optimiser_is_ready_to_be_restored():
+    """Catches an optimiser whose moments do not exist until the first step, so that a checkpoint cannot fill them."""
+    variables = [keras.Variable(np.ones((2, 3))), keras.Variable([1.0])]
+    optimizer = training.adam(Config(), variables, clipvalue=0.5)
+    assert sorted(tuple(variable.shape) for variable in optimizer.variables if len(variable.shape)) == [
+        *[(1,)] * 2,
+        *[(2, 3)] * 2,
+    ]
+    assert optimizer.clipvalue == 0.5
+
+
+def test_replicas_round_trip_on_one_device(rng):
+    """Catches h and c swapped on the way to the devices or back."""
+    strategy, state = tf.distribute.get_strategy(), rng.standard_normal((2, 4, 3), np.float32)
+    h, c = training.to_replicas(strategy, state)
+    np.testing.assert_array_equal(h, state[0])
+    np.testing.assert_array_equal(c, state[1])
+    np.testing.assert_array_equal(training.from_replicas(strategy, (h, c)), state)
+
+
+@pytest.fixture(scope="module")
+def devices():
+    """What `compare_devices` reports, in a process of its own: TensorFlow splits a CPU in two only before it starts."""
+    finished = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=300, check=True)
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def test_state_is_split_over_the_devices_and_joined_again(devices):
+    """Catches every device being given all rows, and rows joined in another order."""
+    assert devices["replicas"] == 2
+    assert devices["rows"] == [[2, 6], [2, 6]]
+    assert devices["state"] == 0
+
+
+@pytest.mark.parametrize("case", ["v", "m", "m_clipped"])
+def test_two_devices_train_as_one_does(devices, case):
+    """Catches gradients that are not divided by the devices, not added up over them, or clipped before they are."""
+    assert devices[case]["losses"] < 1e-5
+    assert devices[case]["weights"] < 1e-4  # of the largest step
+    assert devices[case]["state"] < 1e-6
+
+
+def trained(strategy, new, batches, carried, options):
+    """Trains a new model for one step per batch; returns (losses, how far its weights moved, M's last state)."""
+    keras.utils.set_random_seed(1000)
+    with strategy.scope():
+        model = new()
+        # not Adam, whose first steps are as large for gradients that are mere rounding as for any other
+        optimizer = keras.optimizers.SGD(**options)
+        optimizer.build(model.trainable_variables)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    signature = tf.nest.map_structure(tf.type_spec_from_value, batches[0])
+    dataset = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=signature)
+    distributed, losses = strategy.experimental_distribute_dataset(dataset), []
+    if carried is None:
+        train_step = vae.train_step_of(model, optimizer, strategy)
+        for k, batch in enumerate(distributed):
+            losses.append(train_step(batch, np.array([1000, k], np.int32)))
+        state = np.zeros(1)
+    else:
+        train_step, _ = mdnrnn.train_step_of(model, optimizer, strategy, 10.0)
+        state = training.to_replicas(strategy, carried)
+        for k, batch in enumerate(distributed):
+            loss, state = train_step(batch, state, np.array([1000, k], np.int32))
+            losses.append(loss)
+        state = training.from_replicas(strategy, state)
+    after = [variable.numpy() for variable in model.trainable_variables]
+    return np.array(losses), [a - b for a, b in zip(after, before, strict=True)], state
+
+
+def silent_v():
+    """A V whose noise does not matter, as every device draws its own: log-variance is -40 whatever it sees."""
+    model = vae.ConvVAE(4, "float32")
+    model.fc_logvar.kernel.assign(tf.zeros((1024, 4)))
+    model.fc_logvar.bias.assign([-40.0] * 4)
+    return model
+
+
+def small_m():
+    return mdnrnn.MDNRNN(mdnrnn.Shape(3, 1, 6, True), "float32")
+
+
+def random_chunk(rng):
+    """A chunk for `small_m`, without noise; two of its rows on each device."""
+    mu, action = rng.normal(0, 1, (4, 9, 3)), rng.uniform(-1, 1, (4, 9, 1))
+    half = (tf.constant(part, tf.float16) for part in (mu, np.full_like(mu, -40), action))
+    return *half, tf.constant(rng.random((4, 9)) < 0.2, tf.float32), tf.zeros([4])
+
+
+def compare_devices():
+    """Trains V and M on one device and on two, and prints how far the results are apart."""
+    cpu, half = tf.config.list_physical_devices("CPU")[0], tf.config.LogicalDeviceConfiguration()
+    tf.config.set_logical_device_configuration(cpu, [half, half])
+    rng = np.random.default_rng(1000)
+    one, two = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    state = rng.standard_normal((2, 4, 6)).astype(np.float32)
+    there = training.to_replicas(two, state)
+    report = {
+        "replicas": two.num_replicas_in_sync,
+        "rows": [rows.shape.as_list() for rows in two.experimental_local_results(there[0])],
+        "state": float(np.abs(training.from_replicas(two, there) - state).max()),
+    }
+    frames = [tf.constant(rng.integers(0, 256, (4, 64, 64, 3), np.uint8)) for _ in range(2)]
+    chunks = [random_chunk(rng) for _ in range(3)]
+    for name, *case in (
+        ("v", silent_v, frames, None, {"learning_rate": 1e-6}),
+        ("m", small_m, chunks, state, {"learning_rate": 0.1}),
+        ("m_clipped", small_m, chunks, state, {"learning_rate": 0.1, "clipvalue": 0.02}),
+    ):
+        (losses, moved, end), (losses2, moved2, end2) = trained(one, *case), trained(two, *case)
+        largest = max(np.abs(array).max() for array in moved)
+        apart = max(np.abs(a - b).max() for a, b in zip(moved, moved2, strict=True))
+        report[name] = {
+            "losses": float(np.abs(losses2 / losses - 1).max()),
+            "weights": float(apart / largest),
+            "state": float(np.abs(end - end2).max()),
+        }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    compare_devices()
