@@ -23,6 +23,7 @@ class Config:
     steps: int = 100
     rate: float = 1e-3
     hidden: tuple = (1, 2)
+    checkpoint_seconds: int = 120
 
 
 def arguments(folder, fresh=False):
@@ -63,6 +64,7 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path, stage_of):
     (tmp_path / "tests_config.py").write_text(
         "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass Config:\n"
         "    steps: int = 100\n    rate: float = 1e-3\n    hidden: tuple = (1, 2)\n"
+        "    checkpoint_seconds: int = 120\n"
     )
 
     def second(*flags):
@@ -245,11 +247,11 @@ def test_a_damaged_or_foreign_checkpoint_is_named(stage_of, rng):
 
 
 def test_save_if_due_waits(stage_of):
-    """Catches a checkpoint at every step, and none at all."""
-    stage = stage_of(checkpoint_seconds=1000)
+    """Catches a checkpoint at every step, none at all, and an interval that a later start may not change."""
+    stage = stage_of(Config(checkpoint_seconds=1000))
     stage.save_if_due(1, [])
     assert not os.path.exists(stage.path("checkpoint.npz"))
-    stage = stage_of(checkpoint_seconds=0)
+    stage = stage_of(Config(checkpoint_seconds=0))
     stage.save_if_due(1, [])
     assert os.path.exists(stage.path("checkpoint.npz"))
 

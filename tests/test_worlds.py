@@ -208,3 +208,72 @@ def test_summary():
     assert found["stderr"] == pytest.approx(np.sqrt(14 / 3) / 2)
     assert found["episodes"][3] == {"seed": 1003, "return": 6.0, "length": 7}
     assert rollouts.summary([1000], [5.0], [7])["std"] == 0
+
+
+def test_exploring_is_random_for_its_share_of_the_steps_and_the_policys_else():
+    """Catches a share of holds taken for one of steps, holds of another length, a policy asked with finished rows."""
+
+    class Zeros:
+        rows = 300
+
+        def act(self, state):
+            return np.zeros((self.rows, 2), np.float32)
+
+        def keep(self, on):
+            self.rows = len(on)
+
+    policy = rollouts.Exploring(Zeros(), range(1000, 1300), 0.3, 5, np.array([-1, 0.5]), np.array([1, 1]))
+    actions = np.stack([policy.act(None) for _ in range(400)])
+    explored = actions[..., 1] != 0
+    # a hold and the gap after it last 10 steps on average: as many independent draws as there are such pairs
+    assert abs(explored.mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / (400 * 300 / 10))
+    assert (actions[explored][:, 1] >= 0.5).all()
+    assert actions[explored][:, 0].min() < -0.9
+    lengths = []
+    for row in range(300):
+        changes = np.flatnonzero(np.diff(actions[:, row, 1])) + 1
+        holds = np.split(actions[:, row], changes)[1:-1]
+        lengths += [len(hold) for hold in holds if hold[0, 1] != 0]
+    frequency = np.bincount(lengths, minlength=6) / len(lengths)
+    assert len(frequency) == 6
+    np.testing.assert_allclose(frequency[1:], 0.2, atol=5 * np.sqrt(0.2 * 0.8 / len(lengths)))
+
+    policy.keep([3, 7])
+    kept = policy.act(None)
+    Zeros.rows = 1
+    alone = rollouts.Exploring(Zeros(), [1007], 0.3, 5, np.array([-1, 0.5]), np.array([1, 1]))
+    np.testing.assert_array_equal([alone.act(None)[0] for _ in range(400)], actions[:, 7])
+    np.testing.assert_array_equal(kept[1], alone.act(None)[0])
+
+
+def test_the_world_and_m_know_the_action_as_the_game_receives_it(rng):
+    """Catches CarRacing's raw tanh values handed to the game, or to M."""
+    rnn, controller = random_rnn(rng, False, 3), Controller("z", 2, 4, 3, bias=True)
+    parameters = random_parameters(rng, controller, 2)
+    games = [CountingGame(), CountingGame()]
+    world = worlds.SeenGames(worlds.Games(games), PaintedV(-80.0), rnn)
+    plain, mapped = (rollouts.Candidates(controller, parameters, f) for f in (None, lambda raw: (raw + 1) / 2))
+    state = world.reset([1000, 1001])
+    np.testing.assert_allclose(mapped.act(state), (plain.act(state) + 1) / 2)
+    (_, h, _), *_ = world.step(mapped.act(state))
+    inputs = mdnrnn.inputs_of(state[0], mapped.act(state))
+    np.testing.assert_allclose(h, rnn.step(rnn.prepared(), inputs, state[1:])[0], atol=1e-6)
+    np.testing.assert_allclose([game.actions[0] for game in games], mapped.act(state), atol=1e-6)
+
+
+def test_recorded_episodes_hold_what_was_seen_done_and_got_at_each_step():
+    """Catches a frame that belongs to the step after, and episodes mixed up as others finish."""
+    written, games = {}, [CountingGame() for _ in SEEDS[:4]]
+    world = worlds.Recorded(worlds.Games(games), lambda seed, *arrays: written.update({seed: arrays}))
+    rollouts.rollout(world, rollouts.RandomActions(SEEDS[:4], [-1, 0], [1, 1]), SEEDS[:4])
+    assert list(written) == sorted(SEEDS[:4], key=lambda seed: seed % 7)
+    for game in games:
+        obs, action, reward, done = written[game.seed]
+        steps = np.arange(game.length)
+        assert obs.dtype == np.uint8
+        assert obs.shape == (game.length, 64, 64, 3)
+        np.testing.assert_array_equal(obs[:, 0, 0, 0], steps)
+        np.testing.assert_array_equal(obs[:, 0, 0, 1], game.seed - 1000)
+        np.testing.assert_array_equal(action, game.actions)
+        np.testing.assert_allclose(reward, [game.reward(step, action[step]) for step in steps])
+        assert done.tolist() == [False] * (game.length - 1) + [True]
