@@ -8,17 +8,19 @@ import tensorflow as tf
 class Candidates:
     """A policy in which every row acts by its own controller."""
 
-    def __init__(self, controller, parameters):
+    def __init__(self, controller, parameters, action_of=None):
         """
         Args:
             controller: Controller.
             parameters: float32 [B, N].
+            action_of: raw tanh values, float32 [B, A] -> the actions that the world and M know; None if those are it.
         """
         self._controller, self._parameters = controller, tf.constant(parameters, tf.float32)
+        self._action_of = action_of or (lambda raw: raw)
 
     def act(self, state):
         """(z, h, c) -> float32 [B, A]."""
-        return _act(self._controller, self._parameters, *state)
+        return self._action_of(_act(self._controller, self._parameters, *state))
 
     def keep(self, on):
         """Forgets the rows that have finished; `on` [B'] are the indices of the others."""
@@ -108,7 +110,7 @@ def rollout(world, policy, seeds):
     return returns, lengths
 
 
-def evaluate(world, controller, population, seeds):
+def evaluate(world, controller, population, seeds, action_of=None):
     """Every candidate on every seed, in one batch.
 
     Args:
@@ -116,30 +118,32 @@ def evaluate(world, controller, population, seeds):
         controller: Controller.
         population: [P, N], one candidate per row.
         seeds: [E] int, the same episodes for all candidates.
+        action_of: see Candidates.
 
     Returns:
         (returns float64 [P, E], lengths int [P, E]).
     """
     rows = np.repeat(np.asarray(population, np.float32), len(seeds), axis=0)
-    returns, lengths = rollout(world, Candidates(controller, rows), np.tile(seeds, len(population)))
+    returns, lengths = rollout(world, Candidates(controller, rows, action_of), np.tile(seeds, len(population)))
     return returns.reshape(-1, len(seeds)), lengths.reshape(-1, len(seeds))
 
 
-def evaluate_in_blocks(workers, population, seeds, block_rows):
+def evaluate_in_blocks(workers, population, seeds, block_rows, *settings):
     """As `evaluate`, in blocks of candidates handed to workers whose result does not depend on who computes it.
 
     Args:
-        workers: farm.Threads or farm.Ranks, whose worker takes (candidates, seeds) and calls `evaluate`.
+        workers: farm.Threads or farm.Ranks, whose worker takes (candidates, seeds, *settings) and calls `evaluate`.
         population: [P, N].
         seeds: [E] int.
         block_rows: int, about how many episodes step together.
+        *settings: what else the workers are to know of these episodes.
     """
     # whole candidates if their episodes fit into a block, else (the mean on many seeds) one candidate's seeds in parts
     candidates = max(1, block_rows // len(seeds))
     episodes = min(len(seeds), block_rows)
     parts = [seeds[k : k + episodes] for k in range(0, len(seeds), episodes)]
     groups = [population[k : k + candidates] for k in range(0, len(population), candidates)]
-    results = iter(workers.map([(group, part) for group in groups for part in parts]))
+    results = iter(workers.map([(group, part, *settings) for group in groups for part in parts]))
     rows = [[next(results) for _ in parts] for _ in groups]
     returns, lengths = (
         np.concatenate([np.concatenate([block[which] for block in row], axis=1) for row in rows]) for which in (0, 1)

@@ -15,60 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from common import mdnrnn, vae
-
-
-class Games:
-    """Single games in lockstep; the state is their frames, uint8 [B, 64, 64, 3]."""
-
-    def __init__(self, games):
-        """
-        Args:
-            games: list, each with reset(seed) -> frame and step(action) -> (frame, reward, done).
-        """
-        self._games, self._rows = games, []
-
-    def reset(self, seeds):
-        """Starts one episode per seed, at most as many as there are games."""
-        if len(seeds) > len(self._games):
-            raise ValueError(f"{len(seeds)} episodes for {len(self._games)} games")
-        self._rows = self._games[: len(seeds)]
-        return np.stack([game.reset(seed) for game, seed in zip(self._rows, seeds, strict=True)])
-
-    def step(self, action):
-        """Plays one step of every row."""
-        results = [game.step(row) for game, row in zip(self._rows, action, strict=True)]
-        frames, reward, done = map(np.array, zip(*results, strict=True))
-        self._rows = [game for game, over in zip(self._rows, done, strict=True) if not over]
-        return frames[~done], reward, done
-
-
-class Recorded:
-    """A batch of games that hands every finished episode to `write`; the state is what the games' is, frames."""
-
-    def __init__(self, games, write):
-        """
-        Args:
-            games: a batch of games, such as Games.
-            write: (seed, obs uint8 [T, 64, 64, 3], action [T, A], reward [T], done [T]), called as episodes finish.
-        """
-        self._games, self._write = games, write
-
-    def reset(self, seeds):
-        """Starts one episode per seed."""
-        self._rows, self._frames = [(int(seed), []) for seed in seeds], self._games.reset(seeds)
-        return self._frames
-
-    def step(self, action):
-        """Plays one step of every row and remembers it."""
-        seen = self._frames
-        self._frames, reward, done = self._games.step(action)
-        for (_, steps), *row in zip(self._rows, seen, action, reward, done, strict=True):
-            steps.append(row)
-        for (seed, steps), over in zip(self._rows, done, strict=True):
-            if over:
-                self._write(seed, *map(np.array, zip(*steps, strict=True)))
-        self._rows = [row for row, over in zip(self._rows, done, strict=True) if not over]
-        return self._frames, reward, done
+from common.games import Games, Recorded  # noqa: F401  real games, which need no TensorFlow
 
 
 class SeenGames:
@@ -77,14 +24,15 @@ class SeenGames:
     z is float32 [B, Z]; h and c float32 [B, H].
     """
 
-    def __init__(self, games, model_v, model_m):
+    def __init__(self, games, model_v, model_m, sample_z=True):
         """
         Args:
             games: a batch of games whose state is frames, such as Games.
             model_v: ConvVAE.
             model_m: MDNRNN.
+            sample_z: bool, whether z is a sample of V's posterior, as the authors have it, or its mean.
         """
-        self.games, self.vae, self.rnn = games, model_v, model_m
+        self.games, self.vae, self.rnn, self._sample_z = games, model_v, model_m, sample_z
         self._weights = model_m.prepared()
         self.frames = None
         """uint8 [B, 64, 64, 3], what the rows saw last"""
@@ -109,7 +57,10 @@ class SeenGames:
         return (self._see(frames, h, c) if len(frames) else None), reward, done
 
     def _see(self, frames, h, c):
-        noise = np.stack([rng.standard_normal(self.vae.z_size, np.float32) for rng in self._noise])
+        if self._sample_z:
+            noise = np.stack([rng.standard_normal(self.vae.z_size, np.float32) for rng in self._noise])
+        else:
+            noise = np.zeros((len(frames), self.vae.z_size), np.float32)
         self.frames, self.state = frames, (self._encode(frames, noise), h, c)
         return self.state
 
