@@ -1,0 +1,241 @@
+"""CarRacing, many cars in lockstep, on any of three backends.
+
+    python env.py        # play it with the arrow keys; escape ends it
+
+    gymnasium  Gymnasium's CarRacing (v3), the reference: every reported score
+    gym        gym 0.26's CarRacing (v2)
+    envpool    EnvPool's CarRacing-v2 in C++, ten times as fast, not anti-aliased: recording and training in bulk
+
+Physics, reward and colours are one lineage. A seed gives the same track on gymnasium and gym, another on envpool.
+No TensorFlow here, so that recorders and the processes that play Python games stay small.
+"""
+
+import argparse
+import functools
+import importlib
+import os
+import sys
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from common import cli, games
+
+import config
+
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+
+BACKENDS = ("gymnasium", "gym", "envpool")
+LOW, HIGH = np.float32([-1, 0, 0]), np.float32([1, 1, 1])  # of (steering, gas, brake)
+FPS = 50  # the game's steps per second
+LAP_SHARE = 1.0  # of tiles, above which touching tile 0 ends an episode: never, so only all tiles do, as in the paper
+
+
+def frame_of(screens):
+    """What V sees of the screen: its top 84 of 96 rows (the dashboard cut off), resized bilinearly.
+
+    Args:
+        screens: uint8 [96, 96, 3], or [B, 96, 96, 3].
+
+    Returns:
+        uint8 [64, 64, 3], or [B, 64, 64, 3]: of every screen the same, alone or in a batch.
+    """
+    if screens.ndim == 3:
+        return np.asarray(Image.fromarray(screens[:84]).resize((64, 64), Image.BILINEAR))
+    frames = np.empty((len(screens), 64, 64, 3), np.uint8)
+    for frame, screen in zip(frames, screens, strict=True):
+        frame[:] = frame_of(screen)
+    return frames
+
+
+def action_of(raw):
+    """C's tanh values as (steering, gas, brake): float [..., 3] in [-1, 1] -> float32 [..., 3].
+
+    Gas is shifted to [0, 1]; the brake is cut at 0, so that C does not half-brake when it is undecided.
+    """
+    steering, gas, brake = np.moveaxis(np.asarray(raw, np.float32), -1, 0)
+    return np.stack([steering, (gas + 1) / 2, np.clip(brake, 0, 1)], axis=-1)
+
+
+@functools.cache
+def python_game(package):
+    """The CarRacing class of "gymnasium" or "gym", which draws only what is on the screen: same picture, far sooner."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # gym greets with a page about its age
+        stderr, sys.stderr = sys.stderr, open(os.devnull, "w")  # noqa: SIM115
+        try:
+            module = importlib.import_module(f"{package}.envs.box2d.car_racing")
+        finally:
+            sys.stderr.close()
+            sys.stderr = stderr
+
+    class CarRacing(module.CarRacing):
+        """The game, but for the polygons that `_draw_colored_polygon` would find to be off the screen one by one."""
+
+        def reset(self, **kwargs):
+            self._polygons = None
+            return super().reset(**kwargs)
+
+        def _render_road(self, zoom, translation, angle):
+            if self._polygons is None:
+                size, grass = module.GRASS_DIM, []
+                for x in range(-20, 20, 2):
+                    for y in range(-20, 20, 2):
+                        left, bottom = size * x, size * y
+                        right, top = left + size, bottom + size
+                        grass.append([(right, bottom), (left, bottom), (left, top), (right, top)])
+                self._polygons = [(patch, self.grass_color) for patch in grass]
+                self._polygons += self.road_poly  # whose colours change as the car touches tiles
+                self._corners = np.array([polygon for polygon, _ in self._polygons])
+            edge = module.PLAYFIELD
+            field = [(edge, edge), (edge, -edge), (-edge, -edge), (-edge, edge)]
+            self._draw_colored_polygon(self.surf, field, self.bg_color, zoom, translation, angle, clip=False)
+            turn = zoom * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+            corners = self._corners @ turn + translation
+            margin = module.MAX_SHAPE_DIM + 1
+            on_screen = (corners >= -margin) & (corners <= np.array([module.WINDOW_W, module.WINDOW_H]) + margin)
+            for k in np.flatnonzero(on_screen.all(axis=2).any(axis=1)):
+                polygon, color = self._polygons[k]
+                self._draw_colored_polygon(self.surf, polygon, [int(c) for c in color], zoom, translation, angle)
+
+    return CarRacing
+
+
+class PythonTracks:
+    """Cars of Gymnasium's or gym's class, each with its own track."""
+
+    def __init__(self, package):
+        self._make = functools.partial(python_game(package), lap_complete_percent=LAP_SHARE)
+        self._games = []
+
+    def start(self, seeds):
+        """One new track per seed -> screens uint8 [B, 96, 96, 3]."""
+        self._games += [self._make() for _ in range(len(seeds) - len(self._games))]
+        return np.stack([game.reset(seed=int(seed))[0] for game, seed in zip(self._games, seeds, strict=False)])
+
+    def drive(self, cars, action):
+        """One step of some cars -> screens uint8 [B, 96, 96, 3], reward float [B], done bool [B]."""
+        # as float64: Box2D takes Python's numbers only
+        results = [self._games[car].step(row) for car, row in zip(cars, action.astype(float), strict=True)]
+        screens, reward, terminated, truncated, _ = zip(*results, strict=True)
+        # gym reports a finished lap as truncated, Gymnasium as terminated
+        return np.stack(screens), np.array(reward, float), np.array(terminated) | np.array(truncated)
+
+
+class PoolTracks:
+    """Cars of EnvPool, each with its own track; one thread per batch."""
+
+    def __init__(self):
+        import envpool
+
+        self._make, self._pool = envpool.make, None
+
+    def start(self, seeds):
+        """One new track per seed -> screens uint8 [B, 96, 96, 3]."""
+        # A car's seed is fixed when its pool is made. A new pool costs 2 ms per car, a thousandth of an episode.
+        self._pool = None
+        self._pool = self._make(
+            "CarRacing-v2",
+            env_type="gymnasium",
+            num_envs=len(seeds),
+            num_threads=1,
+            env_seed=[int(seed) for seed in seeds],
+            max_episode_steps=config.MAX_STEPS + 1,  # the limit is ours
+            lap_complete_percent=LAP_SHARE,
+        )
+        return self._pool.reset()[0]
+
+    def drive(self, cars, action):
+        """One step of some cars -> screens uint8 [B, 96, 96, 3], reward float [B], done bool [B]."""
+        screens, reward, terminated, truncated, _ = self._pool.step(action, cars)
+        return screens, reward.astype(float), terminated | truncated
+
+
+class Cars:
+    """A batch of cars, the interface in common/worlds.py; the state is their frames, uint8 [B, 64, 64, 3].
+
+    An episode ends when all tiles are visited, after 1000 steps, or off the field with -100.
+    """
+
+    def __init__(self, tracks, patience=0, max_steps=config.MAX_STEPS):
+        """
+        Args:
+            tracks: PythonTracks or PoolTracks.
+            patience: int, training only: a car without a new tile for so many steps is ended, and charged the -0.1 of
+                every step it had left; 0 means never.
+            max_steps: int, after which an episode ends.
+        """
+        self._tracks, self._patience, self._max_steps = tracks, patience, max_steps
+
+    def reset(self, seeds):
+        """Starts one episode per seed."""
+        self._cars, self._steps = np.arange(len(seeds), dtype=np.int32), 0
+        self._idle = np.zeros(len(seeds), int)
+        return frame_of(self._tracks.start(seeds))
+
+    def step(self, action):
+        """Drives every row's car one step; action float [B, 3]: steering, gas, brake."""
+        screens, reward, done = self._tracks.drive(self._cars, np.asarray(action, np.float32))
+        self._steps += 1
+        self._idle = np.where(reward > 0, 0, self._idle + 1)  # only a new tile brings more than the step costs
+        if self._patience:
+            gave_up = ~done & (self._idle >= self._patience)
+            reward[gave_up] -= 0.1 * (self._max_steps - self._steps)
+            done = done | gave_up
+        if self._steps == self._max_steps:
+            done = np.ones_like(done)
+        self._cars, self._idle = self._cars[~done], self._idle[~done]
+        return frame_of(screens[~done]), reward, done
+
+
+@functools.cache
+def available(backend):
+    """The backend, or "gymnasium" (said once) where EnvPool, which has no wheel for every platform, is missing."""
+    if backend == "envpool":
+        try:
+            import envpool  # noqa: F401
+        except ImportError:
+            print("EnvPool is not installed (not every platform has it): using Gymnasium, a tenth as fast")
+            return "gymnasium"
+    return backend
+
+
+def cars_here(backend, **rules):
+    """A batch of cars in this thread; backend is one of BACKENDS that is available, rules are those of Cars."""
+    return Cars(PoolTracks() if backend == "envpool" else PythonTracks(backend), **rules)
+
+
+def cars(backend, **rules):
+    """As `cars_here`, but Python games get a process of their own, so that threads can share the cores."""
+    if backend == "envpool":
+        return cars_here(backend, **rules)
+    return games.OwnProcess(functools.partial(cars_here, backend, **rules))
+
+
+def keyboard_action(keys):
+    """Held keys, such as {"left", "up"}, as (steering, gas, brake), float32 [3]."""
+    return np.float32([("right" in keys) - ("left" in keys), "up" in keys, 0.8 * ("down" in keys)])
+
+
+def main():
+    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="of the track")
+    arguments = parser.parse_args()
+    play.need_display()
+    game = python_game("gymnasium")(render_mode="rgb_array", lap_complete_percent=LAP_SHARE)
+    game.reset(seed=arguments.seed)
+    total, steps, done = 0.0, 0, False
+    with video.Window("CarRacing", FPS) as screen:
+        keyboard = play.Keyboard(screen, keyboard_action)
+        while not done and steps < config.MAX_STEPS:
+            _, reward, done, _, _ = game.step(keyboard.act(None)[0].astype(float))
+            screen.show(game.render())
+            total, steps = total + reward, steps + 1
+    print(f"{total:.1f} points in {steps} steps")
+
+
+if __name__ == "__main__":
+    from common import play, video  # TensorFlow, which recorders do without
+
+    cli.run_main(main)

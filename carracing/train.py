@@ -1,0 +1,90 @@
+"""Evolves C with CMA-ES in the game, many cars in lockstep.
+
+Reads V and M (the run's own, else those that ship); writes log/carracing.cma.<tracks>.<popsize>.* (see
+common/evolution.py). All candidates of a generation race on the same tracks. Killed, it goes on from the last
+checkpoint by the same command, with the same numbers. Alone it uses every core; with -n it relaunches itself under
+mpirun; the result is the same for any number of ranks.
+
+    python train.py                         # laptop preset
+    python train.py --generations 400       # go on
+    python train.py -n 2 -t 32              # 2 ranks, population 64
+    mpirun -np 8 --hostfile hosts python train.py
+"""
+
+from common import cli, devices, es, evolution, farm, rollouts, runs, worlds
+from common.cli import UserError
+
+import config
+import env
+from model import controller_on, load_models
+
+BLOCK_ROWS = 64  # cars that step together
+EVALUATION_ROWS = 32  # the same, when there is but one candidate
+MAY_CHANGE = ("fewer_episodes", "patience", "backend", "eval_episodes")  # when an evolution goes on
+
+
+def tracks_by_generation(cfg):
+    """generation (from 1) -> tracks per candidate, from the config's `fewer_episodes` and `num_episode`."""
+    try:
+        pairs = [part.split(":") for part in cfg.fewer_episodes.split(",") if part]
+        steps = [(int(generation), int(tracks)) for generation, tracks in pairs]
+    except ValueError:
+        steps = [(0, 0)]
+    if any(tracks < 1 for _, tracks in steps) or steps != sorted(steps):
+        raise UserError(f"--fewer_episodes {cfg.fewer_episodes}: give generation:tracks,... such as 20:2,60:4")
+    return lambda generation: next((tracks for last, tracks in steps if generation <= last), cfg.num_episode)
+
+
+def main():
+    cfg, arguments = cli.parse(config.TRAIN, __doc__)
+    tracks_of = tracks_by_generation(cfg)
+    if cfg.n > 1 and not farm.under_mpi():
+        farm.launch(cfg.n)
+    devices.for_blocks()
+    vae, rnn, _, hashes = load_models(arguments.run)
+    controller = controller_on(rnn, cfg.controller_mode)
+    backend = env.available(cfg.backend)
+
+    def make_worker():
+        # with the config's patience to train in, without it to be evaluated in
+        seen = {
+            patience: worlds.SeenGames(env.cars(backend, patience=patience), vae, rnn, cfg.sample_z)
+            for patience in {cfg.patience, 0}
+        }
+
+        def work(task):
+            candidates, seeds, patience = task
+            return rollouts.evaluate(seen[patience], controller, candidates, seeds, env.action_of)
+
+        return work
+
+    workers = farm.start(make_worker, devices.cores())
+    popsize = cfg.n * cfg.t
+    run = evolution.Evolution(
+        arguments,
+        f"{config.GAME}.{cfg.o}.{cfg.num_episode}.{popsize}",
+        cfg,
+        hashes,
+        lambda: es.CMA(controller.parameters, popsize, cfg.sigma_init, cfg.seed_start),
+        MAY_CHANGE,
+    )
+    with runs.progress(cfg.generations, run.generation, "evolve C") as bar:
+        while run.generation < cfg.generations:
+            population, seeds = run.strategy.ask(), run.seeds(tracks_of(run.generation + 1))
+            returns, lengths = rollouts.evaluate_in_blocks(workers, population, seeds, BLOCK_ROWS, cfg.patience)
+            run.strategy.tell(returns.mean(axis=1))
+            run.add_generation(returns, lengths)
+            if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
+                mean, seeds = run.strategy.mean[None], run.evaluation_seeds()
+                returns, _ = rollouts.evaluate_in_blocks(workers, mean, seeds, EVALUATION_ROWS, 0)
+                run.add_evaluation(returns.mean())
+            bar.update()
+            bar.set_postfix_str(run.latest(), refresh=False)
+            run.save_if_due()
+    run.save()
+    workers.close()
+    print(run.latest())
+
+
+if __name__ == "__main__":
+    cli.run_main(main)
