@@ -24,7 +24,7 @@ class Evolution:
     <base>.npz             the distribution, for another machine to go on from: see es.CMA.arrays
     """
 
-    def __init__(self, arguments, base, cfg, hashes, make_strategy):
+    def __init__(self, arguments, base, cfg, hashes, make_strategy, may_change=()):
         """
         Args:
             arguments: what `cli.parse` returned.
@@ -32,8 +32,10 @@ class Evolution:
             cfg: the training's config.
             hashes: {"vae": ..., "rnn": ...} of the weights it builds on.
             make_strategy: () -> a fresh strategy, such as es.CMA.
+            may_change: names of config fields that a later start may change, besides these.
         """
-        may_change = ("generations", "n", "t")  # more of them; other ranks, for popsize = n * t is in the file name
+        # more generations; other ranks, for popsize = n * t is in the file name
+        may_change = ("generations", "n", "t", *may_change)
         self._stage = runs.Stage(arguments, "log", "json", cfg, f"{base}.", may_change, {"hashes": hashes})
         self._cfg, self._began = cfg, time.monotonic()
         state = es.restore(self._stage.path("checkpoint"))
@@ -58,10 +60,14 @@ class Evolution:
         evaluation = f", mean controller {self._log[-1][1]:.1f}" if self._log else ""
         return f"generation {self.generation}: population {mean:.1f}, best candidate {best:.1f}{evaluation}"
 
-    def seeds(self):
-        """The seeds of the next generation's episodes, the same for all candidates and for any resumed run."""
+    def seeds(self, count=None):
+        """The seeds of the next generation's episodes, the same for all candidates and for any resumed run.
+
+        Args:
+            count: int, how many; None means the config's `num_episode`.
+        """
         rng = np.random.default_rng([self._cfg.seed_start, self.generation])
-        return rng.integers(FIRST_SEED, LAST_SEED + 1, self._cfg.num_episode)
+        return rng.integers(FIRST_SEED, LAST_SEED + 1, count or self._cfg.num_episode)
 
     def evaluation_seeds(self):
         """The seeds on which the mean is evaluated, the same every time."""
@@ -90,8 +96,8 @@ class Evolution:
         self._hist_best.append([self.generation, self._seconds(), *row])
 
     def save_if_due(self):
-        """Writes everything if the last time is a minute ago."""
-        if time.monotonic() - self._saved_at > 60:
+        """Writes everything if the last time is the config's `checkpoint_seconds` ago."""
+        if time.monotonic() - self._saved_at > self._cfg.checkpoint_seconds:
             self.save()
 
     def save(self):

@@ -109,8 +109,8 @@ class MDNRNN(keras.Model):
     def step(self, weights, inputs, state):
         """One step of the LSTM: float32 [B, I], (h, c) -> new (h, c), each float32 [B, H]."""
         h, c = state
-        new_c, _, new_h = _cell(_product(tf.concat([inputs, h], axis=1), weights.kernel) + weights.bias, c)
-        return new_h, new_c
+        _, c, h = _cell(_product(tf.concat([inputs, h], axis=1), weights.kernel) + weights.bias, c)
+        return h, c
 
     def sequence(self, weights, inputs, keep, state):
         """The LSTM over many steps.
@@ -155,11 +155,11 @@ def _product(a, b, **transposed):
 
 
 def _cell(gates, c):
-    """[B, 4H] before the activations, c [B, H] -> (new c, the four activated gates [B, 4H], new h)."""
+    """[B, 4H] before the activations, c [B, H] -> (the four activated gates, new c, new h), each [B, H]."""
     i, j, f, o = tf.split(gates, 4, axis=1)
     i, j, f, o = tf.sigmoid(i), tf.tanh(j), tf.sigmoid(f + FORGET_BIAS), tf.sigmoid(o)
-    new_c = c * f + i * j
-    return new_c, tf.concat([i, j, f, o], axis=1), o * tf.tanh(new_c)
+    c = c * f + i * j
+    return (i, j, f, o), c, o * tf.tanh(c)
 
 
 def _unrolled(inputs, keep, h0, c0):
@@ -174,8 +174,8 @@ def _unrolled(inputs, keep, h0, c0):
         """The state each step starts from: the step before's, or `first`, zeroed where keep says so."""
         return tf.concat([first[tf.newaxis], values[:-1]], axis=0) * keep
 
-    def array(width):
-        return tf.TensorArray(tf.float32, steps, element_shape=[None, width])
+    def arrays(count):
+        return [tf.TensorArray(tf.float32, steps, element_shape=[None, hidden_size]) for _ in range(count)]
 
     @tf.custom_gradient
     def run(kernel, bias):
@@ -183,31 +183,32 @@ def _unrolled(inputs, keep, h0, c0):
         projected = tf.reshape(projected, [steps, -1, 4 * hidden_size])
         recurrent = kernel[size:]
 
-        def forward(t, h, c, all_c, all_gates):
-            c, gates, h = _cell(projected[t] + _product(h * keep[t], recurrent), c * keep[t])
-            return t + 1, h, c, all_c.write(t, c), all_gates.write(t, gates)
+        def forward(t, h, c, *saved):
+            gates, c, h = _cell(projected[t] + _product(h * keep[t], recurrent), c * keep[t])
+            return t + 1, h, c, *(array.write(t, value) for array, value in zip(saved, (*gates, c), strict=True))
 
-        start = [0, h0, c0, array(hidden_size), array(4 * hidden_size)]
-        _, _, last_c, all_c, all_gates = tf.while_loop(lambda t, *_: t < steps, forward, start)
-        all_c, all_gates = all_c.stack(), all_gates.stack()
+        _, _, last_c, *saved = tf.while_loop(lambda t, *_: t < steps, forward, [0, h0, c0, *arrays(5)])
+        all_i, all_j, all_f, all_o, all_c = (array.stack() for array in saved)
         tanh_c = tf.tanh(all_c)
-        hidden = all_gates[..., 3 * hidden_size :] * tanh_c
+        hidden = all_o * tanh_c
 
         def gradient(d_hidden, d_last_c):
             c_before = before(all_c, c0)
+            # what does not depend on the step after, for all steps at once
+            to_c, to_o = all_o * (1 - tanh_c**2), tanh_c * all_o * (1 - all_o)
+            to_i, to_j, to_f = all_j * all_i * (1 - all_i), all_i * (1 - all_j**2), c_before * all_f * (1 - all_f)
 
             def backward(t, dh, dc, all_d_gates):
-                i, j, f, o = tf.split(all_gates[t], 4, axis=1)
                 dh += d_hidden[t]
-                dc += dh * o * (1 - tanh_c[t] ** 2)
-                d_gates = [dc * j * i * (1 - i), dc * i * (1 - j**2), dc * c_before[t] * f * (1 - f)]
-                d_gates = tf.concat([*d_gates, dh * tanh_c[t] * o * (1 - o)], axis=1)
-                dh = _product(d_gates, recurrent, transpose_b=True)
-                return t - 1, dh * keep[t], dc * f * keep[t], all_d_gates.write(t, d_gates)
+                dc += dh * to_c[t]
+                d_gates = tf.concat([dc * to_i[t], dc * to_j[t], dc * to_f[t], dh * to_o[t]], axis=1)
+                dh = _product(d_gates, recurrent, transpose_b=True) * keep[t]
+                return t - 1, dh, dc * all_f[t] * keep[t], all_d_gates.write(t, tf.cast(d_gates, kernel.dtype))
 
-            start = [steps - 1, tf.zeros_like(h0), d_last_c, array(4 * hidden_size)]
+            array = tf.TensorArray(kernel.dtype, steps, element_shape=[None, 4 * hidden_size])
+            start = [steps - 1, tf.zeros_like(h0), d_last_c, array]
             *_, all_d_gates = tf.while_loop(lambda t, *_: t >= 0, backward, start)
-            d_gates = tf.cast(tf.reshape(all_d_gates.stack(), [-1, 4 * hidden_size]), kernel.dtype)
+            d_gates = tf.reshape(all_d_gates.stack(), [-1, 4 * hidden_size])
             read = tf.reshape(tf.concat([inputs, before(hidden, h0)], axis=2), [-1, size + hidden_size])
             d_kernel = tf.matmul(tf.cast(read, kernel.dtype), d_gates, transpose_a=True)
             return d_kernel, tf.reduce_sum(tf.cast(d_gates, tf.float32), axis=0)

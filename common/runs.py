@@ -22,7 +22,7 @@ from common.cli import UserError
 class Stage:
     """One stage of one run."""
 
-    def __init__(self, arguments, name, result, cfg, prefix="", may_change=(), about=None, checkpoint_seconds=120):
+    def __init__(self, arguments, name, result, cfg, prefix="", may_change=(), about=None):
         """Opens the stage's folder; sets an older result aside if asked to; refuses what would mix two runs.
 
         Args:
@@ -31,9 +31,8 @@ class Stage:
             result: the file in it whose presence means that the stage is done, such as "vae.json".
             cfg: the stage's config dataclass.
             prefix: what the stage's file names begin with, where several share a folder.
-            may_change: names of config fields that a later start may change.
+            may_change: names of config fields that a later start may change, besides `checkpoint_seconds`.
             about: dict of what else must be the same when the stage goes on, such as hashes of what it builds on.
-            checkpoint_seconds: time between checkpoints.
 
         Raises:
             UserError: another process works in this folder, or it was started with another config.
@@ -42,7 +41,7 @@ class Stage:
             raise UserError(f"--run {arguments.run}: no such folder")
         self.name, self.folder, self.prefix = name, os.path.join(arguments.run, name), prefix
         self.result = self.path(result)
-        self.cfg, self.checkpoint_seconds, self._saved_at = cfg, checkpoint_seconds, time.monotonic()
+        self.cfg, self._saved_at = cfg, time.monotonic()
         os.makedirs(self.folder, exist_ok=True)
         self._lock()
         if arguments.fresh:
@@ -78,7 +77,8 @@ class Stage:
         if os.path.exists(path):
             with open(path) as file:
                 before = _flat(json.load(file))
-            keys = [key for key, value in _flat(now).items() if key not in may_change and value != before.get(key)]
+            free = {*may_change, "checkpoint_seconds"}
+            keys = [key for key, value in _flat(now).items() if key not in free and value != before.get(key)]
             if keys:
                 changed = ", ".join(f"{key} {before.get(key)} -> {_flat(now)[key]}" for key in keys)
                 raise UserError(
@@ -114,8 +114,8 @@ class Stage:
         self._saved_at = time.monotonic()
 
     def save_if_due(self, step, variables, **state):
-        """As `save`, when the last one is `checkpoint_seconds` old."""
-        if time.monotonic() - self._saved_at > self.checkpoint_seconds:
+        """As `save`, when the last one is as old as the config's `checkpoint_seconds`."""
+        if time.monotonic() - self._saved_at > self.cfg.checkpoint_seconds:
             self.save(step, variables, **state)
 
     def restore(self, variables):

@@ -43,6 +43,7 @@ class Vae:
     )
     seed: int = option(1, "decides initial weights, order of frames and noise")
     report_every: int = option(50, "steps between lines in metrics.jsonl")
+    checkpoint_seconds: float = option(120.0, "time between checkpoints [s]")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Rnn:
     seed: int = option(1, "decides initial weights, order of episodes and the sampling of z")
     report_every: int = option(20, "steps between lines in metrics.jsonl")
     validate_every: int = option(500, "steps between measurements on the validation episodes")
+    checkpoint_seconds: float = option(120.0, "time between checkpoints [s]")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Train:
     temperature: float = option(1.25, "of the dream: above 1 it is harder than M believes the game to be")
     controller_mode: str = option("zch", "what C reads: z, z_hidden, zc, zh or zch", choices=MODES)
     seed_start: int = option(0, "decides the candidates and the dreams they meet", "-s")
+    checkpoint_seconds: float = option(60.0, "time between checkpoints [s]")
 
 
 EXTRACT = {
@@ -103,7 +106,7 @@ VAE = {
 SERIES = {name: Series() for name in ("paper", "laptop", "smoke")}
 RNN = {
     "paper": Rnn(),
-    "laptop": Rnn(sequence_length=64, steps=6000, learning_rate=1.5e-3, schedule="cosine"),
+    "laptop": Rnn(sequence_length=64, steps=4500, learning_rate=1.5e-3, schedule="cosine"),
     "smoke": Rnn(
         streams=20, sequence_length=50, steps=60, learning_rate=1.5e-3, schedule="cosine", validation_episodes=4
     ),
