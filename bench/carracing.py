@@ -1,0 +1,154 @@
+"""How fast the CarRacing agent drives here: many cars in lockstep, next to the game alone and to one car at a time.
+
+    python bench/carracing.py [--out FILE]
+
+agent_steps_per_s           game, V, M and a controller of its own for every car, batches of cars on all cores
+game_steps_per_s            the same drives in the same batches, the game alone (EnvPool)
+one_at_a_time_steps_per_s   the authors' way, on one core: one Gymnasium car, one call of V, M and C at every step
+ratio_per_core              agent_steps_per_s on one core / one_at_a_time_steps_per_s
+game_fraction               agent_steps_per_s / game_steps_per_s
+
+Weights do not matter to speed: V, M and the controllers are random. Medians of several rounds.
+"""
+
+import argparse
+import os
+import sys
+import time
+
+import numpy as np
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "carracing"))
+
+from common import cli, devices, farm, files, games, mdnrnn, rollouts, vae, worlds
+
+import config
+import env
+from model import controller_on
+
+ROWS = 64  # cars of a batch, as in train.py
+FIRST_SEED = 1000
+WARM_UP = 10  # steps of a first round that is not counted
+
+
+class NotedTracks:
+    """EnvPool's tracks, noting what is driven on them, so that it can be driven again."""
+
+    def __init__(self):
+        self._tracks = env.PoolTracks()
+
+    def start(self, seeds):
+        """As the tracks."""
+        self.seeds, self.drives = seeds, []
+        return self._tracks.start(seeds)
+
+    def drive(self, cars, action):
+        """As the tracks."""
+        self.drives.append((cars, action))
+        return self._tracks.drive(cars, action)
+
+
+class OneGame:
+    """Gymnasium's car as it is, for games.Games."""
+
+    def __init__(self):
+        from gymnasium.envs.box2d.car_racing import CarRacing
+
+        self._game = CarRacing()
+
+    def reset(self, seed):
+        """Starts the track of this seed."""
+        return env.frame_of(self._game.reset(seed=int(seed))[0])
+
+    def step(self, action):
+        """Drives one step; it is never done, the bench ends before."""
+        screen, reward, _, _, _ = self._game.step(action)
+        return env.frame_of(screen), reward, False
+
+
+class Agents:
+    """Random controllers in a world of games that is used again and again."""
+
+    def __init__(self, games, first_seed, rows, model_v, model_m, action_of):
+        self._world, self._c = worlds.SeenGames(games, model_v, model_m), controller_on(model_m)
+        self._seeds, self._action_of = np.arange(first_seed, first_seed + rows), action_of
+        self._parameters = np.random.default_rng(first_seed).normal(0, 0.1, (rows, self._c.parameters))
+
+    def ready(self, steps):
+        """New episodes; returns a function that drives so many steps of all cars and counts the car steps."""
+        policy = rollouts.Candidates(self._c, self._parameters, self._action_of)
+        start = self._world.reset(self._seeds)
+
+        def drive():
+            state, count = start, 0
+            for _ in range(steps):
+                action = policy.act(state)
+                count += len(action)
+                state, _, done = self._world.step(action)
+                policy.keep(np.flatnonzero(~done))
+            return count
+
+        return drive
+
+
+def replay(tracks):
+    """A function that drives what the tracks have noted, the game alone, and counts the car steps."""
+    alone = env.PoolTracks()
+    alone.start(tracks.seeds)
+    return lambda: sum(len(alone.drive(*drive)[1]) for drive in tracks.drives)
+
+
+def timed(works):
+    """Calls one function per thread, all at the same time; steps per second of all of them together."""
+    workers = farm.Threads(lambda: lambda work: work(), len(works))
+    began = time.perf_counter()
+    steps = sum(workers.map(works))
+    seconds = time.perf_counter() - began
+    workers.close()
+    return steps / seconds
+
+
+def main():
+    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", metavar="FILE", help="write the figures here, as JSON")
+    parser.add_argument("--steps", type=int, default=150, help="of every car in a round")
+    parser.add_argument("--rounds", type=int, default=3, help="whose median is reported")
+    arguments = parser.parse_args()
+    if env.available("envpool") != "envpool":
+        raise cli.UserError("this measures EnvPool, which is not installed here")
+    devices.for_blocks()
+    threads = devices.cores()
+    model_v, shape = vae.ConvVAE(32), mdnrnn.Shape(32, config.ACTION_SIZE, 256, restart=False)
+    model_m = mdnrnn.MDNRNN(shape)
+    tracks = [NotedTracks() for _ in range(threads)]
+    batches = [
+        Agents(env.Cars(noted), FIRST_SEED + thread * ROWS, ROWS, model_v, model_m, env.action_of)
+        for thread, noted in enumerate(tracks)
+    ]
+    single = Agents(
+        games.Games([OneGame()]), FIRST_SEED, 1, model_v, model_m, lambda raw: env.action_of(raw).astype(float)
+    )
+    rounds = []
+    for steps in [WARM_UP] + [arguments.steps] * arguments.rounds:
+        agent = timed([batch.ready(steps) for batch in batches])
+        game = timed([replay(noted) for noted in tracks])
+        rounds.append((agent, game, timed([single.ready(steps)])))
+    del rounds[0]  # in which TensorFlow compiled
+    agent, game, one = map(float, np.median(rounds, axis=0))
+    figures = {
+        "agent_steps_per_s": agent,
+        "game_steps_per_s": game,
+        "one_at_a_time_steps_per_s": one,
+        "ratio_per_core": agent / threads / one,
+        "game_fraction": float(np.median([agent / game for agent, game, _ in rounds])),
+    }
+    for name, value in figures.items():
+        print(f"{name:28}{value:12,.2f}")
+    dtype = devices.product_dtype().name
+    print(f"{threads} threads of {ROWS} cars, {arguments.steps} steps, {arguments.rounds} rounds, {dtype} products")
+    if arguments.out:
+        files.write_json(arguments.out, figures | {"cores": threads, "cars": ROWS, "dtype": dtype}, indent=1)
+
+
+if __name__ == "__main__":
+    cli.run_main(main)
