@@ -217,6 +217,10 @@ def _read_group(paths):
             print(f"\nskipped: {error}")
     if not good:
         raise UserError(f"{paths[0]} and the {len(paths) - 1} after it are all bad; record them again")
+    for episode in good:  # recordings of the authors' code hold neither
+        frames = len(episode["obs"])
+        episode.setdefault("reward", np.full(frames, np.nan, np.float32))
+        episode.setdefault("done", np.arange(1, frames + 1) == frames)
     arrays = {name: np.concatenate([episode[name] for episode in good]) for name in ("obs", "action", "reward", "done")}
     return arrays | {"length": np.array([len(episode["obs"]) for episode in good], np.int32)}
 

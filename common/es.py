@@ -74,7 +74,24 @@ class CMA:
         """The distribution for other machines to go on from: mean, sigma, both paths, lower triangle of C."""
         matrix = np.asarray(self._es.sm.covariance_matrix, np.float32)
         paths = {"pc": self._es.pc, "ps": self._es.adapt_sigma.ps}
-        return {"mean": self._es.mean, "sigma": self._es.sigma, **paths, "c": matrix[np.tril_indices(len(matrix))]}
+        triangle = matrix[np.tril_indices(len(matrix))]
+        return {"mean": self._es.mean, "sigma": self._es.sigma, **paths, "c": triangle}
+
+    def continue_from(self, arrays):
+        """Takes over a distribution that `arrays` gave on another machine: the same search, with new luck.
+
+        Raises:
+            UserError: it is of another number of parameters.
+        """
+        es, size = self._es, len(self._es.mean)
+        if arrays["mean"].shape != (size,) or arrays["c"].shape != (size * (size + 1) // 2,):
+            raise UserError(f"the distribution is of {arrays['mean'].size} parameters, the controller has {size}")
+        lower = np.zeros((size, size))
+        lower[np.tril_indices(size)] = arrays["c"]
+        es.mean, es.pc, es.adapt_sigma.ps = (np.array(arrays[name], float) for name in ("mean", "pc", "ps"))
+        es.sigma = float(arrays["sigma"])
+        es.sm.C = lower + np.tril(lower, -1).T
+        es.sm.update_now(-1)  # its eigenvectors, now
 
 
 def save(path, **state):

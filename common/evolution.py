@@ -1,6 +1,7 @@
 """The record of a controller's evolution: the authors' log files, the checkpoint, and the seeds of each generation."""
 
 import json
+import os
 import time
 
 import numpy as np
@@ -41,16 +42,37 @@ class Evolution:
         state = es.restore(self._stage.path("checkpoint"))
         if state is None:
             state = {"strategy": make_strategy(), "hist": [], "hist_best": [], "log": [], "best": None, "seconds": 0.0}
-        else:
-            print(f"{self._stage.path('checkpoint')}: going on from generation {len(state['hist'])}")
+            if os.path.exists(self._stage.path("npz")):
+                self._take_over(state)
+        if state["hist"]:
+            print(f"{self._stage.path('json')}: going on from generation {len(state['hist'])}")
         self.strategy, self.hist, self._hist_best = state["strategy"], state["hist"], state["hist_best"]
         self._log, self._best, self._seconds_before = state["log"], state["best"], state["seconds"]
         self._saved_at = time.monotonic()
+
+    def _take_over(self, state):
+        """Without a checkpoint of this machine: goes on from the log files and the distribution of another."""
+        state["strategy"].continue_from(files.read_npz(self._stage.path("npz")))
+        for name in ("hist", "hist_best", "log", "best"):
+            if os.path.exists(self._stage.path(f"{name}.json")):
+                with open(self._stage.path(f"{name}.json")) as file:
+                    state[name] = json.load(file)
+        state["seconds"] = state["hist"][-1][1] if state["hist"] else 0.0
 
     @property
     def generation(self):
         """Generations done."""
         return len(self.hist)
+
+    @property
+    def finished(self):
+        """Whether all generations are done; says so."""
+        if self.generation >= self._cfg.generations:
+            path = self._stage.path("best.json")
+            print(f"{path}: already evolved for {self.generation} generations; nothing to do "
+                  "(--generations with a higher number goes on, --fresh sets it aside and starts anew)")  # fmt: skip
+            return True
+        return False
 
     def latest(self):
         """One line: where the evolution stands."""

@@ -38,6 +38,8 @@ def main():
         hashes,
         lambda: es.CMA(controller.parameters, popsize, cfg.sigma_init, cfg.seed_start),
     )
+    if run.finished:
+        return workers.close()
     with runs.progress(cfg.generations, run.generation, "evolve C") as bar:
         while run.generation < cfg.generations:
             population = run.strategy.ask()
