@@ -111,13 +111,13 @@ EXTRACT = {
 }
 VAE = {
     "paper": Vae(),
-    "laptop": Vae(steps=12000, batch_size=64, learning_rate=1e-3, schedule="cosine"),
+    "laptop": Vae(steps=20000, batch_size=64, learning_rate=1e-3, schedule="cosine"),
     "smoke": Vae(steps=100, batch_size=64, learning_rate=1e-3, schedule="cosine"),
 }
 SERIES = {name: Series() for name in ("paper", "laptop", "smoke")}
 RNN = {
     "paper": Rnn(),
-    "laptop": Rnn(sequence_length=64, steps=3000, learning_rate=1.5e-3, schedule="cosine"),
+    "laptop": Rnn(sequence_length=64, steps=6000, learning_rate=1.5e-3, schedule="cosine"),
     "smoke": Rnn(
         streams=8, sequence_length=20, steps=30, learning_rate=1.5e-3, schedule="cosine", validation_episodes=3
     ),
@@ -127,7 +127,7 @@ TRAIN = {
     "laptop": Train(
         n=1,
         t=64,
-        fewer_episodes="15:2,60:4,150:8",
+        fewer_episodes="20:2,80:4,160:8",
         patience=100,
         sample_z=False,
         generations=200,

@@ -9,20 +9,21 @@ actions, rewards and ends, and the length of each episode. Killed, it goes on fr
 
 import os
 
-from common import cli, devices, episodes, runs, weights
+from common import cli, devices, episodes, files, runs, weights
 
 import config
 
 
 def main():
     cfg, arguments = cli.parse(config.SERIES, __doc__)
-    stage = runs.Stage(arguments, "series", "series.npz", cfg)
+    paths, _ = episodes.scan(os.path.join(arguments.run, "record"))
+    vae_path = weights.find(arguments.run, config.TRAINED, config.SHIPPED, "vae")["vae"]
+    about = {"encoded": {"vae": files.sha256(vae_path), "recordings": len(paths)}}
+    stage = runs.Stage(arguments, "series", "series.npz", cfg, about=about)
     if stage.finished:
         return
-    paths, _ = episodes.scan(os.path.join(arguments.run, "record"))
     devices.for_training(seed=0)
-    vae = weights.read_vae(weights.find(arguments.run, config.TRAINED, config.SHIPPED, "vae")["vae"])
-    episodes.encode(paths, vae, stage.folder, cfg.episodes_per_part)
+    episodes.encode(paths, weights.read_vae(vae_path), stage.folder, cfg.episodes_per_part)
     print(f"{stage.result}: written")
 
 

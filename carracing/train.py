@@ -68,6 +68,8 @@ def main():
         lambda: es.CMA(controller.parameters, popsize, cfg.sigma_init, cfg.seed_start),
         MAY_CHANGE,
     )
+    if run.finished:
+        return workers.close()
     with runs.progress(cfg.generations, run.generation, "evolve C") as bar:
         while run.generation < cfg.generations:
             population, seeds = run.strategy.ask(), run.seeds(tracks_of(run.generation + 1))

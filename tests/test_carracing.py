@@ -1,0 +1,360 @@
+"""carracing/: the game on every backend, its rules, its random policies, and every stage on tiny sizes."""
+
+import functools
+import importlib
+import json
+import os
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common import episodes
+
+FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "carracing")
+BACKENDS = ("gymnasium", "gym", "envpool")
+SEEDS = np.array([1003, 1000, 1003])
+
+
+@pytest.fixture(scope="module")
+def game():
+    """The folder's modules, imported by bare name as its scripts do, and forgotten again: Doom has some alike."""
+    names = ("config", "env", "extract", "model", "train")
+    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    sys.path.insert(0, FOLDER)
+    yield types.SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    sys.path.remove(FOLDER)
+    for name in names:
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+def run(*command, code=0):
+    """Runs a script of the folder; returns what it printed, stdout and stderr."""
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=FOLDER, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_actions_of_raw_values(game):
+    """Catches a brake mapped like the gas, so that the car half-brakes, and axes mixed up."""
+    raw = [[-1, -1, -1], [0, 0, 0], [0.5, 1, 0.5], [1, 0.5, -0.5]]
+    wanted = [[-1, 0, 0], [0, 0.5, 0], [0.5, 1, 0.5], [1, 0.75, 0]]
+    np.testing.assert_array_equal(game.env.action_of(raw), np.float32(wanted))
+    np.testing.assert_array_equal(game.env.action_of(raw[3]), np.float32(wanted[3]))
+
+
+def test_frames_alone_and_in_a_batch_are_the_same(game, rng):
+    """Catches a second resize, the dashboard left in, colours or axes swapped."""
+    screens = rng.integers(0, 256, (5, 96, 96, 3), np.uint8)
+    frames = game.env.frame_of(screens)
+    assert frames.shape == (5, 64, 64, 3)
+    assert frames.dtype == np.uint8
+    for screen, frame in zip(screens, frames, strict=True):
+        np.testing.assert_array_equal(game.env.frame_of(screen), frame)
+        alone = Image.fromarray(screen[:84]).resize((64, 64), Image.BILINEAR)
+        np.testing.assert_array_equal(np.asarray(alone), frame)
+    assert game.env.frame_of(screens[:0]).shape == (0, 64, 64, 3)
+    dashboard = screens.copy()
+    dashboard[:, 84:] = 0
+    np.testing.assert_array_equal(game.env.frame_of(dashboard), frames)
+    dashboard[:, 83] = 0
+    assert (game.env.frame_of(dashboard)[:, 63] != frames[:, 63]).any()
+    ramp = np.zeros((96, 96, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(96), np.arange(96)[:, None]
+    frame = game.env.frame_of(ramp).astype(float)
+    inner = np.arange(2, 62)  # away from the edges the resize of a ramp is a ramp
+    np.testing.assert_allclose(frame[5, inner, 0], (inner + 0.5) * 96 / 64 - 0.5, atol=0.6)
+    np.testing.assert_allclose(frame[inner, 5, 1], (inner + 0.5) * 84 / 64 - 0.5, atol=0.6)
+    assert frame[..., 2].max() == 0
+
+
+@pytest.mark.parametrize("package", ["gymnasium", "gym"])
+def test_drawing_only_what_is_on_the_screen_changes_no_pixel(game, package):
+    """Catches a polygon left out, and colours kept from before the car touched a tile."""
+    module = importlib.import_module(f"{package}.envs.box2d.car_racing")
+    plain, ours = module.CarRacing(), game.env.python_game(package)()
+    rng = np.random.default_rng(1000)
+    np.testing.assert_array_equal(plain.reset(seed=1000)[0], ours.reset(seed=1000)[0])
+    for _ in range(70):
+        action = rng.uniform([-1, 0.3, 0], [1, 1, 0.1])
+        screen, reward, *_ = plain.step(action)
+        other_screen, other_reward, *_ = ours.step(action)
+        np.testing.assert_array_equal(screen, other_screen)
+        assert reward == other_reward
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_batch_is_many_of_one(game, backend):
+    """Catches rows mixed up, a seed that is not obeyed, a batch whose cars influence each other."""
+    rng = np.random.default_rng(1000)
+    actions = rng.uniform(game.env.LOW, game.env.HIGH, (25, 3, 3)).astype(np.float32)
+    batch, one = game.env.cars(backend), game.env.cars_here(backend)
+    first, steps = batch.reset(SEEDS), [batch.step(action) for action in actions]
+    assert first.shape == (3, 64, 64, 3)
+    assert (first[0] == first[2]).all()
+    assert (first[0] != first[1]).any()
+    for row, seed in enumerate(SEEDS):
+        np.testing.assert_array_equal(one.reset([seed])[0], first[row])
+        for action, (frames, reward, done) in zip(actions, steps, strict=True):
+            frame, one_reward, one_done = one.step(action[row : row + 1])
+            np.testing.assert_array_equal(frame[0], frames[row])
+            assert (one_reward[0], one_done[0]) == (reward[row], done[row])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_leaving_the_field_ends_an_episode_with_minus_100(game, backend):
+    """Catches a lost car driven on, an end that only one of the packages reports, other cars ending with it."""
+    cars = game.env.cars_here(backend)
+    cars.reset([{"envpool": 1011}.get(backend, 1000), 1001])  # of many seeds the car only spins on the grass
+    lengths, last, live = np.zeros(2, int), np.zeros(2), np.arange(2)
+    for _ in range(400):
+        action = np.float32([[0, 1, 0], [0, 0, 0]])[live]  # one straight off the track, one stays
+        frames, reward, done = cars.step(action)
+        lengths[live] += 1
+        last[live] = reward
+        live = live[~done]
+        assert len(frames) == len(live)
+        if len(live) == 1:
+            break
+    assert live.tolist() == [1]
+    assert last[0] == pytest.approx(-100, abs=0.01)
+    assert 100 < lengths[0] < 400
+    assert cars.step(np.zeros((1, 3)))[1].shape == (1,)
+
+
+class ScriptedTracks:
+    """Tracks whose rewards and ends are written down; the screen shows the car's number and the step."""
+
+    def __init__(self, rewards, ends):
+        self.rewards, self.ends = rewards, ends
+
+    def screens(self, cars):
+        """uint8 [B, 96, 96, 3]"""
+        screens = np.zeros((len(cars), 96, 96, 3), np.uint8)
+        screens[..., 0], screens[..., 1] = np.asarray(cars)[:, None, None], self.step % 256
+        return screens
+
+    def start(self, seeds):
+        self.step = 0
+        return self.screens(range(len(seeds)))
+
+    def drive(self, cars, action):
+        rewards = np.array([self.rewards[car][self.step] for car in cars])
+        done = np.array([self.ends[car] == self.step + 1 for car in cars])
+        self.step += 1
+        return self.screens(cars), rewards, done
+
+
+def test_laps_limits_and_patience(game):
+    """Catches a patience that a new tile does not renew, a wrong charge, and rows that leave with another's frame."""
+    rewards = [[3, -0.1, -0.1, -0.1, 3, -0.1], [-0.1] * 6, [3.0] * 6, [-0.1, -0.1, 3, -0.1, -0.1, -0.1]]
+    tracks = ScriptedTracks(rewards, ends=[None, None, 2, None])
+    cars = game.env.Cars(tracks, patience=3, max_steps=6)
+    assert cars.reset([0] * 4)[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    total, left = np.zeros(4), np.arange(4)
+    who = []
+    for step in range(1, 7):
+        frames, reward, done = cars.step(np.zeros((len(left), 3)))
+        total[left] += reward
+        left = left[~done]
+        who.append(left.tolist())
+        assert frames[:, 0, 0, 0].tolist() == left.tolist()
+        assert (frames[..., 1] == step).all()
+    # 2 finishes its lap, 1 is idle for three steps from the first, 0 and 3 (idle for exactly three) from later ones
+    assert who == [[0, 1, 2, 3], [0, 1, 3], [0, 3], [3], [3], []]
+    np.testing.assert_allclose(total, [3 - 0.5, -0.6, 6, -0.2 + 3 - 0.3], atol=1e-9)
+    patient = game.env.Cars(ScriptedTracks(rewards, [None] * 4), max_steps=6)
+    patient.reset([0] * 4)
+    ends = [patient.step(np.zeros((4, 3)))[2].tolist() for _ in range(6)]
+    assert ends == [[False] * 4] * 5 + [[True] * 4]
+
+
+def test_the_limit_is_a_thousand_steps(game):
+    """Catches an episode of 999 or 1001 steps."""
+    cars = game.env.Cars(ScriptedTracks([[-0.1] * 1001], [None]))
+    cars.reset([0])
+    assert [cars.step(np.zeros((1, 3)))[2][0] for _ in range(1000)] == [False] * 999 + [True]
+
+
+@pytest.mark.parametrize("policy", ["random_network", "brownian"])
+def test_random_policies(game, policy):
+    """Catches actions out of range, and episodes whose randomness depends on their neighbours."""
+    make = game.extract.POLICIES[policy]
+    together, alone = make(SEEDS), make(SEEDS[1:2])
+    actions = np.array([together.act(None) for _ in range(200)])
+    assert actions.shape == (200, 3, 3)
+    assert (actions >= game.env.LOW).all()
+    assert (actions <= game.env.HIGH).all()
+    np.testing.assert_array_equal(actions[:, 0], actions[:, 2])
+    np.testing.assert_allclose([alone.act(None)[0] for _ in range(200)], actions[:, 1], rtol=1e-6)
+    together.keep(np.array([1]))
+    np.testing.assert_allclose(together.act(None), alone.act(None), rtol=1e-6)
+    if policy == "brownian":
+        many = make(np.arange(1000, 1200))
+        steps = np.diff([many.act(None)[:, 0] for _ in range(2)], axis=0)
+        inner = steps[np.abs(steps) < 0.4]
+        assert np.sqrt(np.mean(inner**2)) == pytest.approx(np.sqrt(1 / 50), rel=0.2)
+
+
+def test_both_renderers_have_their_share(game):
+    """Catches episodes that change their backend when a recording is resumed."""
+    cfg = game.config.Extract(episodes=40, first_seed=2000, gymnasium_share=0.25, rows=4)
+    backend_of = {
+        seed: backend for backend, part in game.extract.blocks_of(range(2000, 2040), cfg) for seed in part.tolist()
+    }
+    assert sum(backend == "gymnasium" for backend in backend_of.values()) == 10
+    resumed = game.extract.blocks_of(range(2007, 2040, 3), cfg)
+    assert all(backend_of[seed] == backend for backend, part in resumed for seed in part.tolist())
+
+
+def test_fewer_tracks_at_first(game):
+    """Catches a schedule that is off by a generation."""
+    tracks = game.train.tracks_by_generation(game.config.Train(fewer_episodes="2:1,4:3", num_episode=16))
+    assert [tracks(generation) for generation in range(1, 7)] == [1, 1, 3, 3, 16, 16]
+    assert game.train.tracks_by_generation(game.config.Train())(1) == 16
+
+
+def test_paper_sizes(game):
+    """Catches a controller or an M of another size than the paper's."""
+    from common import mdnrnn
+
+    m = mdnrnn.MDNRNN(mdnrnn.Shape(32, game.config.ACTION_SIZE, 256, restart=False), "float32")
+    assert game.model.controller_on(m).parameters == 867
+    assert m.count_params() == 422_368
+
+
+def test_recorders_do_without_tensorflow():
+    """Catches an import that costs every recording process and every game process 215 MB."""
+    run("-c", "import sys, extract, env; assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules")
+
+
+def test_no_envpool_is_said_once():
+    """Catches a crash, or a message per thread, where EnvPool has no wheel."""
+    out, _ = run(
+        "-c",
+        "import sys; sys.modules['envpool'] = None; import env; "
+        "assert [env.available('envpool'), env.available('envpool')] == ['gymnasium'] * 2",
+    )
+    assert out.count("EnvPool") == out.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """A run in which every stage was played once, on sizes tinier than the smoke preset's."""
+    folder = tmp_path_factory.mktemp("carracing")
+    stage = functools.partial(lambda name, *flags: run(f"{name}.py", "--preset", "smoke", "--run", folder, *flags))
+    stage("extract", "--episodes", 8, "--max_frames", 30, "--workers", 2)
+    stage("vae_train", "--steps", 4, "--z_size", 8)
+    stage("series")
+    stage("rnn_train", "--steps", 4, "--hidden_size", 16, "--validation_episodes", 2)
+    stage("train", "-t", 4, "--num_episode", 2, "--patience", 8, "--eval_episodes", 1)
+    return folder
+
+
+def test_every_stage(smoke):
+    """Catches a stage that does not hand on what the next one reads, or writes another format than the paper's."""
+    for seed in range(2000, 2008):
+        episode = episodes.read(smoke / "record" / f"{seed}.npz")
+        assert episode["obs"].shape == (30, 64, 64, 3)
+        assert episode["action"].shape == (30, 3)
+        assert episode["reward"].dtype == np.float32
+        assert episode["done"].tolist() == [False] * 29 + [True]
+    with np.load(smoke / "series" / "series.npz") as series:
+        assert series["mu"].shape == (240, 8)
+        assert series["length"].tolist() == [30] * 8
+    with open(smoke / "tf_rnn" / "rnn.json") as file:
+        shapes = [np.shape(array) for array in json.load(file)]
+    assert shapes == [(16, 120), (120,), (8 + 3 + 16, 64), (64,)]
+    with open(smoke / "log" / "carracing.cma.2.4.hist.json") as file:
+        assert len(json.load(file)) == 2
+    with open(smoke / "log" / "carracing.cma.2.4.config.json") as file:
+        assert json.load(file)["config"]["sample_z"] is False
+    out, _ = run("train.py", "--preset", "smoke", "--run", smoke, "-t", 4, "--patience", 8, "--eval_episodes", 1)
+    assert "nothing to do" in out
+
+
+def test_a_further_round_of_data(smoke):
+    """Catches an agent that cannot record for its successor."""
+    flags = ["--controller", "log/carracing.cma.2.4.json", "--first_seed", 3000, "--episodes", 2, "--max_frames", 20]
+    run("extract.py", "--preset", "smoke", "--run", smoke, "--gymnasium_share", 0.5, *flags)
+    assert episodes.read(smoke / "record" / "3001.npz")["action"].shape == (20, 3)
+
+
+@pytest.mark.parametrize("backend", ["gymnasium", "envpool"])
+def test_scores(smoke, backend):
+    """Catches scores that are not those of the seeds asked for, or differ from one run to the next."""
+    flags = ["random", 1000, "--episodes", 2, "--backend", backend, "--out", smoke / "scores.json"]
+    out, _ = run("model.py", "norender", *flags)
+    with open(smoke / "scores.json") as file:
+        scores = json.load(file)
+    assert out.splitlines()[-1].startswith("seed 1000 average_reward ")
+    assert [episode["seed"] for episode in scores["episodes"]] == [1000, 1001]
+    assert (scores["backend"], scores["n"]) == (backend, 2)
+    assert -150 < scores["mean"] < 150
+    again, _ = run("model.py", "norender", *flags)
+    assert again.splitlines()[-1] == out.splitlines()[-1]
+
+
+def test_watching_the_agent_and_its_dream(smoke):
+    """Catches a film that is not written where there is no display."""
+    best = "log/carracing.cma.2.4.best.json"
+    run("model.py", "render", best, 1000, "--backend", "envpool", "--run", smoke, "--video", smoke / "a.mp4")
+    run("dream_model.py", best, 1000, "--run", smoke, "--video", smoke / "b.mp4")
+    assert (smoke / "a.mp4").stat().st_size > 10_000
+    assert (smoke / "b.mp4").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("command", "culprit"),
+    [
+        (["model.py", "norender", "nothing.json"], "nothing.json"),
+        (["model.py", "norender", "random", "--backend", "atari"], "atari"),
+        (["model.py", "watch", "random"], "watch"),
+        (["extract.py", "--policy", "asleep"], "asleep"),
+        (["extract.py", "--run", "/nowhere"], "/nowhere"),
+        (["train.py", "--preset", "smoke", "--fewer_episodes", "often"], "often"),
+        (["train.py", "--preset", "smoke", "--fewer_episodes", "9:2,4:1"], "9:2,4:1"),
+        (["train.py", "--num_epsiode", "2"], "--num_epsiode"),
+        (["series.py", "--preset", "huge"], "huge"),
+        (["dream_model.py", "nothing.json"], "nothing.json"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(smoke, command, culprit):
+    """Catches tracebacks, and flags that are silently ignored."""
+    if "nothing.json" in command:
+        command = [*command, "--run", smoke]
+    _, error = run(*command, code=2)
+    assert error.count("\n") == 1
+    assert culprit in error
+
+
+def test_playing_needs_a_display(monkeypatch):
+    """Catches a traceback of the window library."""
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    if sys.platform in ("darwin", "win32"):
+        pytest.skip("there is always a display")
+    for script in ("env.py", "dream_env.py"):
+        _, error = run(script, code=2)
+        assert "display" in error
+        assert error.count("\n") == 1
+
+
+def test_a_controller_of_another_v_is_refused(smoke, tmp_path):
+    """Catches a controller that is played on weights it was not evolved with."""
+    for name in ("tf_vae", "tf_rnn", "tf_initial_z"):
+        (tmp_path / name).symlink_to(smoke / name)
+    log = tmp_path / "log"
+    log.mkdir()
+    for name in ("best.json", "config.json"):
+        (log / f"carracing.cma.2.4.{name}").write_bytes((smoke / "log" / f"carracing.cma.2.4.{name}").read_bytes())
+    about = log / "carracing.cma.2.4.config.json"
+    content = json.loads(about.read_text())
+    content["hashes"]["vae"] = "0" * 64
+    about.write_text(json.dumps(content))
+    _, error = run("model.py", "norender", "log/carracing.cma.2.4.best.json", "--run", tmp_path, code=2)
+    assert "another vae" in error
