@@ -5,6 +5,7 @@ The interface is that of common/worlds.py; the state is what the games show, uin
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 
@@ -88,11 +89,11 @@ class OwnProcess:
         return self._call(("step", action))
 
     def _call(self, message):
-        pickle.dump(message, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
-        self._process.stdin.flush()
         try:
+            pickle.dump(message, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            self._process.stdin.flush()
             return pickle.load(self._process.stdout)
-        except EOFError:
+        except (EOFError, BrokenPipeError):
             raise RuntimeError(f"the process of the games died with code {self._process.wait()}") from None
 
     def __del__(self):
@@ -104,6 +105,7 @@ class OwnProcess:
 
 def serve():
     """In the other process: makes the games, then plays what is asked for until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what games print must not mix with the answers
     sys.path[:] = pickle.load(requests)
