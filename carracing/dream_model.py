@@ -19,7 +19,7 @@ def main():
     parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="above 1 the dream is stranger")
     parser.add_argument("--video", metavar="FILE", help="write the dream to this .mp4 or .gif")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with this run's tf_*/ and log/")
-    arguments = parser.parse_args()
+    arguments = play.parse(parser)
     devices.for_blocks()
     vae, rnn, initial_z, hashes = load_models(arguments.run)
     make_policy, _ = play_controller(arguments, rnn, hashes)

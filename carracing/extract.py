@@ -104,12 +104,12 @@ def record_random(folder, blocks, cfg, done):
 
 def record_agent(folder, blocks, cfg, arguments, done):
     """The agent drives, many cars in lockstep in every thread; calls done(frames) for every episode."""
-    from common import devices, farm, rollouts, worlds  # TensorFlow, which random policies do without
+    from common import devices, farm, play, rollouts, worlds  # TensorFlow, which random policies do without
 
     from model import load_models, play_controller
 
     devices.for_blocks()
-    arguments.file = cfg.controller
+    arguments.file = play.find(cfg.controller, arguments.run)
     vae, rnn, _, hashes = load_models(arguments.run)
     make_policy, sample_z = play_controller(arguments, rnn, hashes)
 

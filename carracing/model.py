@@ -38,7 +38,7 @@ def play_controller(arguments, rnn, hashes):
         ((seeds) -> a policy in which it drives all of those episodes, whether z is sampled for it).
     """
     c, parameters = play.load_controller(arguments, lambda mode: controller_on(rnn, mode), hashes)
-    log = play.log_of(play.find(arguments.file, arguments.run))
+    log = play.log_of(arguments.file)
 
     def make_policy(seeds):
         return rollouts.Candidates(c, np.tile(parameters, (len(seeds), 1)), env.action_of)
@@ -56,7 +56,7 @@ def parse():
     parser.add_argument("mode", choices=["render", "norender"], help="watch one episode, or measure many")
     play.add_file_and_seed(parser)
     parser.add_argument("--backend", choices=env.BACKENDS, default="gymnasium", help="the game's implementation")
-    return parser.parse_args()
+    return play.parse(parser)
 
 
 def main():

@@ -28,6 +28,14 @@ def add_file_and_seed(parser):
     parser.add_argument("seed", nargs="?", type=int, default=0, help="seed of the first episode (default 0)")
 
 
+def parse(parser):
+    """The arguments, once it is sure that FILE is there: loading V and M to find out later would take seconds."""
+    arguments = parser.parse_args()
+    if arguments.file != "random":
+        arguments.file = find(arguments.file, arguments.run)
+    return arguments
+
+
 def find(path, run):
     """A file as the user names it: from here, from the run's folder, or from the root of the repository."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -68,11 +76,10 @@ def load_controller(arguments, controller_of, hashes):
     Returns:
         (Controller, float32 [N]).
     """
-    path = find(arguments.file, arguments.run)
-    log = log_of(path)
-    check_hashes(path, log, hashes)
+    log = log_of(arguments.file)
+    check_hashes(arguments.file, log, hashes)
     shape = controller_of(log.get("config", {}).get("controller_mode"))
-    return shape, controller.read(path, shape)
+    return shape, controller.read(arguments.file, shape)
 
 
 def measure(make_world, make_policy, seeds, rows=ROWS_PER_BLOCK):

@@ -65,12 +65,12 @@ def record_random(folder, missing, cfg, done):
 
 def record_agent(folder, missing, cfg, arguments, done):
     """The agent plays, many games in lockstep in every thread; calls done(frames) after every episode."""
-    from common import devices, farm, rollouts, worlds  # TensorFlow, which random players do without
+    from common import devices, farm, play, rollouts, worlds  # TensorFlow, which random players do without
 
     from model import load_models, play_controller, real_games
 
     devices.for_blocks()
-    arguments.file = cfg.controller
+    arguments.file = play.find(cfg.controller, arguments.run)
     vae, rnn, _, hashes = load_models(arguments.run)
     make_policy = play_controller(arguments, rnn, hashes)
 

@@ -55,7 +55,7 @@ def parse():
     parser.add_argument("mode", choices=["render", "norender"], help="watch one episode, or measure many")
     play.add_file_and_seed(parser)
     parser.add_argument("--temperature", type=float, default=1.25, help="of the dream")
-    return parser.parse_args()
+    return play.parse(parser)
 
 
 def main():
