@@ -1,23 +1,32 @@
 """Blocks of work handed to threads of one process, or to MPI ranks; the result is the same.
 
 A block's result depends on the block alone, so it does not matter which thread or rank computes it, nor how many there
-are. Ranks talk point to point with time limits: one that dies or hangs costs its block's time, not the run.
+are. Ranks talk point to point with time limits: one that hangs costs its block's time, not the run; so does one that
+dies, where the MPI launcher lets the others live. Should they or rank 0 die, the job ends and `launch` starts it again.
 """
 
+import atexit
 import collections
 import concurrent.futures
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import traceback
 
 from common.cli import UserError
 
 RESTARTS = 3  # of an mpirun that died; training resumes from its checkpoint
 PATIENCE = 120  # seconds, the least time a rank has for a block
-TASK, RESULT, STOP = 1, 2, 3  # message tags
+SILENCES = 5  # times PATIENCE without a word from rank 0, and the others take it for dead
+GOODBYE = 10  # seconds that an idle rank has to answer the end
+POLL = 0.0005  # seconds between looks for a message; a blocking receive would burn a core that another rank could use
+TASK, RESULT, ALIVE, STOP = 1, 2, 3, 4  # message tags
+DONE = "WORLDMODELS_DONE"  # environment variable: the file in which rank 0 tells `launch` that the work is done
 
 
 def under_mpi():
@@ -37,7 +46,11 @@ def launch(ranks):
         raise UserError("-n > 1 needs an MPI launcher and there is no mpirun: pip install mpich, or leave -n out")
     for attempt in range(1 + RESTARTS):
         options = ["-np", str(ranks), "-disable-auto-cleanup"]
-        code = subprocess.run([mpirun, *options, sys.executable, *sys.argv]).returncode
+        with tempfile.NamedTemporaryFile() as done:
+            command = [mpirun, *options, sys.executable, *sys.argv]
+            code = subprocess.run(command, env=os.environ | {DONE: done.name}).returncode
+            if done.read():  # without a rank that was killed, whose signal is all that mpirun reports
+                code = 0
         if code in (0, 2, 130):  # done, the user's mistake, Ctrl-C
             sys.exit(code)
         print(f"mpirun ended with code {code}, start {attempt + 1} of {1 + RESTARTS}", file=sys.stderr)
@@ -69,9 +82,14 @@ class Threads:
     def map(self, tasks, done=lambda k: None):
         """Results of all tasks, in order; calls done(k) when task k is finished."""
         futures = {self.submit(task): k for k, task in enumerate(tasks)}
-        for future in concurrent.futures.as_completed(futures):
-            future.result()
-            done(futures[future])
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+                done(futures[future])
+        except BaseException:  # Ctrl-C too: the program does not end before its threads do
+            for future in futures:
+                future.cancel()
+            raise
         return [future.result() for future in futures]
 
     def close(self):
@@ -87,21 +105,42 @@ class Ranks:
 
         self._mpi, self._comm = MPI, MPI.COMM_WORLD
         self._comm.Set_errhandler(MPI.ERRORS_RETURN)
-        self.rank, self._own = self._comm.Get_rank(), Threads(make_worker, 1)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # MPICH's launcher sends it when another rank dies
+        self.rank, self._own, self._sent = self._comm.Get_rank(), Threads(make_worker, 1), []
         self._idle = set(range(1, self._comm.Get_size()))
-        self._lost, self._round, self._slowest = set(), 0, 0.0
+        self._round, self._slowest, self._heard, self._code = 0, 0.0, time.monotonic(), 1
+        if self.rank == 0:
+            atexit.register(self._leave)
+
+    def _send(self, message, rank, tag):
+        # requests are held until they are through, for MPI sends from their memory
+        self._sent = [request for request in self._sent if not request.test()[0]]
+        self._sent.append(self._comm.isend(message, dest=rank, tag=tag))
 
     def serve(self):
-        """On ranks above 0: computes what rank 0 sends until it says stop."""
+        """On ranks above 0: computes what rank 0 sends until it says stop, or is silent for too long."""
+        status, silence = self._mpi.Status(), 0.0
         while True:
-            status = self._mpi.Status()
-            while not self._comm.iprobe(source=0, status=status):
-                time.sleep(0.0005)  # a blocking receive would burn a core that another rank could use
-            message = self._comm.recv(source=0)
-            if status.Get_tag() == STOP:
-                return
-            number, k, task = message
-            self._comm.send((number, k, self._own.submit(task).result()), dest=0, tag=RESULT)
+            if not self._comm.iprobe(source=0, status=status):
+                time.sleep(POLL)
+                silence += POLL  # and not by the clock, which goes on while a job is suspended
+                if silence > SILENCES * PATIENCE:
+                    print(f"rank {self.rank}: rank 0 is silent; ending the job", file=sys.stderr, flush=True)
+                    self._comm.Abort(1)
+                continue
+            silence, message = 0.0, self._comm.recv(source=0)
+            if status.Get_tag() == TASK:
+                number, k, task = message
+                self._send((number, k, *self._outcome(task)), 0, RESULT)
+            elif status.Get_tag() == STOP:
+                return self._send(None, 0, STOP)
+
+    def _outcome(self, task):
+        try:
+            return self._own.submit(task).result(), None
+        except Exception as error:
+            error.add_note(f"on rank {self.rank}: {traceback.format_exc()}")  # which does not travel otherwise
+            return None, error
 
     def map(self, tasks, done=lambda k: None):
         """On rank 0: results of all tasks, in order; calls done(k) when task k is finished."""
@@ -110,21 +149,23 @@ class Ranks:
         while len(results) < len(tasks):
             while waiting and self._idle:
                 rank, k = self._idle.pop(), waiting.popleft()
-                self._comm.isend((self._round, k, tasks[k]), dest=rank, tag=TASK)
+                self._send((self._round, k, tasks[k]), rank, TASK)
                 out[rank] = (k, time.monotonic())
             if mine is None and waiting:
                 k = waiting.popleft()
-                mine = (k, self._own.submit(tasks[k]))
+                mine = (k, self._own.submit(tasks[k]), time.monotonic())
             finished = len(results)
             if mine and mine[1].done():
                 results.setdefault(mine[0], mine[1].result())
+                self._slowest = max(self._slowest, time.monotonic() - mine[2])
                 mine = None
             self._receive(results, out)
             if len(results) == finished:
-                time.sleep(0.0005)
+                time.sleep(POLL)
             for k in list(results)[finished:]:
                 done(k)
             self._give_up_on_slow(out, waiting)
+            self._sign_of_life()
             while waiting and waiting[0] in results:
                 waiting.popleft()
         return [results[k] for k in range(len(tasks))]
@@ -134,31 +175,57 @@ class Ranks:
         if not self._comm.iprobe(tag=RESULT, status=status):
             return
         rank = status.Get_source()
-        number, k, result = self._comm.recv(source=rank, tag=RESULT)
-        if number == self._round:
-            results.setdefault(k, result)
-        if rank in out:
-            self._slowest = max(self._slowest, time.monotonic() - out.pop(rank)[1])
-        self._lost.discard(rank)
+        number, k, result, error = self._comm.recv(source=rank, tag=RESULT)
         self._idle.add(rank)
+        if rank in out:  # else it was given up on, and its time says nothing about blocks
+            self._slowest = max(self._slowest, time.monotonic() - out.pop(rank)[1])
+        if number == self._round:
+            if error is not None:
+                raise error
+            results.setdefault(k, result)
 
     def _give_up_on_slow(self, out, waiting):
         limit = max(PATIENCE, 10 * self._slowest)
         for rank, (k, since) in list(out.items()):
             if time.monotonic() - since > limit:
                 del out[rank]
-                self._lost.add(rank)
                 waiting.appendleft(k)
                 print(f"rank {rank} has not answered for {limit:.0f} s: block {k} is given out again", file=sys.stderr)
 
+    def _sign_of_life(self):
+        if time.monotonic() - self._heard > PATIENCE:
+            self._heard = time.monotonic()
+            for rank in self._idle:
+                self._send(None, rank, ALIVE)
+
     def close(self):
-        """On rank 0: tells the others to stop."""
-        for rank in range(1, self._comm.Get_size()):
-            self._comm.isend(None, dest=rank, tag=STOP)
+        """On rank 0: the work is done; when the program ends, the other ranks do too."""
         self._own.close()
-        if self._lost:  # MPI's own ending waits for every rank
+        self._code = 0
+        if os.environ.get(DONE):
+            with open(os.environ[DONE], "w") as file:
+                file.write("done")
+
+    def _leave(self):
+        """At rank 0's exit, however it comes: tells the others to stop, and ends the job without those that cannot."""
+        ranks, status = set(range(1, self._comm.Get_size())), self._mpi.Status()
+        for rank in ranks:
+            self._send(None, rank, STOP)
+        gone, until = set(), time.monotonic() + GOODBYE
+        # when all is done, one that is still busy hangs; after an error it may be in the middle of a block
+        awaited = self._idle if self._code == 0 else ranks
+        while not awaited <= gone and time.monotonic() < until:
+            if not self._comm.iprobe(status=status):
+                time.sleep(POLL)
+                continue
+            self._comm.recv(source=status.Get_source(), tag=status.Get_tag())  # late results too: their senders wait
+            if status.Get_tag() == STOP:
+                gone.add(status.Get_source())
+        if gone < ranks:  # MPI's own ending would wait for every rank
+            print(f"ending without ranks {sorted(ranks - gone)}, which do not answer", file=sys.stderr)
             sys.stdout.flush()
-            os._exit(0)
+            sys.stderr.flush()
+            self._comm.Abort(self._code)
 
 
 def start(make_worker, threads):

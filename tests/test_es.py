@@ -1,0 +1,207 @@
+"""common/es.py: CMA-ES that finds, that survives bad fitness, and that goes on exactly where it stopped."""
+
+import numpy as np
+import pytest
+
+from common import es
+from common.cli import UserError
+
+SEED = 1000
+TARGET = np.linspace(-1, 1, 10)
+
+
+def sphere(population):
+    """0 at the target, less elsewhere."""
+    return -((np.asarray(population) - TARGET) ** 2).sum(axis=1)
+
+
+def ellipsoid(population):
+    """As the sphere, a thousand times steeper in the last direction than in the first: C must learn its shape."""
+    return -(((np.asarray(population) - TARGET) * np.geomspace(1, 1000**0.5, 10)) ** 2).sum(axis=1)
+
+
+def evolve(strategy, generations, fitness=sphere):
+    for _ in range(generations):
+        strategy.tell(fitness(strategy.ask()))
+    return strategy
+
+
+def told_order(strategy, fitness):
+    """The candidates in the order in which pycma ranks them, best first, and what tell returned."""
+    seen, original = [], strategy._es.tell
+    strategy._es.tell = lambda candidates, costs: (seen.extend(costs), original(candidates, costs))
+    strategy.ask()
+    count = strategy.tell(fitness)
+    return np.argsort(seen, kind="stable").tolist(), count
+
+
+def test_cma_solves_a_sphere():
+    """Catches fitness minimised instead of maximised, sigma_init or popsize not handed on, candidates mixed up."""
+    strategy = es.CMA(10, 16, 0.5, SEED)
+    start = sphere([strategy.mean])[0]
+    assert strategy.rms_stdev == pytest.approx(0.5, rel=1e-4)  # pycma's initial C is 1 to 5 digits
+    population = strategy.ask()
+    assert population.shape == (16, 10)
+    assert population.std() == pytest.approx(0.5, rel=4 / np.sqrt(2 * population.size))
+    strategy.tell(sphere(population))
+    evolve(strategy, 99)
+    assert sphere([strategy.mean])[0] > -1e-6 > start
+    assert strategy.rms_stdev < 1e-3
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_fitness_that_is_not_finite_ranks_worst_and_is_counted(bad):
+    """Catches a candidate whose broken dream makes it the best, or that spoils the distribution with NaN."""
+    strategy = es.CMA(10, 6, 0.1, SEED)
+    order, count = told_order(strategy, [-3.0, bad, -1.0, bad, -5000.0, -2.0])
+    assert count == 2
+    assert order == [2, 5, 0, 4, 1, 3]
+    assert evolve(strategy, 1).mean.shape == (10,)
+    assert np.isfinite(strategy.mean).all()
+
+
+def test_finite_fitness_counts_none():
+    """Catches zeros or large values taken for broken ones."""
+    order, count = told_order(es.CMA(10, 4, 0.1, SEED), [0.0, 1e30, -1e30, 5.0])
+    assert (order, count) == ([1, 3, 0, 2], 0)
+
+
+def test_tell_leaves_the_callers_fitness_alone():
+    """Catches log files that show a made-up fitness in place of NaN."""
+    fitness = np.array([1.0, np.nan, 2.0, 3.0])
+    strategy = es.CMA(10, 4, 0.1, SEED)
+    strategy.ask()
+    strategy.tell(fitness)
+    np.testing.assert_array_equal(fitness, [1.0, np.nan, 2.0, 3.0])
+
+
+def test_no_finite_fitness_is_an_error():
+    """Catches an evolution that goes on by chance after all dreams have broken."""
+    strategy = es.CMA(10, 4, 0.1, SEED)
+    strategy.ask()
+    with pytest.raises(UserError, match="no candidate"):
+        strategy.tell([np.nan, np.inf, -np.inf, np.nan])
+
+
+def test_what_is_played_is_rounded_and_what_is_learnt_from_is_not():
+    """Catches files that hold another controller than the one that was played, and a search that stalls at 4 digits."""
+    strategy = es.CMA(10, 16, 0.1, SEED)
+    told, original = [], strategy._es.tell
+    strategy._es.tell = lambda candidates, costs: (told.append(np.array(candidates)), original(candidates, costs))
+    population = strategy.ask()
+    np.testing.assert_array_equal(population, np.round(population, 4))
+    strategy.tell(sphere(population))
+    assert (told[0] != population).all()
+    np.testing.assert_allclose(told[0], population, rtol=0, atol=0.5001e-4)
+    np.testing.assert_array_equal(strategy.mean, np.round(strategy._es.mean, 4))
+    assert (strategy.mean != strategy._es.mean).any()
+    # steps of a hundredth of the last digit: rounded candidates are all alike, unrounded ones carry the search on
+    fine = es.CMA(10, 16, 1e-6, SEED)
+    fine.ask()
+    fine.tell(np.arange(16.0))
+    assert (fine._es.mean != 0).all()
+
+
+def test_restored_goes_on_bit_for_bit(tmp_path):
+    """Catches a checkpoint without the random state, the paths or the age of C's eigenvectors."""
+    path = str(tmp_path / "checkpoint")
+    whole = evolve(es.CMA(10, 8, 0.5, SEED), 37)
+    es.save(path, strategy=evolve(es.CMA(10, 8, 0.5, SEED), 18), hist=[1, 2.5])
+    state = es.restore(path)
+    assert state["hist"] == [1, 2.5]
+    resumed = evolve(state["strategy"], 19)
+    for name, array in whole.arrays().items():
+        np.testing.assert_array_equal(resumed.arrays()[name], array)
+    np.testing.assert_array_equal(resumed.ask(), whole.ask())
+
+
+def test_saving_does_not_disturb_the_search(tmp_path):
+    """Catches a save that draws numbers or changes C, so that a result depends on how often it is saved."""
+    saved, alone = es.CMA(10, 8, 0.5, SEED), evolve(es.CMA(10, 8, 0.5, SEED), 20)
+    for _ in range(20):
+        evolve(saved, 1)
+        saved.arrays()
+        es.save(str(tmp_path / "checkpoint"), strategy=saved)
+    np.testing.assert_array_equal(saved.ask(), alone.ask())
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    """Catches a traceback from pickle, or a search that goes on from a flipped bit, after a full disk or a bad one."""
+    path = tmp_path / "checkpoint"
+    assert es.restore(str(path)) is None
+    es.save(str(path), strategy=es.CMA(10, 8, 0.5, SEED))
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    for damaged in (b"", whole[:20], whole[:-1], whole + b"x", flipped):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="checkpoint: damaged"):
+            es.restore(str(path))
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_numpys_global_random_state_plays_no_part():
+    """Catches a search that depends on what else draws numbers in the process, or that seeds everything else anew."""
+    np.random.seed(1)
+    quiet = evolve(es.CMA(10, 8, 0.5, SEED), 30)
+    np.random.seed(2)
+    before = np.random.get_state()[1].copy()
+    noisy = es.CMA(10, 8, 0.5, SEED)
+    evolve(noisy, 15)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+    assert np.random.get_state()[2] == 624  # and not a number was drawn from it
+    np.random.standard_normal(7)
+    evolve(noisy, 15)
+    np.testing.assert_array_equal(noisy.ask(), quiet.ask())
+
+
+def test_seeds_differ():
+    """Catches a seed that is not handed on."""
+    first, second = (es.CMA(10, 8, 0.5, seed).ask() for seed in (SEED, SEED + 1))
+    assert (first != second).mean() > 0.95
+
+
+def test_another_machine_takes_the_distribution_over():
+    """Catches a mean, sigma, path or half of C that is lost on the way, and eigenvectors of the C before."""
+    there = evolve(es.CMA(10, 8, 0.5, SEED), 120, ellipsoid)
+    arrays = {name: np.array(array) for name, array in there.arrays().items()}  # as they come from an .npz
+    here = es.CMA(10, 8, 0.3, SEED + 1)
+    here.ask()  # which has made the eigenvectors of its first C
+    here.continue_from(arrays)
+    for name in ("mean", "sigma", "pc", "ps"):
+        np.testing.assert_array_equal(here.arrays()[name], arrays[name])
+    matrix = there._es.sm.covariance_matrix
+    np.testing.assert_allclose(here._es.sm.C, matrix, rtol=1e-6, atol=1e-6 * np.abs(matrix).max())
+    np.testing.assert_array_equal(here._es.sm.C, here._es.sm.C.T)
+    np.testing.assert_array_equal(here.mean, there.mean)
+    # what it asks is drawn from that distribution: whitened by C, 1 in all directions
+    draws = np.array([here._es.ask() for _ in range(400)]).reshape(-1, 10)
+    white = np.linalg.solve(np.linalg.cholesky(matrix), (draws - there._es.mean).T / there._es.sigma)
+    tolerance = 5 / np.sqrt(white.shape[1])
+    np.testing.assert_allclose(np.cov(white), np.eye(10), rtol=0, atol=2**0.5 * tolerance)
+    np.testing.assert_allclose(white.mean(axis=1), 0, rtol=0, atol=tolerance)
+
+
+def test_what_was_taken_over_keeps_converging():
+    """Catches a distribution that is taken over in name but whose shape must be learnt anew."""
+    there = evolve(es.CMA(10, 8, 0.5, SEED), 120, ellipsoid)
+    here = es.CMA(10, 8, there.rms_stdev, SEED + 1)
+    here.continue_from(there.arrays())
+    novice = es.CMA(10, 8, there.rms_stdev, SEED + 1)
+    novice._es.mean = there._es.mean.copy()
+    before = ellipsoid([there._es.mean])[0]
+    taken, anew = (ellipsoid([evolve(strategy, 60, ellipsoid)._es.mean])[0] for strategy in (here, novice))
+    assert taken > before / 100
+    assert taken > anew / 10
+
+
+def test_a_distribution_of_another_size_is_refused():
+    """Catches a controller of one mode that goes on from another's distribution, and a triangle that does not fit."""
+    strategy = es.CMA(10, 8, 0.5, SEED)
+    before = strategy.arrays()
+    with pytest.raises(UserError, match="of 9 parameters, the controller has 10"):
+        strategy.continue_from(es.CMA(9, 8, 0.5, SEED).arrays())
+    with pytest.raises(UserError, match="parameters"):
+        strategy.continue_from(before | {"c": before["c"][:-1]})
+    for name, array in strategy.arrays().items():
+        np.testing.assert_array_equal(array, before[name])

@@ -1,0 +1,241 @@
+"""common/evolution.py: log files as the authors', and an evolution that goes on as if it had never stopped."""
+
+import argparse
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+
+from common import es, evolution
+from common.cli import UserError
+
+HASHES = {"vae": "a" * 64, "rnn": "b" * 64}
+BASE = "game.cma.3.6"
+SIZE = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What train.py's config has."""
+
+    generations: int = 6
+    n: int = 1
+    t: int = 6
+    num_episode: int = 3
+    eval_episodes: int = 4
+    seed_start: int = 1000
+    checkpoint_seconds: int = 0
+
+
+@pytest.fixture
+def start(tmp_path):
+    """(Config, ...) -> the evolution as one more start of the same command has it, the process before having ended."""
+    opened = []
+
+    def begin(cfg=None, folder=tmp_path, fresh=False, hashes=HASHES, may_change=(), seed=1000):
+        for run in opened:
+            run._stage._lock_file.close()
+        opened.clear()
+        os.makedirs(folder, exist_ok=True)
+        arguments = argparse.Namespace(run=str(folder), fresh=fresh)
+        cfg = cfg or Config()
+        run = evolution.Evolution(
+            arguments, BASE, cfg, hashes, lambda: es.CMA(SIZE, cfg.n * cfg.t, 0.5, seed), may_change
+        )
+        opened.append(run)
+        return run
+
+    yield begin
+    for run in opened:
+        run._stage._lock_file.close()
+
+
+def evolve(run, generations):
+    """The loop of train.py with a made-up world: returns by candidate and seed, an evaluation every 2nd generation."""
+    for _ in range(generations):
+        population, seeds = run.strategy.ask(), run.seeds()
+        distance = ((population - 1) ** 2).sum(axis=1)
+        returns = -distance[:, None] + (seeds % 10 / 100)[None]
+        run.strategy.tell(returns.mean(axis=1))
+        run.add_generation(returns, np.arange(returns.size).reshape(returns.shape))
+        if run.generation % 2 == 0:
+            run.add_evaluation(-((run.strategy.mean - 1) ** 2).sum())
+        run.save()
+    return run
+
+
+def logs(folder):
+    """{kind: content} of the log files, their times left out."""
+    read = {kind: json.loads((folder / "log" / f"{BASE}.{kind}").read_text()) for kind in
+            ("json", "hist.json", "hist_best.json", "log.json", "best.json")}  # fmt: skip
+    for kind in ("hist.json", "hist_best.json"):
+        for row in read[kind]:
+            del row[1]
+    return read
+
+
+def test_the_files_are_the_authors(start, tmp_path):
+    """Catches columns in another order or number, min and max mixed up, steps without the authors' one more."""
+    run = start(Config(generations=1))
+    run.strategy.tell(run.strategy.ask()[:, 0])
+    returns = np.array([[1.0, 3.0], [4.0, 6.0], [-2.0, 0.0]])
+    run.add_generation(returns, np.array([[10, 20], [30, 40], [50, 91]]))
+    for score in (4.0, 9.125, 6.0):
+        run.add_evaluation(score)
+    run.save()
+    mean, read = run.strategy.mean.tolist(), logs(tmp_path)
+    std = round(float(np.std([2.0, 5.0, -1.0])), 2)
+    stdev = round(run.strategy.rms_stdev, 5)
+    assert read["hist.json"] == [[1, 2.0, -1.0, 5.0, std, stdev, round(241 / 6 + 1, 2), 92]]
+    assert read["hist_best.json"] == [
+        [1, "improvement", 0.0, "curr", 4.0, "prev", 4.0, "best", 4.0],
+        [1, "improvement", 5.12, "curr", 9.12, "prev", 4.0, "best", 9.12],
+        [1, "improvement", -3.12, "curr", 6.0, "prev", 9.12, "best", 9.12],
+    ]
+    assert read["log.json"] == [[1, 4.0, mean], [1, 9.125, mean], [1, 6.0, mean]]
+    assert read["json"] == [mean]
+    assert read["best.json"] == [mean, 9.125]
+    log = evolution.read_log(tmp_path / "log" / f"{BASE}.log.json")
+    assert [(generation, score) for generation, score, _ in log] == [(1, 4.0), (1, 9.125), (1, 6.0)]
+    np.testing.assert_array_equal(log[0][2], mean)
+    config = json.loads((tmp_path / "log" / f"{BASE}.config.json").read_text())
+    assert config == {"config": dataclasses.asdict(Config(generations=1)), "hashes": HASHES}
+
+
+def test_seconds_go_on_from_before_the_stop(start, tmp_path):
+    """Catches a clock that starts at zero with every start, so that the plotted time runs back."""
+    run = start()
+    run._began -= 100
+    evolve(run, 1)
+    run = start()
+    run._began -= 100
+    evolve(run, 1)
+    seconds = [row[1] for row in json.loads((tmp_path / "log" / f"{BASE}.hist.json").read_text())]
+    assert 100 <= seconds[0] < 150
+    assert 200 <= seconds[1] < 250
+
+
+def test_resumed_is_as_if_never_stopped(start, tmp_path):
+    """Catches a row twice or never, other seeds, a best that is forgotten, a search that is another."""
+    evolve(start(folder=tmp_path / "whole"), 6)
+    for generations in (1, 2, 3):
+        run = evolve(start(folder=tmp_path / "parts"), generations)
+    assert run.generation == 6
+    assert logs(tmp_path / "parts") == logs(tmp_path / "whole")
+
+
+def test_without_a_checkpoint_it_goes_on_from_the_committed_files(start, tmp_path):
+    """Catches a log that starts again at generation 1, or a distribution left behind, on another machine."""
+    before = evolve(start(), 4)
+    arrays, first = before.strategy.arrays(), logs(tmp_path)
+    os.remove(tmp_path / "log" / f"{BASE}.checkpoint")
+    run = start(seed=1001)
+    assert run.generation == 4
+    for name in ("mean", "sigma", "pc", "ps"):
+        np.testing.assert_array_equal(run.strategy.arrays()[name], arrays[name])
+    evolve(run, 2)
+    after = logs(tmp_path)
+    assert [row[0] for row in after["hist.json"]] == [1, 2, 3, 4, 5, 6]
+    for kind in ("hist.json", "hist_best.json", "log.json"):
+        assert after[kind][: len(first[kind])] == first[kind]
+    assert after["best.json"][1] == max(row[1] for row in after["log.json"])
+
+
+def test_a_damaged_checkpoint_is_not_passed_over(start, tmp_path):
+    """Catches an evolution that silently begins anew and overwrites the old one's logs."""
+    evolve(start(), 2)
+    path = tmp_path / "log" / f"{BASE}.checkpoint"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="damaged"):
+        start()
+
+
+@pytest.mark.parametrize(
+    "changed", [{"hashes": HASHES | {"rnn": "c" * 64}}, {"cfg": Config(num_episode=4)}, {"cfg": Config(seed_start=1)}]
+)
+def test_what_would_mix_two_evolutions_is_refused(start, tmp_path, changed):
+    """Catches a search that goes on with another M, or other episodes, than it began with."""
+    evolve(start(), 2)
+    before = logs(tmp_path)
+    with pytest.raises(UserError, match="other values"):
+        start(**changed)
+    assert logs(tmp_path) == before
+
+
+def test_what_may_change_may(start):
+    """Catches a finished evolution that cannot be prolonged, and one bound to a number of ranks."""
+    evolve(start(), 2)
+    assert start(Config(generations=9, n=3, t=2, checkpoint_seconds=5)).generation == 2
+    assert start(Config(generations=9, n=3, t=2, eval_episodes=8), may_change=["eval_episodes"]).generation == 2
+
+
+def test_fresh_begins_anew(start, tmp_path):
+    """Catches an old checkpoint or best that lives on in the new evolution."""
+    evolve(start(), 4)
+    run = start(Config(num_episode=4), fresh=True)
+    assert run.generation == 0
+    assert run.hist == []
+    assert run._best is None
+    assert not (tmp_path / "log" / f"{BASE}.best.json").exists()
+
+
+def test_the_best_mean_is_kept(start, tmp_path):
+    """Catches the last mean saved as the best one, the first one for ever, or the best's score with another mean."""
+    run, means = start(), []
+    for score in (-5.0, 7.0, 7.0, 6.0):
+        run.strategy.tell(run.strategy.ask().sum(axis=1))
+        means.append(run.strategy.mean.tolist())
+        run.add_evaluation(score)
+        run.save()
+        run = start()
+    assert logs(tmp_path)["best.json"] == [means[1], 7.0]
+    assert logs(tmp_path)["json"] == [means[3]]
+
+
+def test_seeds_are_new_in_every_generation_and_the_same_after_a_restart(start):
+    """Catches a population that learns one set of episodes by heart, restarts that change it, and test seeds used."""
+    seen = []
+    run = start()
+    for _ in range(4):
+        seen.append(run.seeds().tolist())
+        assert run.seeds().tolist() == seen[-1]
+        evolve(run, 1)
+        run = start()
+    other = start()
+    assert other.seeds(50).shape == (50,)
+    assert other.seeds(50)[:3].tolist() == other.seeds().tolist()
+    assert len({seed for seeds in seen for seed in seeds}) == 12
+    assert min(min(seeds) for seeds in seen) >= evolution.FIRST_SEED
+    many = other.seeds(1_000_000)
+    assert (many.min(), many.max()) == pytest.approx((20_000, 399_999), abs=20)
+    assert many.max() < other.evaluation_seeds()[0] == 400_000
+    assert other.evaluation_seeds().tolist() == [400_000, 400_001, 400_002, 400_003]
+    assert other.evaluation_seeds().max() < 500_000
+
+
+def test_finished_says_so(start, capsys):
+    """Catches an evolution that is run again, or one that cannot be prolonged."""
+    run = start()
+    assert not run.finished
+    assert run.latest() == "no generation yet"
+    evolve(run, 6)
+    run = start()
+    assert run.finished
+    assert "already evolved for 6 generations" in capsys.readouterr().out
+    assert run.latest().startswith("generation 6: population ")
+    assert not start(Config(generations=7)).finished
+
+
+def test_save_if_due_waits_its_time(start, tmp_path):
+    """Catches a checkpoint written in every generation, or never."""
+    run = start(Config(checkpoint_seconds=60))
+    run.save_if_due()
+    assert not (tmp_path / "log" / f"{BASE}.checkpoint").exists()
+    run._saved_at -= 61
+    run.save_if_due()
+    assert (tmp_path / "log" / f"{BASE}.checkpoint").exists()
+    os.remove(tmp_path / "log" / f"{BASE}.checkpoint")
+    run.save_if_due()
+    assert not (tmp_path / "log" / f"{BASE}.checkpoint").exists()

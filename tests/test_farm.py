@@ -1,0 +1,311 @@
+"""common/farm.py: the same results from threads and ranks, and a run that outlives ranks that die, hang or are late."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from common import farm
+from common.cli import UserError
+
+BIN = os.path.dirname(sys.executable)
+BLOCKS = 8
+SCRIPT = '''
+"""Two rounds of blocks, with a fault in rank 1 or elsewhere; prints the results."""
+import json, os, pathlib, signal, sys, time
+import numpy as np
+from common import cli, farm
+from common.cli import UserError
+
+folder, fault = pathlib.Path(sys.argv[1]), sys.argv[2]
+farm.PATIENCE, farm.GOODBYE = 0.5, 30
+farm.SILENCES = 4 if fault in ("kill0", "stop0", "long") else 60
+rank = int(os.environ.get("PMI_RANK", 0))
+
+def once(name):
+    first = not (folder / name).exists()
+    (folder / name).touch()
+    return first
+
+def wait_for(name):
+    while not (folder / name).exists():
+        time.sleep(0.01)
+
+def make_worker():
+    def work(task):
+        number, k, array = task
+        with open(folder / f"rank{rank}", "a") as file:
+            file.write(f"{number} {k}\\n")
+        assert (array == 100 * number + k).all()
+        if rank == 1 and fault == "hang" and once("hung"):
+            time.sleep(1000)
+        if rank == 1 and fault == "kill" and once("killed"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if rank == 0 and fault in ("kill0", "stop0") and once("killed"):
+            os.kill(os.getpid(), signal.SIGKILL if fault == "kill0" else signal.SIGSTOP)
+        if rank == 1 and fault == "late" and number == 1:
+            wait_for("round2")
+        if fault == "late" and number == 2 and k == 0:
+            time.sleep(1)
+        if fault == "raise" and rank > 0:
+            raise UserError("bad block on a rank")
+        time.sleep({"long": 0.45 if number == 1 else 4}.get(fault, 0.02))
+        return array + 0.5
+    return work
+
+def main():
+    if "launch" in sys.argv and not farm.under_mpi():
+        farm.launch(3)
+    workers = farm.start(make_worker, 1)
+    (folder / "starts").open("a").write("x")
+    if fault == "refuse":
+        raise UserError("refused by rank 0")
+    for number in (1, 2):
+        (folder / f"round{number}").touch()
+        blocks = range(1 if fault == "long" and number == 2 else 8)
+        tasks = [(number, k, np.full(200_000, 100.0 * number + k)) for k in blocks]
+        print(json.dumps([array.tolist()[-1] for array in workers.map(tasks)]), flush=True)
+    workers.close()
+    print("the end")
+
+cli.run_main(main)
+'''
+EXPECTED = [[number * 100 + k + 0.5 for k in range(BLOCKS)] for number in (1, 2)]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """(fault, *options) -> (exit code, stdout, stderr) of the script on 3 ranks; fails if it does not end."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+
+    def start(fault, *options, mpirun=()):
+        process = subprocess.Popen(
+            [*mpirun, sys.executable, script, tmp_path, fault, *options],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            return process.communicate(timeout=60), process.returncode
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def outcome(*args, **kwargs):
+        (stdout, stderr), code = start(*args, **kwargs)
+        return code, stdout, stderr
+
+    return outcome
+
+
+def computed(folder, rank):
+    """[(round, block)] that a rank was given."""
+    path = folder / f"rank{rank}"
+    return [tuple(map(int, line.split())) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def results(stdout):
+    """The results that the script printed, among what mpirun says of a killed rank."""
+    lines = stdout.splitlines()
+    assert lines.count("the end") == 1
+    return [json.loads(line) for line in lines if line.startswith("[")]
+
+
+def test_threads_keep_the_order_of_the_tasks():
+    """Catches results in the order in which threads happen to finish."""
+    barrier = threading.Barrier(2)
+
+    def make_worker():
+        def work(task):
+            if task < 2:
+                barrier.wait(10)  # two threads are really at work
+            threading.Event().wait(0.02 * (6 - task))
+            return task**2
+
+        return work
+
+    workers, finished = farm.Threads(make_worker, 2), []
+    assert workers.map(range(6), finished.append) == [0, 1, 4, 9, 16, 25]
+    assert sorted(finished) == list(range(6))
+    assert workers.map([]) == []
+    workers.close()
+
+
+def test_done_is_called_as_tasks_finish():
+    """Catches a progress bar that stands still until all is done, or counts the tasks in their order."""
+    hold, finished = threading.Event(), []
+
+    def make_worker():
+        return lambda task: hold.wait(10) if task == 0 else None
+
+    def done(k):
+        finished.append(k)
+        if k == 1:
+            hold.set()  # only now may task 0 finish
+
+    workers = farm.Threads(make_worker, 2)
+    assert workers.map([0, 1], done) == [True, None]
+    assert finished == [1, 0]
+    workers.close()
+
+
+def test_every_thread_has_one_worker_of_its_own():
+    """Catches a batch of worlds that two threads step at once, and one that is built anew for every block."""
+    made, used, barrier = [], [], threading.Barrier(3)
+
+    def make_worker():
+        made.append(threading.get_ident())
+        barrier.wait(10)  # all three threads are at work
+        return lambda task: used.append((made.index(threading.get_ident()), threading.get_ident()))
+
+    workers = farm.Threads(make_worker, 3)
+    workers.map(range(12))
+    workers.map(range(12))
+    workers.close()
+    assert len(made) == len(set(made)) == 3
+    assert len(used) == 24
+    assert all(made[k] == thread for k, thread in used)
+
+
+def test_an_exception_in_a_thread_ends_the_map_and_what_waits():
+    """Catches a failed block that is passed over in silence, and a program that computes for hours before it ends."""
+    begun = []
+
+    def make_worker():
+        def work(task):
+            begun.append(task)
+            if task == 0:
+                raise UserError("no such world")
+            threading.Event().wait(0.05)
+
+        return work
+
+    workers = farm.Threads(make_worker, 1)
+    with pytest.raises(UserError, match="no such world"):
+        workers.map(range(50))
+    workers.close()
+    assert len(begun) < 10
+
+
+def test_ranks_compute_what_threads_do(run, tmp_path):
+    """Catches results in another order, tasks sent from memory that is given back too early, a rank left idle."""
+    mpirun = [os.path.join(BIN, "mpirun"), "-np", "3"]
+    code, stdout, stderr = run("none", mpirun=mpirun)
+    assert code == 0, stderr
+    assert results(stdout) == EXPECTED
+    assert all(computed(tmp_path, rank) for rank in range(3))
+    code, stdout, stderr = run("none")
+    assert code == 0, stderr
+    assert results(stdout) == EXPECTED
+
+
+def test_a_rank_that_hangs_costs_its_block_only(run, tmp_path):
+    """Catches a run that waits forever for a rank that hangs, in the end too, or that starts all over for it."""
+    code, stdout, stderr = run("hang", "launch")
+    assert code == 0, stderr
+    assert results(stdout) == EXPECTED
+    assert (tmp_path / "starts").read_text() == "x"
+    assert "rank 1 has not answered" in stderr
+    (lost,) = computed(tmp_path, 1)
+    assert lost in computed(tmp_path, 0) + computed(tmp_path, 2)
+
+
+def test_a_killed_rank_costs_one_start_at_most(run, tmp_path):
+    """Catches a run that never ends, or ends with a signal's exit code, because a rank was killed."""
+    code, stdout, stderr = run("kill", "launch")
+    assert code == 0, stderr
+    assert [row for row in results(stdout) if row == EXPECTED[1]] == EXPECTED[1:]
+    # MPICH 5's launcher may kill the other ranks some time after one was, whatever -disable-auto-cleanup says
+    assert len((tmp_path / "starts").read_text()) <= 2
+
+
+def test_a_late_result_is_not_taken_for_another_rounds(run, tmp_path):
+    """Catches a fitness of the last generation given to a candidate of this one, and a rank never used again."""
+    code, stdout, stderr = run("late", "launch")
+    assert code == 0, stderr
+    assert results(stdout) == EXPECTED
+    assert "rank 1 has not answered" in stderr
+    assert any(number == 2 for number, _ in computed(tmp_path, 1))
+
+
+@pytest.mark.parametrize("fault", ["kill0", "stop0"])
+def test_the_death_of_rank_0_ends_the_job_and_starts_it_again(run, tmp_path, fault):
+    """Catches ranks that wait forever for a rank 0 that is dead, so that mpirun never ends."""
+    code, stdout, stderr = run(fault, "launch")
+    assert code == 0, stderr
+    assert fault == "kill0" or "rank 0 is silent" in stderr  # MPI may find the killed one before they do
+    assert (tmp_path / "starts").read_text() == "xx"
+    assert results(stdout) == EXPECTED
+
+
+def test_an_idle_rank_waits_out_a_long_block(run, tmp_path):
+    """Catches ranks that take rank 0 for dead while it has nothing for them to do."""
+    code, stdout, stderr = run("long", "launch")
+    assert code == 0, stderr
+    assert "silent" not in stderr
+    assert (tmp_path / "starts").read_text() == "x"
+    assert results(stdout) == [EXPECTED[0], EXPECTED[1][:1]]
+
+
+@pytest.mark.parametrize(("fault", "says"), [("raise", "bad block on a rank"), ("refuse", "refused by rank 0")])
+def test_a_users_mistake_ends_all_ranks_with_code_2(run, tmp_path, fault, says):
+    """Catches ranks that serve on after rank 0 has ended with an error, and starts again of what cannot succeed."""
+    code, _, stderr = run(fault, "launch")
+    assert code == 2, stderr
+    assert says in stderr
+    assert (tmp_path / "starts").read_text() == "x"
+
+
+@pytest.fixture
+def mpirun(tmp_path, monkeypatch):
+    """(exit codes of its starts, line of shell) -> a fake mpirun beside Python; returns the file it writes to."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(sys, "argv", ["train.py", "-n", "3"])
+
+    def make(codes, line=""):
+        codes = " ".join(map(str, codes))
+        (tmp_path / "mpirun").write_text(
+            f'#!/bin/sh\necho "$@" >> {tmp_path}/starts\n{line}\nset -- {codes}\nshift $(($(wc -l < {tmp_path}/starts) - 1))\nexit $1\n'  # noqa: E501
+        )
+        (tmp_path / "mpirun").chmod(0o755)
+        return tmp_path / "starts"
+
+    return make
+
+
+ALWAYS = [1] * 20
+
+
+@pytest.mark.parametrize(
+    ("codes", "code", "starts"),
+    [([0], 0, 1), ([2], 2, 1), ([130], 130, 1), ([9, 1, 0], 0, 3), ([9, 2], 2, 2), (ALWAYS, 1, 1 + farm.RESTARTS)],
+)
+def test_launch_starts_a_died_job_again(mpirun, codes, code, starts):
+    """Catches a job that died and stays dead, one that is started for ever, and a user's mistake made four times."""
+    lines = mpirun(codes)
+    with pytest.raises(SystemExit) as ended:
+        farm.launch(3)
+    assert ended.value.code == code
+    lines = lines.read_text().splitlines()
+    assert len(lines) == starts
+    assert lines[0].split() == ["-np", "3", "-disable-auto-cleanup", sys.executable, "train.py", "-n", "3"]
+
+
+def test_launch_knows_work_that_was_done_without_a_killed_rank(mpirun):
+    """Catches a finished run that is started again, or reported as failed, because one rank had been killed."""
+    lines = mpirun([9, 9, 9, 9, 9], f"echo done > ${farm.DONE}")
+    with pytest.raises(SystemExit) as ended:
+        farm.launch(3)
+    assert ended.value.code == 0
+    assert len(lines.read_text().splitlines()) == 1
+
+
+def test_launch_without_mpirun_is_the_users_mistake(tmp_path, monkeypatch):
+    """Catches a traceback where there is no mpirun."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="pip install mpich"):
+        farm.launch(3)
