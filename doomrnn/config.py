@@ -69,6 +69,7 @@ class Rnn:
     validation_episodes: int = option(
         50, "episodes kept out of training to measure the loss on; the last ones recorded"
     )
+    start_from: str = option("", "an rnn.json whose weights to start from, such as an earlier round's; default random")
     seed: int = option(1, "decides initial weights, order of episodes and the sampling of z")
     report_every: int = option(20, "steps between lines in metrics.jsonl")
     validate_every: int = option(500, "steps between measurements on the validation episodes")
@@ -88,6 +89,7 @@ class Train:
     eval_episodes: int = option(1024, "dreams in such an evaluation")
     sigma_init: float = option(0.1, "CMA-ES's initial standard deviation")
     temperature: float = option(1.25, "of the dream: above 1 it is harder than M believes the game to be")
+    block_rows: int = option(256, "dreams that step together in one thread")
     controller_mode: str = option("zch", "what C reads: z, z_hidden, zc, zh or zch", choices=MODES)
     seed_start: int = option(0, "decides the candidates and the dreams they meet", "-s")
     checkpoint_seconds: float = option(60.0, "time between checkpoints [s]")
@@ -101,7 +103,7 @@ EXTRACT = {
 VAE = {
     "paper": Vae(),
     "laptop": Vae(steps=14000, batch_size=64, learning_rate=1e-3, schedule="cosine"),
-    "smoke": Vae(steps=150, batch_size=64, learning_rate=1e-3, schedule="cosine"),
+    "smoke": Vae(steps=400, batch_size=64, learning_rate=1e-3, schedule="cosine"),
 }
 SERIES = {name: Series() for name in ("paper", "laptop", "smoke")}
 RNN = {
@@ -113,6 +115,6 @@ RNN = {
 }
 TRAIN = {
     "paper": Train(),
-    "laptop": Train(n=1, t=64, generations=100),
+    "laptop": Train(n=1, t=64, generations=100, block_rows=512),
     "smoke": Train(n=1, t=16, num_episode=4, generations=10, eval_steps=5, eval_episodes=64),
 }

@@ -11,7 +11,7 @@ import os
 
 import numpy as np
 
-from common import cli, devices, episodes, mdnrnn, runs, training, weights
+from common import cli, devices, episodes, mdnrnn, play, runs, training, weights
 
 import config
 
@@ -30,6 +30,8 @@ def main():
     shape = mdnrnn.Shape(series.z_size, config.ACTION_SIZE, cfg.hidden_size, restart=True, mixtures=cfg.mixtures)
     with strategy.scope():
         model = mdnrnn.MDNRNN(shape)
+        if cfg.start_from:
+            start_from(model, play.find(cfg.start_from, arguments.run))
         optimizer = training.adam(cfg, model.trainable_variables, clipvalue=cfg.clip)
     train_step, evaluate = mdnrnn.train_step_of(model, optimizer, strategy, cfg.restart_weight)
     variables = model.trainable_variables + optimizer.variables
@@ -52,6 +54,16 @@ def main():
     stage.save(cfg.steps, variables, state=training.from_replicas(strategy, state))
     weights.write_rnn(stage.result, model, config.RNN_FILE_ORDER)
     print(f"{stage.result}: written")
+
+
+def start_from(model, path):
+    """Gives M the weights of an earlier M of the same shape."""
+    shape = model.shape
+    earlier = weights.read_rnn(path, config.RNN_FILE_ORDER, shape.z_size, shape.action_size, shape.restart)
+    if earlier.shape != shape:
+        raise cli.UserError(f"{path}: has {earlier.shape.hidden_size} cells and {earlier.shape.mixtures} mixtures, "
+                            f"not {shape.hidden_size} and {shape.mixtures}")  # fmt: skip
+    model.set_weights(earlier.get_weights())
 
 
 def validation_loss(evaluate, unseen, cfg, strategy):

@@ -14,8 +14,6 @@ from common import cli, devices, es, evolution, farm, rollouts, runs
 import config
 from model import controller_on, dreams, load_models
 
-BLOCK_ROWS = 256  # dreams that step together
-
 
 def main():
     cfg, arguments = cli.parse(config.TRAIN, __doc__)
@@ -43,12 +41,12 @@ def main():
     with runs.progress(cfg.generations, run.generation, "evolve C") as bar:
         while run.generation < cfg.generations:
             population = run.strategy.ask()
-            returns, lengths = rollouts.evaluate_in_blocks(workers, population, run.seeds(), BLOCK_ROWS)
+            returns, lengths = rollouts.evaluate_in_blocks(workers, population, run.seeds(), cfg.block_rows)
             run.strategy.tell(returns.mean(axis=1))
             run.add_generation(returns, lengths)
             if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
                 mean = run.strategy.mean[None]
-                returns, _ = rollouts.evaluate_in_blocks(workers, mean, run.evaluation_seeds(), BLOCK_ROWS)
+                returns, _ = rollouts.evaluate_in_blocks(workers, mean, run.evaluation_seeds(), cfg.block_rows)
                 run.add_evaluation(returns.mean())
             bar.update()
             bar.set_postfix_str(run.latest(), refresh=False)
