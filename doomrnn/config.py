@@ -110,7 +110,7 @@ RNN = {
     "paper": Rnn(),
     "laptop": Rnn(sequence_length=64, steps=4500, learning_rate=1.5e-3, schedule="cosine"),
     "smoke": Rnn(
-        streams=20, sequence_length=50, steps=60, learning_rate=1.5e-3, schedule="cosine", validation_episodes=4
+        streams=16, sequence_length=64, steps=300, learning_rate=1.5e-3, schedule="cosine", validation_episodes=4
     ),
 }
 TRAIN = {
