@@ -272,8 +272,8 @@ def losses_of(rnn, batch, state, noise, restart_weight):
         (z_loss, restart_loss, state): two of float32 [], nats per dimension and per step (restart_loss is 0 for an M
         without restarts), and the state to carry over.
     """
-    mu, logvar, action, restart, fresh = batch
-    z = tf.cast(mu, tf.float32) + tf.exp(0.5 * tf.cast(logvar, tf.float32)) * noise
+    mu, logvar, action, restart, fresh = (tf.cast(part, tf.float32) for part in batch)
+    z = mu + tf.exp(0.5 * logvar) * noise
     z, action, restart = tf.transpose(z, [1, 0, 2]), tf.transpose(action, [1, 0, 2]), tf.transpose(restart)
     inputs = inputs_of(z[:-1], action[:-1], restart[:-1] if rnn.shape.restart else None)
     state = tuple(part * (1 - fresh[:, tf.newaxis]) for part in state)
