@@ -62,7 +62,7 @@ class Controller:
             start += outputs if self.bias else 0
             weight = tf.reshape(parameters[:, start : start + inputs * outputs], [-1, inputs, outputs])
             start += inputs * outputs
-            # a product and a sum, not a batch of tiny matrix products: five times as fast on CPUs
+            # a product and a sum, not a batch of tiny matrix products
             x = tf.tanh(tf.reduce_sum(x[:, :, tf.newaxis] * weight, axis=1) + bias)
         return x
 

@@ -16,8 +16,8 @@ mkdir -p "$short" "$run/record"
 "$python" rnn_train.py --run "$short"
 
 # M again with chunks as long as a life, on 10,000 episodes, from the first M's weights
-cp -al --update=none "$short/record/." "$run/record/"
-cp -a --update=none "$short/tf_vae" "$run/"
+cp -aln "$short/record/." "$run/record/"
+cp -an "$short/tf_vae" "$run/"
 "$python" extract.py --run "$run" --first_seed 10000 --episodes 7000
 "$python" series.py --run "$run"
 "$python" rnn_train.py --run "$run" --start_from "$short/tf_rnn/rnn.json" \
