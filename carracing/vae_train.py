@@ -1,7 +1,8 @@
 """Trains V, the variational autoencoder, on the recorded frames.
 
-Reads record/; writes tf_vae/vae.json (the paper's format), tf_vae/metrics.jsonl and checkpoints. Memory stays flat
-however many episodes there are. Killed, it goes on from the last checkpoint by the same command.
+Reads record/; writes tf_vae/vae.json (the paper's format), checkpoints, and the metrics in tf_vae/metrics.jsonl and for
+TensorBoard. Memory stays flat however many episodes there are. Killed, it goes on from the last checkpoint by the same
+command.
 
     python vae_train.py            # laptop preset
     python vae_train.py --help
@@ -12,6 +13,8 @@ import os
 from common import cli, episodes, runs, training, weights
 
 import config
+
+PICTURE_EVERY = 1000  # steps, for TensorBoard
 
 
 def main():
@@ -29,6 +32,8 @@ def main():
             if step % cfg.report_every == 0 or step == cfg.steps:
                 bar.set_postfix(recon=f"{recon:.2f}", kl=f"{kl:.2f}", refresh=False)
                 stage.log(step, vae__recon_loss=recon, vae__kl_loss=kl)
+            if step % PICTURE_EVERY == 0 or step == cfg.steps:
+                stage.show(step, "vae/reconstructions", v.reconstructions())
             v.save_if_due(step)
     v.save(cfg.steps)
     weights.write_vae(stage.result, v.model)

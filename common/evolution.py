@@ -49,6 +49,7 @@ class Evolution:
         self.strategy, self.hist, self._hist_best = state["strategy"], state["hist"], state["hist_best"]
         self._log, self._best, self._seconds_before = state["log"], state["best"], state["seconds"]
         self._saved_at = time.monotonic()
+        self._stage.forget_metrics_after(self.generation)
 
     def _take_over(self, state):
         """Without a checkpoint of this machine: goes on from the log files and the distribution of another."""
@@ -104,10 +105,13 @@ class Evolution:
         scores = [round(float(x), 2) for x in (fitness.mean(), fitness.min(), fitness.max(), fitness.std())]
         steps = [round(float(lengths.mean()) + 1, 2), int(lengths.max()) + 1]
         self.hist.append([self.generation + 1, self._seconds(), *scores, round(self.strategy.rms_stdev, 5), *steps])
+        mean, least, most, _ = scores
+        self._stage.log(self.generation, es__return_mean=mean, es__return_min=least, es__return_max=most)
 
     def add_evaluation(self, score):
         """Logs an evaluation of the present mean; keeps it as the best if it is."""
         score, mean = float(score), self.strategy.mean.tolist()
+        self._stage.log(self.generation, es__evaluation=score)
         previous = self._log[-1][1] if self._log else score
         best_before = self._best[1] if self._best else score
         if self._best is None or score > best_before:

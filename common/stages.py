@@ -70,6 +70,14 @@ class Rnn:
 
 
 @dataclass(frozen=True)
+class RestartRnn(Rnn):
+    """Training an M that also predicts when an episode ends."""
+
+    restart_weight: float = option(10.0, "weight of restarts in the restart flag's cross-entropy")
+    start_from: str = option("", "an rnn.json whose weights to start from, such as an earlier round's; default random")
+
+
+@dataclass(frozen=True)
 class Train:
     """Evolving C. Population = n x t, whatever the number of ranks."""
 

@@ -113,7 +113,15 @@ class VTrainer(_Trainer):
 
     def step(self, step):
         """Trains on the next batch; returns (reconstruction, kl) of it, see ConvVAE.losses_of."""
-        return self._train(next(self._batches), np.array([self.cfg.seed, step], np.int32))
+        self._frames = next(self._batches)
+        return self._train(self._frames, np.array([self.cfg.seed, step], np.int32))
+
+    def reconstructions(self, count=10):
+        """Frames of the last batch side by side, V's reconstructions below them: float32 [128, 64 * count, 3]."""
+        frames = self.strategy.experimental_local_results(self._frames)[0][:count]
+        mu, _ = self.model.encode(frames)
+        rows = [np.array(frames) / np.float32(255), np.array(self.model.decode(mu))]
+        return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
 
 class MTrainer(_Trainer):
@@ -149,6 +157,29 @@ class MTrainer(_Trainer):
             losses, memory = self._evaluate(next(chunks), memory, np.array([cfg.seed, -k], np.int32))
             total += np.array(losses)
         return total / batches.per_epoch
+
+    def dreams(self, series, decode, steps=60, every=6):
+        """An episode as V saw it, and what M dreams from its first frame, given the same actions.
+
+        Args:
+            series: episodes.Series; its longest episode is taken, repeated if it is too short.
+            decode: V's decoder, float32 [B, Z] -> float32 [B, 64, 64, 3].
+            steps, every: int, how long to dream, and how many steps are from picture to picture.
+
+        Returns:
+            float32 [128, 64 * steps / every, 3]: above what was seen, below the dream at temperature 1.
+        """
+        frames = np.resize(series.first[series.length.argmax()] + np.arange(series.length.max()), steps)
+        seen, action = series.mu[frames].astype(np.float32), series.action[frames]
+        rng, model, weights = np.random.default_rng(self.cfg.seed), self.model, self.model.prepared()
+        dreamt, state = [seen[:1]], model.initial_state(1)
+        for t in range(steps - 1):
+            restart = np.float32([t == 0]) if model.shape.restart else None
+            state = model.step(weights, mdnrnn.inputs_of(dreamt[-1], action[t : t + 1], restart), state)
+            luck = rng.random((1, series.z_size), np.float32), rng.standard_normal((1, series.z_size), np.float32)
+            dreamt.append(mdnrnn.sample(model.predict(weights, state[0])[0], 1.0, *luck))
+        rows = [np.array(decode(row[::every])) for row in (seen, np.concatenate(dreamt))]
+        return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
     def _no_memory(self, streams):
         return to_replicas(self.strategy, np.zeros((2, streams, self.cfg.hidden_size), np.float32))

@@ -135,6 +135,13 @@ def start_from(path, model, order):
     model.set_weights(earlier.get_weights())
 
 
+def own_vae(run, config, z_size):
+    """The V that a run trained, if it did and V's size is this, else None."""
+    path = os.path.join(run, config.TRAINED["vae"])
+    model = read_vae(path) if os.path.exists(path) else None
+    return model if model and model.z_size == z_size else None
+
+
 def load_models(run, config):
     """V, M and the first frames that a run's agent uses: its own when they are complete, else the ones that ship.
 

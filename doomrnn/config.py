@@ -29,14 +29,6 @@ class Extract(stages.Extract):
 
 
 @dataclass(frozen=True)
-class Rnn(stages.Rnn):
-    """Training M."""
-
-    restart_weight: float = option(10.0, "weight of restarts in the restart flag's cross-entropy")
-    start_from: str = option("", "an rnn.json whose weights to start from, such as an earlier round's; default random")
-
-
-@dataclass(frozen=True)
 class Train(stages.Train):
     """Evolving C in the dream."""
 
@@ -45,7 +37,7 @@ class Train(stages.Train):
 
 
 VAE_PAPER = stages.Vae(z_size=64, steps=308000)
-RNN_PAPER = Rnn(hidden_size=512, sequence_length=500, steps=24400, schedule="paper_doom")
+RNN_PAPER = stages.RestartRnn(hidden_size=512, sequence_length=500, steps=24400, schedule="paper_doom")
 
 EXTRACT = {
     "paper": Extract(episodes=12800),

@@ -1,7 +1,8 @@
 """Trains M, the MDN-RNN with a restart head, on the encoded episodes.
 
 Reads series/series.npz; writes tf_initial_z/initial_z.json (first frames, where dreams start), tf_rnn/rnn.json (the
-paper's format), tf_rnn/metrics.jsonl and checkpoints. Killed, it goes on from the last checkpoint by the same command.
+paper's format), checkpoints, and the metrics in tf_rnn/metrics.jsonl and for TensorBoard. Killed, it goes on from the
+last checkpoint by the same command.
 
     python rnn_train.py            # laptop preset
     python rnn_train.py --help
@@ -28,6 +29,7 @@ def main():
     if cfg.start_from:
         weights.start_from(play.find(cfg.start_from, arguments.run), m.model, config.RNN_FILE_ORDER)
     start = m.resume(stage, chunks)
+    v = weights.own_vae(arguments.run, config, series.z_size)  # to show M's dreams
     with runs.progress(cfg.steps, start, "train M") as bar:
         for step in range(start + 1, cfg.steps + 1):
             z_loss, restart_loss = m.step(step)
@@ -38,6 +40,8 @@ def main():
             if step % cfg.validate_every == 0 or step == cfg.steps:
                 z_loss, restart_loss = m.losses_on(unseen)
                 stage.log(step, rnn__validation_z_loss=z_loss, rnn__validation_restart_loss=restart_loss)
+                if v:
+                    stage.show(step, "rnn/dreams", m.dreams(unseen, v.decode))
             m.save_if_due(step)
     m.save(cfg.steps)
     weights.write_rnn(stage.result, m.model, config.RNN_FILE_ORDER)

@@ -269,3 +269,15 @@ def test_recordings_are_complete_only_with_the_same_config(tmp_path):
     assert runs.recording_folder(arguments(tmp_path, fresh=True)) == folder
     assert os.listdir(folder) == []
     assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_stages_folder_tells_every_start(stage_of, tmp_path, monkeypatch):
+    """Catches a start that is not noted, or one refused because its command or its versions are not the last one's."""
+    stage_of()
+    monkeypatch.setattr(sys, "argv", ["x.py", "--run", "elsewhere"])
+    stage_of()
+    first, second = json.loads((tmp_path / "tf_x" / "run.json").read_text())
+    assert second["command"][1:] == ["x.py", "--run", "elsewhere"]
+    assert first["command"] != second["command"]
+    assert second["versions"]["numpy"] == np.__version__
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|", second["git"])
