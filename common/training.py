@@ -1,8 +1,10 @@
-"""Adam and its schedules, shared by the training of V and M."""
+"""What training V and M is made of, in every game: Adam and its schedules, the devices, going on where it was."""
 
-from common import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
+from common import devices  # isort: skip  (loads TensorFlow without its banner)
 import keras
 import numpy as np
+
+from common import episodes, mdnrnn, vae
 
 WARMUP = 200  # steps of the cosine schedule, or a tenth of all steps if that is less
 
@@ -53,3 +55,106 @@ def from_replicas(strategy, state):
     """The opposite of `to_replicas`: float32 [2, B, H]."""
     parts = [strategy.experimental_local_results(part) for part in state]
     return np.stack([np.concatenate([rows.numpy() for rows in part]) for part in parts])
+
+
+class _Trainer:
+    """A model and its Adam on all devices, fed with batches, saved in a stage's checkpoint and restored from it."""
+
+    def __init__(self, cfg, new_model, **options):
+        self.cfg, self.strategy = cfg, devices.for_training(cfg.seed)
+        with self.strategy.scope():
+            self.model = new_model()
+            self._optimizer = adam(cfg, self.model.trainable_variables, **options)
+        self._variables = self.model.trainable_variables + self._optimizer.variables
+
+    def resume(self, stage, batches):
+        """Goes on from the stage's checkpoint, if there is one, with the batches that follow it.
+
+        Args:
+            stage: runs.Stage.
+            batches: what to train on, with `dataset(start)`, such as episodes.FrameStream.
+
+        Returns:
+            int, steps done.
+        """
+        start, saved = stage.restore(self._variables)
+        self._stage, self._batches = stage, self._distributed(batches.dataset(start))
+        self._restore_state(saved)
+        return start
+
+    def save(self, step):
+        """Writes a checkpoint after this step."""
+        self._stage.save(step, self._variables, **self._state())
+
+    def save_if_due(self, step):
+        """Writes one when the last is as old as the config says."""
+        self._stage.save_if_due(step, self._variables, **self._state())
+
+    def _distributed(self, dataset):
+        return iter(self.strategy.experimental_distribute_dataset(dataset))
+
+    def _state(self):
+        return {}
+
+    def _restore_state(self, saved):
+        pass
+
+
+class VTrainer(_Trainer):
+    """Training of V; from `resume` on, one `step` after the other."""
+
+    def __init__(self, cfg):
+        """
+        Args:
+            cfg: stages.Vae.
+        """
+        super().__init__(cfg, lambda: vae.ConvVAE(cfg.z_size))
+        self._train = vae.train_step_of(self.model, self._optimizer, self.strategy)
+
+    def step(self, step):
+        """Trains on the next batch; returns (reconstruction, kl) of it, see ConvVAE.losses_of."""
+        return self._train(next(self._batches), np.array([self.cfg.seed, step], np.int32))
+
+
+class MTrainer(_Trainer):
+    """Training of M, whose memory is carried from one chunk of the streams to the next; used like VTrainer."""
+
+    def __init__(self, cfg, shape, restart_weight=0.0):
+        """
+        Args:
+            cfg: stages.Rnn.
+            shape: mdnrnn.Shape.
+            restart_weight: float, weight of restarts in their cross-entropy; of no use to an M without restarts.
+        """
+        super().__init__(cfg, lambda: mdnrnn.MDNRNN(shape), clipvalue=cfg.clip)
+        self._train, self._evaluate = mdnrnn.train_step_of(self.model, self._optimizer, self.strategy, restart_weight)
+
+    def step(self, step):
+        """Trains on the next chunk; returns (z_loss, restart_loss) of it, see mdnrnn.losses_of."""
+        seed = np.array([self.cfg.seed, step], np.int32)
+        losses, self._memory = self._train(next(self._batches), self._memory, seed)
+        return losses
+
+    def losses_on(self, series):
+        """(z_loss, restart_loss) over one pass through other episodes, and noise that is always the same.
+
+        Args:
+            series: episodes.Series.
+        """
+        replicas, cfg = self.strategy.num_replicas_in_sync, self.cfg
+        batches = episodes.StreamBatches(series, replicas, cfg.sequence_length, cfg.seed)
+        chunks, memory = self._distributed(batches.dataset()), self._no_memory(replicas)
+        total = np.zeros(2)
+        for k in range(batches.per_epoch):
+            losses, memory = self._evaluate(next(chunks), memory, np.array([cfg.seed, -k], np.int32))
+            total += np.array(losses)
+        return total / batches.per_epoch
+
+    def _no_memory(self, streams):
+        return to_replicas(self.strategy, np.zeros((2, streams, self.cfg.hidden_size), np.float32))
+
+    def _state(self):
+        return {"state": from_replicas(self.strategy, self._memory)}
+
+    def _restore_state(self, saved):
+        self._memory = to_replicas(self.strategy, saved["state"]) if saved else self._no_memory(self.cfg.streams)
