@@ -10,6 +10,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import resource
 import sys
 import time
 
@@ -161,6 +162,12 @@ def progress(total, done, what):
     live = sys.stderr.isatty()
     return tqdm(total=total, initial=done, desc=what, mininterval=0.5 if live else 30, maxinterval=1 if live else 60,
                 dynamic_ncols=live, ascii=not live, smoothing=0.05)  # fmt: skip
+
+
+def peak_memory():
+    """The most memory that this process has held at once [GB]."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of what the system counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def _flat(nested):
