@@ -37,7 +37,7 @@ def main():
             v.save_if_due(step)
     v.save(cfg.steps)
     weights.write_vae(stage.result, v.model)
-    print(f"{stage.result}: written")
+    print(f"{stage.result}: written (peak memory {runs.peak_memory():.2f} GB)")
 
 
 if __name__ == "__main__":

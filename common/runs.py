@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -203,6 +204,12 @@ def progress(total, done, what):
     live = sys.stderr.isatty()
     return tqdm(total=total, initial=done, desc=what, mininterval=0.5 if live else 30, maxinterval=1 if live else 60,
                 dynamic_ncols=live, ascii=not live, smoothing=0.05)  # fmt: skip
+
+
+def peak_memory():
+    """The most memory that this process has held at once [GB]."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of what the system counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def _flat(nested):
