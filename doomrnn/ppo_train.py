@@ -44,8 +44,8 @@ class Dreams(VecEnv):
             envs: gymnasium.vector.VectorEnv whose autoreset mode is SameStep.
             seed: int, of the first dream.
         """
-        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self._envs, self._seed = envs, seed
+        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
 
     def reset(self):
         observations, _ = self._envs.reset(seed=self._seed)

@@ -50,7 +50,7 @@ def start(tmp_path):
 
 def read(stage):
     stage._board._writer.flush()
-    return EventAccumulator(stage.path("board"), {"images": 0, "tensors": 0}).Reload()
+    return EventAccumulator(stage.path("board"), {"images": 0, "scalars": 0}).Reload()
 
 
 def test_tensorboard_shows_the_metrics_of_metrics_jsonl(start):
@@ -66,17 +66,16 @@ def test_tensorboard_shows_the_metrics_of_metrics_jsonl(start):
         stage.log(step, x__loss=-step)
     rows = [json.loads(line) for line in open(stage.path("metrics.jsonl"))]  # noqa: SIM115
     assert [row["x/loss"] for row in rows] == [1.5, 2.5, 3.5, -4, -5]
-    shown = read(stage).Tensors("x/loss")
+    shown = read(stage).Scalars("x/loss")
     assert [event.step for event in shown] == [row["step"] for row in rows]
-    assert [event.tensor_proto.float_val[0] for event in shown] == [row["x/loss"] for row in rows]
+    assert [event.value for event in shown] == [row["x/loss"] for row in rows]
 
 
 def test_tensorboard_shows_pictures(start, rng):
     """Catches colours or axes swapped, and values that are not cut to [0, 1]."""
     stage, picture = start(), rng.uniform(-0.1, 1.1, (4, 6, 3))
     stage.show(7, "x/picture", picture)
-    (event,) = read(stage).Tensors("x/picture")
-    width, height, encoded = event.tensor_proto.string_val
-    assert (event.step, int(width), int(height)) == (7, 6, 4)
-    shown = np.asarray(Image.open(io.BytesIO(encoded))) / 255
+    (event,) = read(stage).Images("x/picture")
+    assert (event.step, event.width, event.height) == (7, 6, 4)
+    shown = np.asarray(Image.open(io.BytesIO(event.encoded_image_string))) / 255
     np.testing.assert_allclose(shown, np.clip(picture, 0, 1), atol=0.51 / 255)
