@@ -152,10 +152,18 @@ class Keyboard:
         return np.array([self._action_of(keys)], np.float32)
 
 
-def need_display():
-    """UserError where no window can be opened to play in."""
-    if not video.has_display():
-        raise UserError("there is no display to play on; watch the agent instead: python model.py ... render FILE")
+def add_video(parser):
+    """The --video of scripts in which a person plays."""
+    parser.add_argument("--video", metavar="FILE", help="also write it to this .mp4 or .gif (no display: only that)")
+
+
+def need_display(path):
+    """UserError where no window can be opened to play in and no video, of nobody playing, is asked for."""
+    if not path and not video.has_display():
+        raise UserError(
+            "there is no display to play on; play in a browser: make play; or write a video of nobody at the keys: "
+            "--video FILE"
+        )
 
 
 def watch(world, policy, seed, screen, picture):
