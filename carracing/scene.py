@@ -8,16 +8,13 @@ import env
 import model
 
 SCENE = session.Scene(
-    name=config.GAME,
+    config=config,
     title="CarRacing",
     goal="Follow the road: every new tile of it counts.",
     reward={"dream": "1 for every step: M dreams of no reward", "game": "1000 / tiles for a new tile, -0.1 a step"},
-    temperature=dream_env.TEMPERATURE,
     keys={"left": "steer left", "right": "steer right", "up": "gas", "down": "brake"},
     keyboard_action=env.keyboard_action,
     actions=("steering", "gas", "brake"),
-    trained=config.TRAINED,
-    shipped=config.SHIPPED,
     load_models=model.load_models,
     load_agent=model.play_controller,
     dreams=dream_env.dreams,

@@ -18,6 +18,7 @@ import glob
 import io
 import json
 import os
+import types
 import typing
 
 from common import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
@@ -38,23 +39,19 @@ GIF_FRAMES, GIF_FPS = 600, 30
 class Scene:
     """What is true of one game only; the scene.py of its folder makes it."""
 
-    name: str
+    config: types.ModuleType
+    """the game's config"""
     title: str
     goal: str
     """what to do, in a sentence"""
     reward: dict
     """{"dream": what brings reward there, "game": the same}, each in a few words"""
-    temperature: float
-    """of the dream, to begin with"""
     keys: dict
     """{key: what it does}, of the keys that `keyboard_action` knows"""
     keyboard_action: typing.Callable
     """(set of keys) -> [A] float"""
     actions: tuple
     """names of an action's A parts"""
-    trained: dict
-    shipped: dict
-    """weights, see weights.find"""
     load_models: typing.Callable
     """(run) -> (V, M, initial_z, hashes)"""
     load_agent: typing.Callable
@@ -65,11 +62,12 @@ class Scene:
     """() -> a batch of one real game"""
 
 
-def missing_weights(scene, folder, run):
-    """The first of the weights that this run would use which is not there, None if all are."""
-    with contextlib.chdir(folder):
-        paths = weights.find(run, scene.trained, scene.shipped, "vae", "rnn", "initial_z").values()
-        return next((path for path in paths if not os.path.exists(path)), None)
+def lacking(scene, run):
+    """Why this run has no V and M to play with, None if it has (its own, or those that ship)."""
+    try:
+        weights.find(run, scene.config, "vae", "rnn", "initial_z")
+    except UserError as error:
+        return str(error)
 
 
 def recorded_frames(record, count=REAL_FRAMES):
@@ -112,15 +110,14 @@ class Models:
             run: the run's folder, whose weights, controller and recordings come before those that ship.
         """
         self.scene = scene
-        with contextlib.chdir(folder):
-            self.vae, self.rnn, self.initial_z, hashes = scene.load_models(run)
+        self.vae, self.rnn, self.initial_z, hashes = scene.load_models(run)
         self._weights = self.rnn.prepared()
         self.make_policy, self.sample_z, self.no_agent = None, True, ""
         """(seeds) -> the agent; whether it sees a sample of z; why there is none"""
-        file = find_controller(scene.name, run, os.path.dirname(folder))
+        file = find_controller(scene.config.GAME, run, os.path.dirname(folder))
         try:
             if file is None:
-                raise UserError(f"no log/{scene.name}.*.best.json is there yet")
+                raise UserError(f"no log/{scene.config.GAME}.*.best.json is there yet")
             arguments = argparse.Namespace(file=file, run=run)
             self.make_policy, self.sample_z = scene.load_agent(arguments, self.rnn, hashes)
         except UserError as error:
@@ -184,10 +181,10 @@ class Session:
     def _open(self, message):
         self._models = models = self._open_models(_a(str, message, "game"))
         scene, z_size = models.scene, models.vae.z_size
-        self._dream = scene.dreams(models.rnn, models.initial_z, scene.temperature)
+        self._dream = scene.dreams(models.rnn, models.initial_z, scene.config.TEMPERATURE)
         self._game = self._world = None
-        shown = ("name", "title", "goal", "reward", "temperature", "keys", "actions")
-        about = {name: getattr(scene, name) for name in shown}
+        about = {name: getattr(scene, name) for name in ("title", "goal", "reward", "keys", "actions")}
+        about |= {"name": scene.config.GAME, "temperature": scene.config.TEMPERATURE}
         about |= {"z_size": z_size, "temperatures": TEMPERATURES, "held": HELD, "no_agent": models.no_agent}
         return about | {"frames": [_data_url(frame) for frame in models.frames]}, b""
 

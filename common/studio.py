@@ -93,7 +93,7 @@ class Page(Guarded, tornado.web.StaticFileHandler):
 
 
 class Games(Guarded, tornado.web.RequestHandler):
-    """Which games there are: [{"name", "title", "missing": null or what is}]."""
+    """Which games there are: [{"name", "title", "lacking": null or why it cannot be played}]."""
 
     def initialize(self, offered):
         self._offered = offered
@@ -183,14 +183,14 @@ def main():
     runs = {name: os.path.abspath(arguments.run or folders[name]) for name in names}
     offered = []
     for name, scene in scenes.items():
-        missing = session.missing_weights(scene, folders[name], runs[name])
-        offered.append({"name": name, "title": scene.title, "missing": missing and f"{name}/{missing}"})
-        if missing:
-            print(f"{scene.title} is not offered: there is no {name}/{missing}; train it first (see {name}/README.md)")
+        lacking = session.lacking(scene, runs[name])
+        offered.append({"name": name, "title": scene.title, "lacking": lacking})
+        if lacking:
+            print(f"{scene.title} is not offered: {lacking}")
 
     @functools.cache
     def open_models(name):
-        if not any(game["name"] == name and not game["missing"] for game in offered):
+        if not any(game["name"] == name and not game["lacking"] for game in offered):
             raise cli.UserError(f"game: {name[:40]} is not offered here")
         return session.Models(scenes[name], folders[name], runs[name])
 

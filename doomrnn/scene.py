@@ -13,16 +13,13 @@ def load_agent(arguments, rnn, hashes):
 
 
 SCENE = session.Scene(
-    name=config.GAME,
+    config=config,
     title="Doom: Take Cover",
     goal="Monsters throw fireballs at you. Step aside, and live.",
     reward={"dream": "1 for every tic alive", "game": "1 for every tic alive"},
-    temperature=1.25,
     keys={"left": "step left", "right": "step right"},
     keyboard_action=doomreal.keyboard_action,
     actions=("move",),
-    trained=config.TRAINED,
-    shipped=config.SHIPPED,
     load_models=model.load_models,
     load_agent=load_agent,
     dreams=model.dreams,

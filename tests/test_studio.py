@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -56,16 +57,13 @@ def load_agent(arguments, rnn, hashes):
 
 
 SCENE = session.Scene(
-    name="toy",
+    config=types.SimpleNamespace(GAME="toy", TEMPERATURE=1.0),
     title="Toy",
     goal="Go.",
     reward={"dream": "1", "game": "the action"},
-    temperature=1.0,
     keys={"left": "less", "right": "more"},
     keyboard_action=lambda keys: [("right" in keys) - ("left" in keys)],
     actions=("push",),
-    trained={},
-    shipped={},
     load_models=lambda run: random_models(),
     load_agent=load_agent,
     dreams=lambda rnn, initial_z, temperature: dream.DreamWorld(rnn, initial_z, temperature, ALIVE),
@@ -246,7 +244,7 @@ def test_without_an_agent_the_page_says_why(models, tmp_path):
 
     shutil.copy(os.path.join(ROOT, "doomrnn", "frames.png"), tmp_path / "frames.png")
     folder = str(tmp_path)
-    lonely = session.Models(dataclasses.replace(SCENE, name="nobody"), folder, folder)
+    lonely = session.Models(dataclasses.replace(SCENE, config=types.SimpleNamespace(GAME="nobody")), folder, folder)
     assert lonely.no_agent == "no log/nobody.*.best.json is there yet"
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "toy.cma.1.4.best.json").write_text("[]")
@@ -277,7 +275,7 @@ def test_both_games_scenes_live_in_one_process(rng):
     scenes = {name: studio.load_scene(folders[name]) for name in ("carracing", "doomrnn")}
     assert sys.path == path
     assert not {"config", "model", "env", "scene", "doomreal"} & (set(sys.modules) - names)
-    assert {name: scene.name for name, scene in scenes.items()} == {"carracing": "carracing", "doomrnn": "doomrnn"}
+    assert [scene.config.GAME for scene in scenes.values()] == ["carracing", "doomrnn"]
     assert scenes["doomrnn"].keyboard_action({"left"}) == [-1]
 
     def load_models(run):
@@ -302,7 +300,7 @@ def served(models, visit):
     """Serves the toy on a free port and returns what visit(port) brings."""
 
     async def main():
-        app = studio.application([{"name": "toy", "title": "Toy", "missing": None}], lambda name: models)
+        app = studio.application([{"name": "toy", "title": "Toy", "lacking": None}], lambda name: models)
         server, sockets = tornado.httpserver.HTTPServer(app), tornado.netutil.bind_sockets(0, "127.0.0.1")
         server.add_sockets(sockets)
         try:

@@ -16,7 +16,7 @@ const KEYS = {
 const ARROWS = { left: "←", right: "→", up: "↑", down: "↓" };
 
 const page = {
-  games: [], // [{name, title, missing}]
+  games: [], // [{name, title, lacking}]
   about: null, // the open game, as the server tells it
   world: "dream",
   driver: "you",
@@ -225,8 +225,8 @@ function header() {
       <legend class="hidden">Game</legend>
       ${page.games.map((game) => html`<label class="choice">
         <input type="radio" name="game" value=${game.name} checked=${page.about?.name === game.name}
-          disabled=${game.missing} onChange=${() => open(game.name)} />
-        <span>${game.title}${game.missing && html` <small>(not trained yet: no ${game.missing})</small>`}</span>
+          disabled=${game.lacking} onChange=${() => open(game.name)} />
+        <span>${game.title}${game.lacking && html` <small>(${game.lacking})</small>`}</span>
       </label>`)}
     </fieldset>
   </header>`;
@@ -382,7 +382,7 @@ async function loop(time) {
 set({});
 const games = await (await fetch("games")).json();
 set({ games });
-const first = games.find((game) => !game.missing);
+const first = games.find((game) => !game.lacking);
 if (!first) {
   set({ busy: "No game has its weights yet" });
 } else {
