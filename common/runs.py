@@ -8,6 +8,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import itertools
 import json
 import os
 import sys
@@ -17,6 +18,8 @@ import numpy as np
 
 from common import files
 from common.cli import UserError
+
+LOCK_SECONDS = 5  # that a start waits for an earlier process to end
 
 
 class Stage:
@@ -43,7 +46,8 @@ class Stage:
         self.result = self.path(result)
         self.cfg, self._saved_at = cfg, time.monotonic()
         os.makedirs(self.folder, exist_ok=True)
-        self._lock()
+        self._lock_file = lock(self.path("lock"))
+        files.remove_temporary(self.folder, self.prefix)
         if arguments.fresh:
             self._set_aside()
         self._same_config(may_change, about or {})
@@ -56,27 +60,20 @@ class Stage:
         lock = os.path.basename(self.path("lock"))
         old = [name for name in os.listdir(self.folder) if name.startswith(self.prefix) and name != lock]
         if old:
-            aside = f"{self.folder}.{time.strftime('%Y%m%d-%H%M%S')}"
+            aside = _aside(self.folder)
             os.makedirs(aside)
             for name in old:
                 os.rename(os.path.join(self.folder, name), os.path.join(aside, name))
             print(f"set the earlier {self.name} aside in {aside}")
 
-    def _lock(self):
-        self._lock_file = open(self.path("lock"), "w")  # noqa: SIM115  held until the process ends, however it ends
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"{self.folder}: another process is at work in it; wait for it, or give another --run"
-            ) from None
-
     def _same_config(self, may_change, about):
         now = json.loads(json.dumps({"config": dataclasses.asdict(self.cfg), **about}))
         path = self.path("config.json")
         if os.path.exists(path):
-            with open(path) as file:
-                before = _flat(json.load(file))
+            try:
+                before = _flat(files.read_json(path))
+            except (ValueError, AttributeError) as error:
+                raise UserError(f"{path}: damaged ({error}); --fresh sets it aside and starts anew") from None
             free = {*may_change, "checkpoint_seconds"}
             keys = [key for key, value in _flat(now).items() if key not in free and value != before.get(key)]
             if keys:
@@ -147,6 +144,18 @@ class Stage:
             with files.atomic(self.path("metrics.jsonl"), "w") as file:
                 file.writelines(rows)
 
+    def check(self, step, losses):
+        """Stops a training whose loss, or a gradient of it, is not finite; see training.nan_unless_finite.
+
+        Raises:
+            UserError: it says which step, and so which batch, that was.
+        """
+        if not np.isfinite(losses).all():
+            raise UserError(
+                f"step {step}: the loss or a gradient of this batch is not finite ({', '.join(map(str, losses))}); the "
+                f"last good checkpoint in {self.folder} is kept. Lower --learning_rate, or look at what it was fed"
+            )
+
     def log(self, step, **metrics):
         """Appends a line to metrics.jsonl; keys like vae__recon_loss become vae/recon_loss."""
         row = {"step": step} | {key.replace("__", "/"): round(float(value), 6) for key, value in metrics.items()}
@@ -168,16 +177,45 @@ def _flat(nested):
     return {key: value for part in nested.values() for key, value in part.items()}
 
 
+def lock(path):
+    """A file that is this process's alone until it ends, however it ends, or closes it.
+
+    Raises:
+        UserError: it is another's.
+    """
+    file = open(path, "w")  # noqa: SIM115
+    for _ in range(max(1, int(10 * LOCK_SECONDS))):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            time.sleep(0.1)  # ranks of a job that was killed take a moment to die
+    file.close()
+    folder = os.path.dirname(path)
+    raise UserError(f"{folder}: another process is at work in it; wait for it, or give another --run")
+
+
+def _aside(path):
+    """A name for an earlier version of a file or folder that no other has, whatever the clock says."""
+    name = f"{path}.{time.strftime('%Y%m%d-%H%M%S')}"
+    names = itertools.chain([name], (f"{name}.{k}" for k in itertools.count(2)))
+    return next(name for name in names if not os.path.exists(name))
+
+
 def recording_folder(arguments):
-    """<run>/record, made if need be; --fresh sets an earlier one aside."""
+    """<run>/record, made if need be and locked until the program ends; --fresh sets an earlier one aside."""
     if not os.path.isdir(arguments.run):
         raise UserError(f"--run {arguments.run}: no such folder")
     folder = os.path.join(arguments.run, "record")
-    if arguments.fresh and os.path.isdir(folder):
-        aside = f"{folder}.{time.strftime('%Y%m%d-%H%M%S')}"
+    os.makedirs(folder, exist_ok=True)
+    arguments.lock = lock(os.path.join(folder, "lock"))
+    if arguments.fresh and len(os.listdir(folder)) > 1:
+        aside = _aside(folder)
         os.rename(folder, aside)
         print(f"set the earlier recordings aside as {aside}")
-    os.makedirs(folder, exist_ok=True)
+        os.makedirs(folder)
+        arguments.lock = lock(os.path.join(folder, "lock"))
+    files.remove_temporary(folder)
     return folder
 
 
@@ -185,8 +223,10 @@ def recorded_already(summary, cfg):
     """Whether this very recording is complete (says so), going by the summary it leaves; UserError if another is."""
     if not os.path.exists(summary):
         return False
-    with open(summary) as file:
-        before = json.load(file)["config"]
+    try:
+        before = files.read_json(summary)["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{summary}: damaged ({error}); remove it, and what is missing is recorded again") from None
     if before != json.loads(json.dumps(dataclasses.asdict(cfg))):
         raise UserError(
             f"{summary}: these seeds were recorded with other values; give another --first_seed, or --fresh"
