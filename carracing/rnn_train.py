@@ -42,6 +42,7 @@ def main():
     with runs.progress(cfg.steps, start, "train M") as bar:
         for step in range(start + 1, cfg.steps + 1):
             losses, state = train_step(next(chunks), state, np.array([cfg.seed, step], np.int32))
+            stage.check(step, losses)
             bar.update()
             if step % cfg.report_every == 0 or step == cfg.steps:
                 z_loss = float(losses[0])

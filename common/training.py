@@ -3,6 +3,9 @@
 from common import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import keras
 import numpy as np
+import tensorflow as tf
+
+from common.cli import UserError
 
 WARMUP = 200  # steps of the cosine schedule, or a tenth of all steps if that is less
 
@@ -37,8 +40,19 @@ def adam(cfg, variables, **options):
     return optimizer
 
 
+def nan_unless_finite(loss, gradients):
+    """The loss, or NaN if a gradient is not finite: so that a broken step shows in what it reports."""
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+    return tf.where(finite, loss, np.nan)
+
+
 def to_replicas(strategy, arrays):
     """Splits the rows of M's state over the devices: [2, B, H] -> (h, c), on each device its own rows."""
+
+    if len(arrays[0]) % strategy.num_replicas_in_sync:
+        raise UserError(
+            f"{len(arrays[0])} rows do not divide among {strategy.num_replicas_in_sync} devices; give another --streams"
+        )
 
     def distributed(array):
         rows = np.split(array, strategy.num_replicas_in_sync)

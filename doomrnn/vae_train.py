@@ -31,10 +31,11 @@ def main():
     variables = model.trainable_variables + optimizer.variables
     start, _ = stage.restore(variables)
 
-    frames = iter(strategy.experimental_distribute_dataset(stream.dataset(start)))
+    frames = iter(strategy.experimental_distribute_dataset(stream.dataset(start, cfg.steps)))
     with runs.progress(cfg.steps, start, "train V") as bar:
         for step in range(start + 1, cfg.steps + 1):
             losses = train_step(next(frames), np.array([cfg.seed, step], np.int32))
+            stage.check(step, losses)
             bar.update()
             if step % cfg.report_every == 0 or step == cfg.steps:
                 recon, kl = map(float, losses)
