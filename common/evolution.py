@@ -62,7 +62,7 @@ class Evolution:
             self._best, self._seconds_before = logs["best"], logs["seconds"]
             if self._logs_are_behind():
                 self._write_logs()
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{self._path}: damaged, or of another search ({error}); remove it to go on from the .npz beside it, "
                 "or begin anew with --fresh"
