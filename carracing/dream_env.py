@@ -12,8 +12,6 @@ import config
 import env
 from model import load_models
 
-TEMPERATURE = 0.7  # at which the authors watched it
-
 
 def dreams(rnn, initial_z, temperature):
     """A batch of dreams of the game; they last 1000 steps, for M knows no end and no reward."""
@@ -27,7 +25,7 @@ def picture_of(vae):
 
 def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="above 1 the dream is stranger")
+    parser.add_argument("--temperature", type=float, default=config.TEMPERATURE, help="above 1 the dream is stranger")
     parser.add_argument("--seed", type=int, default=0, help="of the dream")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with this run's tf_*/")
     arguments = parser.parse_args()
@@ -35,7 +33,7 @@ def main():
     devices.for_blocks()
     vae, rnn, initial_z, _ = load_models(arguments.run)
     world = dreams(rnn, initial_z, arguments.temperature)
-    with video.Window("CarRacing, dreamt", env.FPS) as screen:
+    with video.Window("CarRacing, dreamt", config.FPS) as screen:
         keyboard = play.Keyboard(screen, env.keyboard_action)
         _, steps = play.watch(world, keyboard, arguments.seed, screen, picture_of(vae))
     print(f"you drove for {steps} steps")

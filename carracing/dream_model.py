@@ -8,15 +8,15 @@ import argparse
 
 from common import cli, devices, play, video
 
-import env
-from dream_env import TEMPERATURE, dreams, picture_of
+import config
+from dream_env import dreams, picture_of
 from model import load_models, play_controller
 
 
 def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     play.add_file_and_seed(parser)
-    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="above 1 the dream is stranger")
+    parser.add_argument("--temperature", type=float, default=config.TEMPERATURE, help="above 1 the dream is stranger")
     parser.add_argument("--video", metavar="FILE", help="write the dream to this .mp4 or .gif")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with this run's tf_*/ and log/")
     arguments = play.parse(parser)
@@ -24,7 +24,7 @@ def main():
     vae, rnn, initial_z, hashes = load_models(arguments.run)
     make_policy, _ = play_controller(arguments, rnn, hashes)
     world = dreams(rnn, initial_z, arguments.temperature)
-    with video.screen("CarRacing, dreamt", env.FPS, arguments.video, "dream.mp4") as screen:
+    with video.screen("CarRacing, dreamt", config.FPS, arguments.video, "dream.mp4") as screen:
         _, steps = play.watch(world, make_policy([arguments.seed]), arguments.seed, screen, picture_of(vae))
     print(f"seed {arguments.seed} dreamt {steps} steps")
 

@@ -27,8 +27,7 @@ import config
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 BACKENDS = ("gymnasium", "gym", "envpool")
-LOW, HIGH = np.float32([-1, 0, 0]), np.float32([1, 1, 1])  # of (steering, gas, brake)
-FPS = 50  # the game's steps per second
+LOW, HIGH = np.float32(config.ACTION_LOW), np.float32(config.ACTION_HIGH)
 LAP_SHARE = 1.0  # of tiles, above which touching tile 0 ends an episode: never, so only all tiles do, as in the paper
 
 
@@ -231,7 +230,7 @@ def main():
     game = python_game("gymnasium")(render_mode="rgb_array", lap_complete_percent=LAP_SHARE)
     game.reset(seed=arguments.seed)
     total, steps, done = 0.0, 0, False
-    with video.Window("CarRacing", FPS) as screen:
+    with video.Window("CarRacing", config.FPS) as screen:
         keyboard = play.Keyboard(screen, keyboard_action)
         while not done and steps < config.MAX_STEPS:
             _, reward, done, _, _ = game.step(keyboard.act(None)[0].astype(float))

@@ -11,7 +11,7 @@ seed, average_reward, stdev.
 
 import numpy as np
 
-from common import cli, controller, devices, files, play, rollouts, video, weights, worlds
+from common import cli, controller, devices, play, rollouts, video, weights, worlds
 
 import config
 import env
@@ -19,11 +19,7 @@ import env
 
 def load_models(run):
     """(V, M, initial_z, hashes of V and M): the run's own when they are complete, else the ones that ship."""
-    paths = weights.find(run, config.TRAINED, config.SHIPPED, "vae", "rnn", "initial_z")
-    vae = weights.read_vae(paths["vae"])
-    rnn = weights.read_rnn(paths["rnn"], config.RNN_FILE_ORDER, vae.z_size, config.ACTION_SIZE, restart=False)
-    initial_z = weights.read_initial_z(paths["initial_z"], vae.z_size)
-    return vae, rnn, initial_z, {name: files.sha256(paths[name]) for name in ("vae", "rnn")}
+    return weights.load_models(run, config)
 
 
 def controller_on(rnn, mode=None):
@@ -83,7 +79,7 @@ def main():
         return
     world = make_world(1)
     picture = play.three_panels(world, arguments.seed)
-    with video.screen("CarRacing", env.FPS, arguments.video, f"{config.GAME}.mp4") as screen:
+    with video.screen("CarRacing", config.FPS, arguments.video, f"{config.GAME}.mp4") as screen:
         reward, _ = play.watch(world, make_policy([arguments.seed]), arguments.seed, screen, picture)
     print(f"seed {arguments.seed} reward {reward:.1f}")
 

@@ -17,7 +17,7 @@ import config
 def main():
     cfg, arguments = cli.parse(config.SERIES, __doc__)
     paths, _ = episodes.scan(os.path.join(arguments.run, "record"))
-    vae_path = weights.find(arguments.run, config.TRAINED, config.SHIPPED, "vae")["vae"]
+    vae_path = weights.find(arguments.run, config, "vae")["vae"]
     about = {"encoded": {"vae": files.sha256(vae_path), "recordings": len(paths)}}
     stage = runs.Stage(arguments, "series", "series.npz", cfg, about=about)
     if stage.finished:

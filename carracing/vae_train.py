@@ -1,7 +1,8 @@
 """Trains V, the variational autoencoder, on the recorded frames.
 
-Reads record/; writes tf_vae/vae.json (the paper's format), tf_vae/metrics.jsonl and checkpoints. Memory stays flat
-however many episodes there are. Killed, it goes on from the last checkpoint by the same command.
+Reads record/; writes tf_vae/vae.json (the paper's format), checkpoints, and the metrics in tf_vae/metrics.jsonl and for
+TensorBoard. Memory stays flat however many episodes there are. Killed, it goes on from the last checkpoint by the same
+command.
 
     python vae_train.py            # laptop preset
     python vae_train.py --help
@@ -9,11 +10,11 @@ however many episodes there are. Killed, it goes on from the last checkpoint by 
 
 import os
 
-import numpy as np
-
-from common import cli, devices, episodes, runs, training, vae, weights
+from common import cli, episodes, runs, training, weights
 
 import config
+
+PICTURE_EVERY = 1000  # steps, for TensorBoard
 
 
 def main():
@@ -21,30 +22,22 @@ def main():
     stage = runs.Stage(arguments, "tf_vae", "vae.json", cfg)
     if stage.finished:
         return
-    stream = episodes.FrameStream(os.path.join(arguments.run, "record"), cfg.batch_size, cfg.seed)
-
-    strategy = devices.for_training(cfg.seed)
-    with strategy.scope():
-        model = vae.ConvVAE(cfg.z_size)
-        optimizer = training.adam(cfg, model.trainable_variables)
-    train_step = vae.train_step_of(model, optimizer, strategy)
-    variables = model.trainable_variables + optimizer.variables
-    start, _ = stage.restore(variables)
-
-    frames = iter(strategy.experimental_distribute_dataset(stream.dataset(start, cfg.steps)))
+    frames = episodes.FrameStream(os.path.join(arguments.run, "record"), cfg.batch_size, cfg.seed)
+    v = training.VTrainer(cfg)
+    start = v.resume(stage, frames)
     with runs.progress(cfg.steps, start, "train V") as bar:
         for step in range(start + 1, cfg.steps + 1):
-            losses = train_step(next(frames), np.array([cfg.seed, step], np.int32))
-            stage.check(step, losses)
+            recon, kl = v.step(step)
             bar.update()
             if step % cfg.report_every == 0 or step == cfg.steps:
-                recon, kl = map(float, losses)
                 bar.set_postfix(recon=f"{recon:.2f}", kl=f"{kl:.2f}", refresh=False)
                 stage.log(step, vae__recon_loss=recon, vae__kl_loss=kl)
-            stage.save_if_due(step, variables)
-    stage.save(cfg.steps, variables)
-    weights.write_vae(stage.result, model)
-    print(f"{stage.result}: written")
+            if step % PICTURE_EVERY == 0 or step == cfg.steps:
+                stage.show(step, "vae/reconstructions", v.reconstructions())
+            v.save_if_due(step)
+    v.save(cfg.steps)
+    weights.write_vae(stage.result, v.model)
+    print(f"{stage.result}: written (peak memory {runs.peak_memory():.2f} GB)")
 
 
 if __name__ == "__main__":

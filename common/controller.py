@@ -11,7 +11,6 @@ from common import files
 from common.cli import UserError
 
 HIDDEN_UNITS = 40  # of mode z_hidden, as in the paper
-MODES = ("z", "z_hidden", "zc", "zh", "zch")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -392,8 +392,8 @@ class StreamBatches:
                 yield self.series.mu[rows], self.series.logvar[rows], self.series.action[rows], restart[:, cut], fresh
             epoch, first = epoch + 1, 0
 
-    def dataset(self, start=0):
-        """The same chunks as a tf.data.Dataset that reads ahead in the background."""
+    def dataset(self, start=0, stop=None):
+        """The same chunks, up to number `stop`, as a tf.data.Dataset that reads ahead in the background."""
         import tensorflow as tf
 
         rows = (self.streams, self.steps + 1)
@@ -404,4 +404,8 @@ class StreamBatches:
             tf.TensorSpec(rows, tf.float32),
             tf.TensorSpec((self.streams,), tf.float32),
         )
-        return tf.data.Dataset.from_generator(lambda: self.chunks(start), output_signature=signature).prefetch(4)
+
+        def chunks():
+            return itertools.islice(self.chunks(start), None if stop is None else stop - start)
+
+        return tf.data.Dataset.from_generator(chunks, output_signature=signature).prefetch(4)

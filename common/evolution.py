@@ -51,6 +51,7 @@ class Evolution:
         if self.hist:
             print(f"{self._stage.path('json')}: going on from generation {len(self.hist)}")
         self._saved_at, self.broken = time.monotonic(), 0
+        self._stage.forget_metrics_after(self.generation)
 
     def _restore(self):
         """Goes on from the checkpoint, exactly."""
@@ -133,6 +134,8 @@ class Evolution:
         scores = [round(float(x), 2) for x in (fitness.mean(), fitness.min(), fitness.max(), fitness.std())]
         steps = [round(float(lengths.mean()) + 1, 2), int(lengths.max()) + 1]
         self.hist.append([self.generation + 1, self._seconds(), *scores, round(self.strategy.rms_stdev, 5), *steps])
+        mean, least, most, _ = scores
+        self._stage.log(self.generation, es__return_mean=mean, es__return_min=least, es__return_max=most)
 
     def add_evaluation(self, score):
         """Logs an evaluation of the present mean; keeps it as the best if it is."""
@@ -140,6 +143,7 @@ class Evolution:
         if not np.isfinite(score):
             print(f"\ngeneration {self.generation}: the mean has no finite score and is left out", file=sys.stderr)
             return
+        self._stage.log(self.generation, es__evaluation=score)
         previous = self._log[-1][1] if self._log else score
         best_before = self._best[1] if self._best else score
         if self._best is None or score > best_before:

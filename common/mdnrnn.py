@@ -12,8 +12,6 @@ from common import devices  # isort: skip  (sets TensorFlow's log level before i
 import keras
 import tensorflow as tf
 
-from common import training
-
 FORGET_BIAS = 1.0  # added at run time, not stored in the bias
 
 
@@ -315,7 +313,7 @@ def train_step_of(rnn, optimizer, strategy, restart_weight):
             is_first = tf.cast(tf.equal(context.replica_id_in_sync_group, 0), tf.float32)
             gradients = [part * is_first for part in context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)]
         optimizer.apply_gradients(zip(gradients, rnn.trainable_variables, strict=True))
-        return training.nan_unless_finite(z_loss, gradients), restart, state
+        return devices.nan_unless_finite(z_loss, gradients), restart, state
 
     def compiled(replica_step):
         @tf.function

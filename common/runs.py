@@ -1,16 +1,22 @@
 """A stage's folder in a run: its config, metrics, checkpoint and result; resumed by the same command.
 
 <run>/<stage>/config.json      the resolved config, also what later stages read z_size from
+<run>/<stage>/run.json         every start of the stage: when, where, the command, versions, the state of git
 <run>/<stage>/metrics.jsonl    one line per report: {"step": ..., "vae/recon_loss": ..., ...}
+<run>/<stage>/board/           the same for TensorBoard, and pictures: tensorboard --logdir <run>
 <run>/<stage>/checkpoint.npz   variables, optimiser state and step; written whole, verified by checksum when read
 """
 
 import contextlib
 import dataclasses
 import fcntl
+import importlib.metadata
 import itertools
 import json
 import os
+import platform
+import resource
+import subprocess
 import sys
 import time
 
@@ -44,13 +50,14 @@ class Stage:
             raise UserError(f"--run {arguments.run}: no such folder")
         self.name, self.folder, self.prefix = name, os.path.join(arguments.run, name), prefix
         self.result = self.path(result)
-        self.cfg, self._saved_at = cfg, time.monotonic()
+        self.cfg, self._saved_at, self._board = cfg, time.monotonic(), None
         os.makedirs(self.folder, exist_ok=True)
         self._lock_file = lock(self.path("lock"))
         files.remove_temporary(self.folder, self.prefix)
         if arguments.fresh:
             self._set_aside()
         self._same_config(may_change, about or {})
+        note_start(self.path("run.json"))
 
     def path(self, name):
         """A file of this stage."""
@@ -123,7 +130,7 @@ class Stage:
         """
         path = self.path("checkpoint.npz")
         if not os.path.exists(path):
-            self._forget_metrics_after(0)
+            self.forget_metrics_after(0)
             return 0, {}
         try:
             arrays = files.read_npz(path)
@@ -133,34 +140,70 @@ class Stage:
                 variable.assign(array)
         except (ValueError, KeyError) as error:
             raise UserError(f"{path}: not a checkpoint of this stage ({error}); --fresh sets it aside") from None
-        self._forget_metrics_after(step)
+        self.forget_metrics_after(step)
         print(f"{self.name}: going on from step {step}")
         return step, {name.removeprefix("state_"): array for name, array in arrays.items()}
 
-    def _forget_metrics_after(self, step):
+    def forget_metrics_after(self, step):
+        """Drops the lines of metrics.jsonl that a start which was killed wrote after its last checkpoint."""
         with contextlib.suppress(FileNotFoundError):
             with open(self.path("metrics.jsonl")) as file:
-                rows = [line for line in file if line.endswith("\n") and json.loads(line)["step"] <= step]
+                rows = [line for line in file if _step_of(line) <= step]
             with files.atomic(self.path("metrics.jsonl"), "w") as file:
                 file.writelines(rows)
 
-    def check(self, step, losses):
-        """Stops a training whose loss, or a gradient of it, is not finite; see training.nan_unless_finite.
-
-        Raises:
-            UserError: it says which step, and so which batch, that was.
-        """
-        if not np.isfinite(losses).all():
-            raise UserError(
-                f"step {step}: the loss or a gradient of this batch is not finite ({', '.join(map(str, losses))}); the "
-                f"last good checkpoint in {self.folder} is kept. Lower --learning_rate, or look at what it was fed"
-            )
-
     def log(self, step, **metrics):
-        """Appends a line to metrics.jsonl; keys like vae__recon_loss become vae/recon_loss."""
-        row = {"step": step} | {key.replace("__", "/"): round(float(value), 6) for key, value in metrics.items()}
+        """Appends a line to metrics.jsonl, and to TensorBoard's; keys like vae__recon_loss become vae/recon_loss."""
+        row = {key.replace("__", "/"): round(float(value), 6) for key, value in metrics.items()}
         with open(self.path("metrics.jsonl"), "a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps({"step": step} | row) + "\n")
+        self._open_board(step).log(step, row)
+
+    def show(self, step, name, picture):
+        """Gives TensorBoard a picture, float [H, W, 3] in [0, 1]."""
+        self._open_board(step).show(step, name, picture)
+
+    def _open_board(self, step):
+        if self._board is None:
+            from common import board  # a second, which stages that report nothing are spared
+
+            self._board = board.Board(self.path("board"), step)
+        return self._board
+
+
+def _step_of(line):
+    """The step that a line of metrics.jsonl tells of, infinite if it is torn or damaged."""
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else np.inf
+    except (ValueError, KeyError, TypeError):
+        return np.inf
+
+
+def note_start(path):
+    """Adds to a run.json what this start of a stage is: a list of dicts, one per start."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    git = ["git", "-C", root, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
+    commit = None
+    with contextlib.suppress(OSError):  # no git here
+        commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    start = {
+        "time": time.strftime("%Y-%m-%d %H:%M:%S%z"),
+        "folder": os.getcwd(),
+        "command": [sys.executable, *sys.argv],
+        "git": commit,
+        "machine": f"{platform.node()}, {platform.platform()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "versions": {package.name: package.version for package in importlib.metadata.distributions()},
+    }
+    try:
+        starts = files.read_json(path)
+    except FileNotFoundError:
+        starts = []
+    except ValueError as error:
+        print(f"set aside: {error}")
+        os.rename(path, _aside(path))
+        starts = []
+    files.write_json(path, [*starts, start], indent=1)
 
 
 def progress(total, done, what):
@@ -170,6 +213,12 @@ def progress(total, done, what):
     live = sys.stderr.isatty()
     return tqdm(total=total, initial=done, desc=what, mininterval=0.5 if live else 30, maxinterval=1 if live else 60,
                 dynamic_ncols=live, ascii=not live, smoothing=0.05)  # fmt: skip
+
+
+def peak_memory():
+    """The most memory that this process has held at once [GB]."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of what the system counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def _flat(nested):

@@ -5,8 +5,6 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from common import training
-
 
 class DeconvFromPoint(layers.Conv2DTranspose):
     """A transposed convolution of a 1x1 image: the same weights and result as one matrix product."""
@@ -112,7 +110,7 @@ def train_step_of(vae, optimizer, strategy):
             loss = (reconstruction + kl) / strategy.num_replicas_in_sync
         gradients = tape.gradient(loss, vae.trainable_variables)
         optimizer.apply_gradients(zip(gradients, vae.trainable_variables, strict=True))
-        return training.nan_unless_finite(reconstruction, gradients), kl
+        return devices.nan_unless_finite(reconstruction, gradients), kl
 
     @tf.function
     def step(frames, seed):

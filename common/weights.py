@@ -26,21 +26,25 @@ def write(path, arrays):
     files.write_json(path, [np.rint(array * SCALE).astype(int).tolist() for array in arrays], separators=(",", ":"))
 
 
-def find(run, trained, shipped, *names):
+def find(run, config, *names):
     """Which weights a run uses: its own when it has all that are asked for, else the ones that ship; says which.
 
     Args:
         run: the run's folder.
-        trained: {name: file in the run's folder}, what this run's training writes.
-        shipped: {name: file in the game's folder}.
+        config: the game's config module: `TRAINED` {name: file in the run's folder}, `SHIPPED` {name: file in the
+            module's own folder}.
         *names: which of them are needed together.
 
     Returns:
         {name: path}.
     """
-    own = {name: os.path.join(run, trained[name]) for name in names}
+    own = {name: os.path.join(run, config.TRAINED[name]) for name in names}
     missing = [path for path in own.values() if not os.path.exists(path)]
-    paths = {name: shipped[name] for name in names} if missing else own
+    game = os.path.relpath(os.path.dirname(config.__file__))
+    paths = {name: os.path.normpath(os.path.join(game, config.SHIPPED[name])) for name in names} if missing else own
+    lacking = [path for path in paths.values() if not os.path.exists(path)]
+    if lacking:
+        raise UserError(f"neither {missing[0]} nor {lacking[0]} is there; train it first with: bash gpu_jobs.bash")
     print(f"weights: {', '.join(paths.values())}" + (f" (this run has no {missing[0]})" if missing else ""))
     return paths
 
@@ -117,6 +121,40 @@ def read_rnn(path, order, z_size, action_size, restart):
 def write_rnn(path, model, order):
     """Writes M as a paper rnn.json with its arrays in this order."""
     write(path, [getattr(model, name).numpy() for name in order])
+
+
+def start_from(path, model, order):
+    """Gives an M the weights of an earlier M of the same shape; `order` as in `read_rnn`."""
+    shape = model.shape
+    earlier = read_rnn(path, order, shape.z_size, shape.action_size, shape.restart)
+    if earlier.shape != shape:
+        raise UserError(f"{path}: has {earlier.shape.hidden_size} cells and {earlier.shape.mixtures} mixtures, "
+                        f"not {shape.hidden_size} and {shape.mixtures}")  # fmt: skip
+    model.set_weights(earlier.get_weights())
+
+
+def own_vae(run, config, z_size):
+    """The V that a run trained, if it did and V's size is this, else None."""
+    path = os.path.join(run, config.TRAINED["vae"])
+    model = read_vae(path) if os.path.exists(path) else None
+    return model if model and model.z_size == z_size else None
+
+
+def load_models(run, config):
+    """V, M and the first frames that a run's agent uses: its own when they are complete, else the ones that ship.
+
+    Args:
+        run: the run's folder.
+        config: the game's config module; beside what `find` reads: `RNN_FILE_ORDER`, `ACTION_SIZE` and `RESTART`.
+
+    Returns:
+        (V, M, initial_z, hashes of V and M).
+    """
+    paths = find(run, config, "vae", "rnn", "initial_z")
+    model_v = read_vae(paths["vae"])
+    model_m = read_rnn(paths["rnn"], config.RNN_FILE_ORDER, model_v.z_size, config.ACTION_SIZE, config.RESTART)
+    initial_z = read_initial_z(paths["initial_z"], model_v.z_size)
+    return model_v, model_m, initial_z, {name: files.sha256(paths[name]) for name in ("vae", "rnn")}
 
 
 def read_initial_z(path, z_size):

@@ -8,13 +8,16 @@ import argparse
 
 from common import cli, devices, play, video
 
+import config
 from doomreal import keyboard_action
-from model import FPS, dreams, load_models
+from model import dreams, load_models
 
 
 def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--temperature", type=float, default=1.25, help="above 1 the dream is harder and stranger")
+    parser.add_argument(
+        "--temperature", type=float, default=config.TEMPERATURE, help="above 1 the dream is harder and stranger"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the dream")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with this run's tf_*/")
     arguments = parser.parse_args()
@@ -26,7 +29,7 @@ def main():
     def picture(state):
         return video.panels(vae.decode(state[0])[0], height=512)
 
-    with video.Window("DoomTakeCover, dreamt", FPS) as screen:
+    with video.Window("DoomTakeCover, dreamt", config.FPS) as screen:
         reward, _ = play.watch(world, play.Keyboard(screen, keyboard_action), arguments.seed, screen, picture)
     print(f"you lived for {reward:.0f} tics")
 

@@ -11,21 +11,15 @@ seed, average_reward, stdev.
 
 import numpy as np
 
-from common import cli, controller, devices, dream, files, play, rollouts, video, weights, worlds
+from common import cli, controller, devices, dream, play, rollouts, video, weights, worlds
 
 import config
 from doomreal import DoomTakeCover
 
-FPS = 35  # Doom's tics per second
-
 
 def load_models(run):
     """(V, M, initial_z, hashes of V and M): the run's own when they are complete, else the ones that ship."""
-    paths = weights.find(run, config.TRAINED, config.SHIPPED, "vae", "rnn", "initial_z")
-    vae = weights.read_vae(paths["vae"])
-    rnn = weights.read_rnn(paths["rnn"], config.RNN_FILE_ORDER, vae.z_size, config.ACTION_SIZE, restart=True)
-    initial_z = weights.read_initial_z(paths["initial_z"], vae.z_size)
-    return vae, rnn, initial_z, {name: files.sha256(paths[name]) for name in ("vae", "rnn")}
+    return weights.load_models(run, config)
 
 
 def controller_on(rnn, mode=None):
@@ -54,7 +48,7 @@ def parse():
     parser.add_argument("world", choices=["doomreal", "doomrnn"], help="the real game, or M's dream of it")
     parser.add_argument("mode", choices=["render", "norender"], help="watch one episode, or measure many")
     play.add_file_and_seed(parser)
-    parser.add_argument("--temperature", type=float, default=1.25, help="of the dream")
+    parser.add_argument("--temperature", type=float, default=config.TEMPERATURE, help="of the dream")
     return play.parse(parser)
 
 
@@ -93,7 +87,7 @@ def main():
         def picture(state):
             return video.panels(vae.decode(state[0])[0])
 
-    with video.screen(arguments.world, FPS, arguments.video, f"{arguments.world}.mp4") as screen:
+    with video.screen(arguments.world, config.FPS, arguments.video, f"{arguments.world}.mp4") as screen:
         returns, _ = play.watch(world, make_policy([arguments.seed]), arguments.seed, screen, picture)
     print(f"seed {arguments.seed} reward {returns:.0f}")
 

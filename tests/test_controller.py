@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from common import controller
+from common import controller, stages
 from common.cli import UserError
 from common.controller import Controller
 
@@ -29,7 +29,7 @@ def test_parameter_count(shape, parameters):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("mode", controller.MODES)
+@pytest.mark.parametrize("mode", stages.CONTROLLER_MODES)
 def test_act_is_each_rows_own_product(rng, mode, bias):
     """Catches c and h swapped, the bias after the weight, columns before rows, one row acting for another, no tanh."""
     shape = Controller(mode, 4, 5, 3, bias)

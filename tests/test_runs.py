@@ -184,7 +184,7 @@ def test_metrics_after_the_checkpoint_are_forgotten(stage_of):
         if step == 2:
             stage.save(step, [variable])
     with open(stage.path("metrics.jsonl"), "a") as file:
-        file.write('{"step": 4, "x/lo')
+        file.write('{"step": 4, "x/lo{"step": 1}\n\n3\n{"step": 1, "x/lo')
     stage = stage_of()
     stage.restore([variable])
     stage.log(3, x__loss=0.5)
@@ -248,15 +248,6 @@ def test_a_damaged_or_foreign_checkpoint_is_named(stage_of, rng):
         stage.restore(variables[:1])  # a smaller model
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(stage_of):
-    """Catches hours of training on NaN, and a message that does not say where it began."""
-    stage = stage_of()
-    stage.check(4, np.float32([1, 2]))
-    for bad in (np.nan, np.inf):
-        with pytest.raises(UserError, match="step 5: the loss or a gradient of this batch is not finite"):
-            stage.check(5, [np.float32(1), np.float32(bad)])
-
-
 def test_what_a_killed_process_was_writing_is_removed(tmp_path, stage_of):
     """Catches a folder that fills with torn temporary files, and the removal of another's in a shared folder."""
     (tmp_path / "tf_x").mkdir()
@@ -265,6 +256,17 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path, stage_of):
     stage_of(prefix="a.")
     left = set(os.listdir(tmp_path / "tf_x"))
     assert left == {"b.checkpoint.npz.tmp123", "a.tmp", "a.tmp12x", "a.lock", "a.config.json"}
+
+
+def test_a_damaged_run_json_is_set_aside(stage_of, capsys):
+    """Catches a run that cannot go on because the record of its starts is torn."""
+    path = stage_of().path("run.json")
+    with open(path, "w") as file:
+        file.write("[{")
+    stage_of()
+    with open(path) as file:
+        assert len(json.load(file)) == 1
+    assert "run.json" in capsys.readouterr().out
 
 
 def test_fresh_twice_at_one_time_keeps_both(tmp_path, stage_of, monkeypatch):
@@ -334,3 +336,15 @@ def test_recordings_are_complete_only_with_the_same_config(tmp_path):
     assert runs.recording_folder(arguments(tmp_path, fresh=True)) == folder
     assert os.listdir(folder) == ["lock"]
     assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_stages_folder_tells_every_start(stage_of, tmp_path, monkeypatch):
+    """Catches a start that is not noted, or one refused because its command or its versions are not the last one's."""
+    stage_of()
+    monkeypatch.setattr(sys, "argv", ["x.py", "--run", "elsewhere"])
+    stage_of()
+    first, second = json.loads((tmp_path / "tf_x" / "run.json").read_text())
+    assert second["command"][1:] == ["x.py", "--run", "elsewhere"]
+    assert first["command"] != second["command"]
+    assert second["versions"]["numpy"] == np.__version__
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|", second["git"])

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from common import mdnrnn, training, vae
 from common.cli import UserError
+from common.devices import nan_unless_finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +77,18 @@ def test_the_optimiser_is_ready_to_be_restored():
 def test_a_gradient_that_is_not_finite_shows_in_the_loss():
     """Catches a step that breaks the weights while its loss still looks well."""
     good, bad = tf.constant([1.0, -1e30]), tf.constant([[0.0, np.inf]])
-    assert float(training.nan_unless_finite(tf.constant(2.5), [good, good])) == 2.5
-    assert np.isnan(training.nan_unless_finite(tf.constant(2.5), [good, bad]))
-    assert np.isnan(training.nan_unless_finite(tf.constant(2.5), [bad * 0.0, good]))
+    assert float(nan_unless_finite(tf.constant(2.5), [good, good])) == 2.5
+    assert np.isnan(nan_unless_finite(tf.constant(2.5), [good, bad]))
+    assert np.isnan(nan_unless_finite(tf.constant(2.5), [bad * 0.0, good]))
+
+
+def test_a_loss_that_is_not_finite_stops_the_training():
+    """Catches hours of training on NaN, and a message that does not say where it began."""
+    trainer = types.SimpleNamespace(_stage=types.SimpleNamespace(folder="tf_x"))
+    assert training._Trainer._checked(trainer, 4, (tf.constant(1.0), tf.constant(2.0))) == (1.0, 2.0)
+    for bad in (np.nan, np.inf):
+        with pytest.raises(UserError, match=r"step 5: .*not finite; the last good checkpoint in tf_x is kept"):
+            training._Trainer._checked(trainer, 5, (tf.constant(1.0), tf.constant(bad)))
 
 
 def test_rows_that_do_not_divide_are_the_users_mistake():

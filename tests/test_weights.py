@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import types
 
 import numpy as np
 import pytest
@@ -210,16 +211,25 @@ def test_initial_z_round_trip(tmp_path, rng):
         weights.read_initial_z(path, 4)
 
 
-def test_a_run_uses_its_own_weights_when_it_has_all_of_them(tmp_path, capsys):
-    """Catches a run's V paired with a shipped M, and a silent choice."""
-    trained, shipped = {"vae": "a/vae.json", "rnn": "b/rnn.json"}, {"vae": "s/vae.json", "rnn": "s/rnn.json"}
-    own = {name: str(tmp_path / path) for name, path in trained.items()}
+def test_a_run_uses_its_own_weights_when_it_has_all_of_them(tmp_path, capsys, monkeypatch):
+    """Catches a run's V paired with a shipped M, a silent choice, and shipped weights sought in the current folder."""
+    config = types.SimpleNamespace(
+        TRAINED={"vae": "a/vae.json", "rnn": "b/rnn.json"},
+        SHIPPED={"vae": "s/vae.json", "rnn": "s/rnn.json"},
+        __file__=str(tmp_path / "game" / "config.py"),
+    )
+    monkeypatch.chdir(tmp_path)
+    own = {name: str(tmp_path / path) for name, path in config.TRAINED.items()}
     files.write_json(own["vae"], [])
-    assert weights.find(str(tmp_path), trained, shipped, "vae", "rnn") == shipped
+    with pytest.raises(UserError, match=r"b/rnn\.json nor game/s/vae\.json"):
+        weights.find(str(tmp_path), config, "vae", "rnn")
+    for path in config.SHIPPED.values():
+        files.write_json(str(tmp_path / "game" / path), [])
+    assert weights.find(str(tmp_path), config, "vae", "rnn") == {"vae": "game/s/vae.json", "rnn": "game/s/rnn.json"}
     out = capsys.readouterr().out
     assert "s/vae.json" in out
     assert own["rnn"] in out
-    assert weights.find(str(tmp_path), trained, shipped, "vae") == {"vae": own["vae"]}
+    assert weights.find(str(tmp_path), config, "vae") == {"vae": own["vae"]}
     files.write_json(own["rnn"], [])
-    assert weights.find(str(tmp_path), trained, shipped, "vae", "rnn") == own
+    assert weights.find(str(tmp_path), config, "vae", "rnn") == own
     assert own["rnn"] in capsys.readouterr().out

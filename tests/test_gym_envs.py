@@ -1,0 +1,205 @@
+"""common/gym_envs.py: the dreams as Gymnasium has environments, by its own checker and against DreamWorld."""
+
+import subprocess
+import sys
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+import tensorflow as tf
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+from common import gym_envs, mdnrnn, vae, weights
+from common.cli import UserError
+from common.dream import NOISE_STEPS, DreamWorld
+
+GAMES = {"DoomTakeCover": (1, True), "CarRacing": (3, False)}  # action_size, restart
+Z, H = 4, 6
+
+
+def small_models(action_size, restart):
+    """A V, an M and first frames of small size; M's restart logit follows the action: a positive one ends the dream."""
+    rng = np.random.default_rng(1000)
+    v, m = vae.ConvVAE(Z, "float32"), mdnrnn.MDNRNN(mdnrnn.Shape(Z, action_size, H, restart), "float32")
+    kernel, bias, output_w, output_b = (rng.normal(0, 0.5, variable.shape) for variable in m.variables)
+    if restart:
+        kernel[:, H], kernel[Z, H] = 0, 10  # the second gate block's first column: candidate j of cell 0
+        bias[[0, 3 * H]], bias[2 * H], bias[H] = 20, -20, 0  # cell 0: gates i and o open, f shut
+        output_w[:, 0], output_w[0, 0], output_b[0] = 0, 1, 0
+    m.set_weights([kernel, bias, output_w, output_b])
+    first = rng.normal(0, 1, (2, 20, Z)).astype(np.float32)
+    return v, m, (first[0], first[1] - 2)
+
+
+@pytest.fixture(params=GAMES)
+def name(request, monkeypatch):
+    """A game's environment id, its weights replaced by small ones."""
+    action_size, restart = GAMES[request.param]
+    monkeypatch.setattr(weights, "load_models", lambda run, config: (*small_models(action_size, restart), {}))
+    gym_envs._load.cache_clear()
+    yield f"WorldModels/{request.param}Dream-v0"
+    gym_envs._load.cache_clear()
+
+
+@pytest.fixture
+def doom(monkeypatch):
+    """The Doom dream's id, its weights replaced by small ones, its time limit 100 steps."""
+    monkeypatch.setattr(weights, "load_models", lambda run, config: (*small_models(1, True), {}))
+    run_path = gym_envs.runpy.run_path
+    monkeypatch.setattr(gym_envs.runpy, "run_path", lambda path: run_path(path) | {"MAX_STEPS": 100})
+    gym_envs._load.cache_clear()
+    yield "WorldModels/DoomTakeCoverDream-v0"
+    gym_envs._load.cache_clear()
+
+
+def test_gymnasiums_checker_passes(name):
+    """Catches whatever Gymnasium's checker knows of; its one warning left is that z is unbounded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*A Box observation space m(in|ax)imum value is.*infinity")
+        env = gymnasium.make(name, render_mode="rgb_array")
+        check_env(env.unwrapped)
+        vector = gymnasium.make_vec(name, num_envs=2)
+    assert vector.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+
+
+def test_spaces_are_the_games(name):
+    """Catches C's tanh values offered where the game's actions belong, and a picture that is not one."""
+    env = gymnasium.make(name, render_mode="rgb_array")
+    low, high = ([-1], [1]) if "Doom" in name else ([-1, 0, 0], [1, 1, 1])
+    assert env.action_space.low.tolist() == low
+    assert env.action_space.high.tolist() == high
+    observation, _ = env.reset(seed=1000)
+    assert observation.shape == env.observation_space.shape == (Z + H,)
+    assert env.metadata["render_fps"] == (35 if "Doom" in name else 50)
+    picture = env.render()
+    decoded = env.unwrapped._dreams._vae.decode(observation[None, :Z])[0]
+    assert picture.dtype == np.uint8
+    np.testing.assert_allclose(picture / 255, decoded, atol=0.51 / 255)
+
+
+def test_a_seed_is_dream_worlds_dream(doom, rng):
+    """Catches other noise, another start, another temperature, another restart flag; few steps, as dreams diverge."""
+    _, m, initial_z = small_models(1, True)
+    world = DreamWorld(m, initial_z, 1.25, 100)
+    env, actions = gymnasium.make(doom), rng.uniform(-1, 0, (5, 1)).astype(np.float32)
+    z, h, _ = world.reset([1003])
+    observation, _ = env.reset(seed=1003)
+    for action in actions:
+        np.testing.assert_allclose(observation, np.concatenate([z[0], h[0]]), atol=1e-4)
+        (z, h, _), *_ = world.step(action[None])
+        observation, reward, terminated, truncated, _ = env.step(action)
+        assert (reward, terminated, truncated) == (1.0, False, False)
+    assert env.step([1.0])[2]
+
+
+def test_noise_goes_on_as_dream_worlds_beyond_its_first_block(doom):
+    """Catches a block of noise used twice: M's prediction is made of noise alone, so that dreams do not diverge."""
+    _, m, initial_z = small_models(1, True)
+    env = gymnasium.make_vec(doom, num_envs=2)
+    for rnn in (m, env._dreams._rnn):
+        kernel, bias, output_w, output_b = rnn.get_weights()
+        rnn.set_weights([kernel, bias, output_w * (np.arange(output_w.shape[1]) == 0), output_b])
+    env._dreams._weights = env._dreams._rnn.prepared()
+    world = DreamWorld(m, initial_z, 1.25, 100)
+    world.reset([1000, 1001])
+    env.reset(seed=1000)
+    action = np.full((2, 1), -0.5, np.float32)
+    for _ in range(NOISE_STEPS + 5):
+        (z, h, _), *_ = world.step(action)
+        observations, *_ = env.step(action)
+        np.testing.assert_allclose(observations, tf.concat([z, h], axis=1), atol=1e-4)
+
+
+def test_a_dream_is_truncated_at_the_games_limit_and_terminated_by_m(doom):
+    """Catches the two ends confused: value functions bootstrap from a truncated state only."""
+    env = gymnasium.make(doom)
+    env.reset(seed=1000)
+    ends = [env.step([-1.0])[2:4] for _ in range(100)]
+    assert ends == [(False, False)] * 99 + [(False, True)]
+    env.reset(seed=1000)
+    assert env.step([1.0])[2:4] == (True, False)
+
+
+def test_carracings_dream_gives_no_reward(name):
+    """Catches Doom's reward of 1 per step given to a game whose M does not know the reward."""
+    env = gymnasium.make(name)
+    env.reset(seed=1000)
+    assert env.step(env.action_space.low)[1] == (1.0 if "Doom" in name else 0.0)
+
+
+def test_rows_are_single_dreams_and_begin_anew_at_the_next_step(doom):
+    """Catches rows that know of each other, and an autoreset that loses an observation or pays for it."""
+    env, single = gymnasium.make_vec(doom, num_envs=3), gymnasium.make(doom)
+    start, _ = env.reset(seed=1000)
+    lively = np.full((3, 1), -0.5, np.float32)
+    deadly = np.float32([[-0.5], [1], [-0.5]])
+    last, reward, terminated, truncated, info = env.step(deadly)
+    assert terminated.tolist() == [False, True, False]
+    assert reward.tolist() == [1, 1, 1]
+    assert info == {}
+    for row, action in enumerate(deadly):
+        np.testing.assert_allclose(single.reset(seed=1000 + row)[0], start[row], atol=1e-6)
+        np.testing.assert_allclose(single.step(action)[0], last[row], atol=1e-5)
+    fresh, reward, terminated, truncated, _ = env.step(deadly)
+    assert reward.tolist() == [1, 0, 1]
+    assert not (terminated | truncated).any()
+    assert not fresh[1, Z:].any()  # h is zero where a dream begins
+    assert fresh[[0, 2], Z:].all()
+    after, reward, *_ = env.step(lively)
+    assert reward.tolist() == [1, 1, 1]
+    assert after[1, Z:].all()
+    again, _ = env.reset(seed=1000)
+    np.testing.assert_array_equal(again, start)
+
+
+def test_rows_begin_anew_in_the_same_step_if_asked_to(doom):
+    """Catches a last observation that is lost, or is that of another row or of the new dream."""
+    same = gymnasium.make_vec(doom, num_envs=3, autoreset_mode="SameStep")
+    later = gymnasium.make_vec(doom, num_envs=3)
+    assert same.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    deadly = np.float32([[-0.5], [1], [-0.5]])
+    for env in (same, later):
+        env.reset(seed=1000)
+    observations, reward, terminated, _, info = same.step(deadly)
+    last, *_ = later.step(deadly)
+    fresh, *_ = later.step(deadly)
+    assert terminated.tolist() == info["_final_obs"].tolist() == [False, True, False]
+    assert reward.tolist() == [1, 1, 1]
+    np.testing.assert_array_equal(info["final_obs"][1], last[1])
+    np.testing.assert_array_equal(observations[1], fresh[1])
+    np.testing.assert_array_equal(observations[[0, 2]], last[[0, 2]])
+    with pytest.raises(ValueError, match="SameStep"):
+        gymnasium.make_vec(doom, num_envs=3, autoreset_mode="Disabled")
+
+
+def test_what_follows_a_seed_follows_from_it(doom):
+    """Catches dreams after the first drawn from the clock, and test seeds given to training."""
+    runs = []
+    for _ in range(2):
+        env = gymnasium.make(doom)
+        env.reset(seed=1000)
+        runs.append([env.reset()[0] for _ in range(3)])
+    np.testing.assert_array_equal(*runs)
+    assert len(np.unique(runs[0], axis=0)) == 3
+    assert gym_envs.SEEDS == (2000, 500_000)
+
+
+def test_a_run_without_weights_is_one_clear_line(tmp_path):
+    """Catches a traceback from within json or numpy; CarRacing's folder copied without its weights."""
+    (tmp_path / "config.py").write_text(
+        'SHIPPED = {"vae": "vae.json", "rnn": "rnn.json", "initial_z": "z.json"}\nTRAINED = SHIPPED\n'
+    )
+    with pytest.raises(UserError, match=r"neither .*vae\.json nor .*vae\.json is there; train it first"):
+        gym_envs.DreamEnv(str(tmp_path))
+
+
+def test_registration_is_small():
+    """Catches TensorFlow loaded by `import common`: every recorder process would pay 215 MB for it."""
+    code = "import common, gymnasium, sys; print('tensorflow' in sys.modules, *gymnasium.registry)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded, *names = done.stdout.split()
+    assert loaded == "False"
+    assert {f"WorldModels/{name}Dream-v0" for name in GAMES} < set(names)

@@ -1,0 +1,37 @@
+"""What is true of the game, and the presets of every stage."""
+
+from dataclasses import dataclass
+
+from common import stages
+from common.cli import option
+
+GAME = "catchdot"
+MAX_STEPS = 200
+FPS = 20
+ACTION_SIZE = 1
+ACTION_LOW, ACTION_HIGH = (-1.0,), (1.0,)
+RESTART = True  # M learns when an episode ends
+TEMPERATURE = 1.0
+DREAM_REWARD = 1.0  # in the dream, of a step lived through
+TRAINED = {"vae": "tf_vae/vae.json", "rnn": "tf_rnn/rnn.json", "initial_z": "tf_initial_z/initial_z.json"}
+SHIPPED = {"vae": "tf_models/vae.json", "rnn": "tf_models/rnn.json", "initial_z": "tf_models/initial_z.json"}
+RNN_FILE_ORDER = ("kernel", "bias", "output_w", "output_b")
+
+
+@dataclass(frozen=True)
+class Train(stages.Train):
+    """Evolving C in the dream."""
+
+    temperature: float = option(TEMPERATURE, "of the dream: above 1 it is harder than M believes the game to be")
+    block_rows: int = option(256, "dreams that step together in one thread")
+
+
+EXTRACT = {"laptop": stages.Extract(episodes=60)}
+VAE = {"laptop": stages.Vae(z_size=8, batch_size=32, steps=150, learning_rate=1e-3, schedule="cosine")}
+SERIES = {"laptop": stages.Series()}
+RNN = {
+    "laptop": stages.RestartRnn(
+        hidden_size=32, streams=8, sequence_length=24, steps=150, learning_rate=3e-3, validation_episodes=8
+    )
+}
+TRAIN = {"laptop": Train(n=1, t=8, num_episode=4, generations=4, eval_steps=2, eval_episodes=16)}
