@@ -255,7 +255,7 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path, stage_of):
         (tmp_path / "tf_x" / name).write_text("torn")
     stage_of(prefix="a.")
     left = set(os.listdir(tmp_path / "tf_x"))
-    assert left == {"b.checkpoint.npz.tmp123", "a.tmp", "a.tmp12x", "a.lock", "a.config.json"}
+    assert left == {"b.checkpoint.npz.tmp123", "a.tmp", "a.tmp12x", "a.lock", "a.config.json", "a.run.json"}
 
 
 def test_a_damaged_run_json_is_set_aside(stage_of, capsys):
