@@ -27,8 +27,8 @@ def finish(game, script, *arguments, timeout=600, **options):
 
 
 def end(process):
-    """Kills whatever is left of a session that `start` began."""
-    for pid in session(process.pid):
+    """Kills whatever is left of what `start` began, all at once."""
+    for pid in {*session(process.pid), *descendants(process.pid)}:  # MPI's proxy has a session of its own
         signalled(pid, signal.SIGKILL)
     process.wait()
 

@@ -75,14 +75,9 @@ def stop(who, seconds=None):
     return fault
 
 
-def kill_everything(run, rng, job):
-    for pid in processes.session(run.process.pid):
-        processes.signalled(pid, signal.SIGKILL)
-
-
 def power_cut(run, rng, job):
     """Everything at once, in the middle of writing a checkpoint, as far as its temporary file had come."""
-    kill_everything(run, rng, job)
+    processes.end(run.process)
     whole = run.log("checkpoint.npz").read_bytes()
     torn = whole[: rng.integers(len(whole))]
     run.log(f"checkpoint.npz.tmp{job[0]}").write_bytes(torn)
@@ -120,7 +115,7 @@ def second_run(run, rng, job):
 
 def torn_log(run, rng, job):
     """A log file loses its end, and everything is killed: it is written again from the checkpoint."""
-    kill_everything(run, rng, job)
+    processes.end(run.process)
     path = run.log(str(rng.choice(["hist.json", "json", "log.json"])))
     with contextlib.suppress(FileNotFoundError):
         path.write_bytes(path.read_bytes()[:20])
@@ -191,8 +186,7 @@ def job_with(run, needed):
         if run.ended() is None and needed <= {who for who, pid in job.items() if processes.works(pid)}:
             return job
         # rank 1 is lost, and the job goes on without it: a user would not notice
-        kill_everything(run, None, None)
-        run.process.wait()
+        processes.end(run.process)
         run.start(10**6)
         settle(run, run.generation() + 1)
         if time.monotonic() > until:
@@ -200,11 +194,10 @@ def job_with(run, needed):
 
 
 def finish(run, generations):
-    """Lets a run go on to that generation."""
-    while run.starts == 0 or run.ended() != 0:
-        run.start(generations)
-        run.process.wait()
-        assert run.ended() == 0, f"it ended with code {run.ended()}: see {run.folder}/output"
+    """Lets a run go on to that generation, undisturbed."""
+    run.start(generations)
+    code = run.process.wait()
+    assert code == 0, f"it ended with code {code}: see {run.folder}/output"
 
 
 def results(run):
@@ -244,10 +237,8 @@ def main():
             generation = soak(run, rng, arguments.faults, 60 * arguments.minutes,
                               lambda **row: (kinds.update([row["what"]]), record(**row)))  # fmt: skip
             minutes = round((time.monotonic() - began) / 60, 1)
-            kill_everything(run, None, None)
-            run.process.wait()
+            processes.end(run.process)
             generations = generation + 3
-            run.starts = 0 if run.ended() == 0 else run.starts
             finish(run, generations)
             finish(twin, generations)
         finally:

@@ -89,7 +89,7 @@ def terminated(process, run):
 
 
 def out_of_disk(process, run):
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
 
 
 def out_of_memory(process, run):
