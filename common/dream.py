@@ -48,11 +48,10 @@ class DreamWorld:
     def step(self, action):
         """M dreams the next z of every row."""
         uniform, normal = self._noise()
-        temperature = np.float32(self.temperature)
-        z, h, c, done = self._next(*self.state, self._restart, action, self._dream, uniform, normal, temperature)
+        luck = uniform, normal, np.float32(self.temperature)
+        z, h, c, done, reward = self._next(*self.state, self._restart, action, self._dream, *luck)
         self._steps += 1
-        done = done.numpy() | (self._steps >= self.max_steps)
-        reward = np.ones(len(done), np.float32)
+        done, reward = done.numpy() | (self._steps >= self.max_steps), reward.numpy()
         if done.any():
             on = np.flatnonzero(~done)
             z, h, c, self._dream = tf.gather(z, on), tf.gather(h, on), tf.gather(c, on), self._dream[on]
@@ -83,4 +82,6 @@ class DreamWorld:
         mixture, logit = self.rnn.predict(self._weights, h)
         z = mdnrnn.sample(mixture, temperature, tf.gather(uniform, dream), tf.gather(normal, dream))
         done = logit > 0 if self.rnn.shape.restart else tf.zeros([tf.shape(z)[0]], tf.bool)
-        return z, h, c, done
+        # NaN anywhere in what M read is NaN in all of h: such a dream ends, and its return is NaN, not a record
+        sound = tf.math.is_finite(h[:, 0])
+        return z, h, c, done | ~sound, tf.where(sound, 1.0, np.nan)

@@ -1,7 +1,6 @@
 """What every model.py does with its game: find the controller, play many episodes in lockstep, report, or watch one."""
 
 import argparse
-import json
 import os
 
 import numpy as np
@@ -51,8 +50,15 @@ def log_of(path):
     about = os.path.join(os.path.dirname(path), ".".join(name[:4]) + ".config.json")
     if not os.path.exists(about):
         return {}
-    with open(about) as file:
-        return json.load(file)
+    try:
+        log = files.read_json(about)
+        known = log.get("config", {}).get("controller_mode", controller.MODES[0]) in controller.MODES
+        known = known and log.get("hashes", {}).keys() <= {"vae", "rnn"}
+    except (ValueError, AttributeError, TypeError):
+        known = False
+    if not known:
+        raise UserError(f"{about}: not what train.py writes beside a controller; was it changed?")
+    return log
 
 
 def check_hashes(path, log, hashes):

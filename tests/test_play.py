@@ -91,6 +91,17 @@ def test_the_log_of_every_file_of_an_evolution_is_found(tmp_path):
     assert play.log_of(str(tmp_path / "mine.json")) == {}
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"config": []}', '{"config": {"controller_mode": "zzz"}}', '{"hashes": {"other": "a"}}', "[" * 10**5],
+)
+def test_a_strange_log_beside_a_controller_is_named(tmp_path, text):
+    """Catches a traceback, or what a stranger's file asks for, instead of a line."""
+    (tmp_path / "game.cma.16.64.config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json: not what train\.py writes"):
+        play.log_of(str(tmp_path / "game.cma.16.64.best.json"))
+
+
 @pytest.mark.parametrize("name", ["vae", "rnn"])
 def test_a_controller_of_another_v_or_m_is_refused(name):
     """Catches a controller that is played with a V or M it has never seen."""
