@@ -339,7 +339,7 @@ function desk() {
           aria-label=${`z ${k}`} aria-valuetext=${`${(held[k] ?? value).toFixed(1)}${k in held ? ", held" : ""}`}
           onFocus=${() => page.fader !== k && set({ fader: k })} onKeyDown=${(event) => fader(event, k)}
           onDblClick=${() => letGo(k)} onInput=${(event) => hold(k, Number(event.target.value))} />
-        <span aria-hidden="true">${k in held ? "●" : k}</span>
+        <span aria-hidden="true">${k in held && "●"}${k}</span>
       </label>`)}
     </div>
   </section>`;
