@@ -11,20 +11,20 @@ episodes that are missing.
     python extract.py --help
 """
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
+import functools
 import os
 
 import numpy as np
 
-from common import cli, episodes, files, games, runs
+from common import cli, episodes, farm, files, games, runs
 
 import config
 import env
 
 BROWNIAN_DT = 1 / 50  # seconds between two steps of the random walk
 CAUCHY_STDEV = 0.01  # of an episode's random weights, at most
+SLOWEST = 0.1  # seconds that a step of a car may take: twenty times what Gymnasium's takes on one core
 PAPER_Z = 32  # what a random network reads is noise, whatever V's own z_size is
 
 
@@ -75,9 +75,9 @@ class Brownian:
 POLICIES = {"random_network": RandomNetworks, "brownian": Brownian}
 
 
-def _record(folder, backend, seeds, cfg):
-    """In a worker: plays and writes some episodes in lockstep; returns their lengths."""
-    lengths = []
+def _record(folder, cfg, block):
+    """In a worker process: plays and writes some episodes in lockstep; returns their lengths."""
+    (backend, seeds), lengths = block, []
 
     def write(seed, obs, action, reward, done):
         episodes.write(folder, seed, obs, action, reward, done)
@@ -94,17 +94,16 @@ def _record(folder, backend, seeds, cfg):
 
 def record_random(folder, blocks, cfg, done):
     """Random policies, each worker a process of its own; calls done(frames) for every episode."""
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(cfg.workers or len(os.sched_getaffinity(0)), spawn) as pool:
-        futures = [pool.submit(_record, folder, backend, seeds, cfg) for backend, seeds in blocks]
-        for future in concurrent.futures.as_completed(futures):
-            for frames in future.result():
-                done(frames)
+    workers = cfg.workers or len(os.sched_getaffinity(0))
+    patience = SLOWEST * cfg.max_frames * cfg.rows
+    for (_, seeds), lengths in farm.in_processes(functools.partial(_record, folder, cfg), blocks, workers, patience):
+        for frames in lengths or [None] * len(seeds):
+            done(frames)
 
 
 def record_agent(folder, blocks, cfg, arguments, done):
     """The agent drives, many cars in lockstep in every thread; calls done(frames) for every episode."""
-    from common import devices, farm, play, rollouts, worlds  # TensorFlow, which random policies do without
+    from common import devices, play, rollouts, worlds  # TensorFlow, which random policies do without
 
     from model import load_models, play_controller
 
@@ -144,21 +143,24 @@ def main():
     if runs.recorded_already(summary, cfg):
         return
     seeds = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
-    missing = [seed for seed in seeds if not os.path.exists(os.path.join(folder, f"{seed}.npz"))]
+    missing = episodes.set_bad_aside(folder, seeds)
     blocks, lengths = blocks_of(missing, cfg), []
     with runs.progress(len(seeds), len(seeds) - len(missing), "record") as bar:
 
         def done(frames):
             lengths.append(frames)
             bar.update()
-            bar.set_postfix(frames=sum(lengths), refresh=False)
+            bar.set_postfix(frames=sum(filter(None, lengths)), lost=lengths.count(None), refresh=False)
 
         if cfg.controller:
             record_agent(folder, blocks, cfg, arguments, done)
         else:
             record_random(folder, blocks, cfg, done)
-    files.write_json(summary, {"config": dataclasses.asdict(cfg), "kept": len(seeds)})
-    print(f"{folder}: {len(seeds)} episodes")
+    lost = lengths.count(None)
+    kept = len(seeds) - lost
+    counts = {"kept": kept, "lost": lost, "set_aside": episodes.bad_ones(folder, seeds)}
+    files.write_json(summary, {"config": dataclasses.asdict(cfg), **counts})
+    print(f"{folder}: {kept} episodes" + f", {lost} lost to players that died" * (lost > 0))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ mpirun; the result is the same for any number of ranks.
     mpirun -np 8 --hostfile hosts python train.py
 """
 
-from common import cli, devices, es, evolution, farm, rollouts, runs, worlds
+import os
+
+from common import cli, farm, runs
 from common.cli import UserError
 
 import config
 import env
-from model import controller_on, load_models
 
 BLOCK_ROWS = 64  # cars that step together
 EVALUATION_ROWS = 32  # the same, when there is but one candidate
@@ -38,8 +39,14 @@ def tracks_by_generation(cfg):
 def main():
     cfg, arguments = cli.parse(config.TRAIN, __doc__)
     tracks_of = tracks_by_generation(cfg)
+    popsize = cfg.n * cfg.t
+    base = f"{config.GAME}.{cfg.o}.{cfg.num_episode}.{popsize}"
     if cfg.n > 1 and not farm.under_mpi():
-        farm.launch(cfg.n)
+        farm.launch(cfg.n, os.path.join(arguments.run, "log", f"{base}.checkpoint.npz"))
+    from common import devices, es, evolution, rollouts, worlds  # TensorFlow, which the one that launches does without
+
+    from model import controller_on, load_models
+
     devices.for_blocks()
     vae, rnn, _, hashes = load_models(arguments.run)
     controller = controller_on(rnn, cfg.controller_mode)
@@ -59,10 +66,9 @@ def main():
         return work
 
     workers = farm.start(make_worker, devices.cores())
-    popsize = cfg.n * cfg.t
     run = evolution.Evolution(
         arguments,
-        f"{config.GAME}.{cfg.o}.{cfg.num_episode}.{popsize}",
+        base,
         cfg,
         hashes,
         lambda: es.CMA(controller.parameters, popsize, cfg.sigma_init, cfg.seed_start),

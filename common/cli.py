@@ -2,7 +2,10 @@
 
 import argparse
 import dataclasses
+import errno
 import sys
+
+NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class UserError(Exception):
@@ -66,12 +69,23 @@ def parse(presets, description, argv=None):
 
 
 def run_main(main):
-    """Calls main() so that a UserError becomes one line on stderr and exit code 2, and Ctrl-C exit code 130."""
+    """Calls main() so that what the user can mend is one line on stderr and exit code 2, and Ctrl-C exit code 130."""
     try:
         main()
     except UserError as error:
-        print(f"{sys.argv[0]}: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_said(error, 2))
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        sys.exit(_said(f"{error.filename or 'a file'}: {error.strerror}; what was complete before is kept: mend it, "
+                       "and the same command goes on", 2))  # fmt: skip
+    except MemoryError as error:
+        sys.exit(_said(f"out of memory ({error}); the same command goes on from the last checkpoint", 1))
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_said("interrupted; the same command goes on from the last checkpoint", 130))
+
+
+def _said(message, code):
+    """Prints a program's last line; returns its exit code."""
+    print(f"{sys.argv[0]}: {message}", file=sys.stderr)
+    return code

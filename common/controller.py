@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 
 from common import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import numpy as np
@@ -81,9 +80,7 @@ def read(path, controller):
         UserError: no such file, not a controller, or one of another length.
     """
     try:
-        with open(path) as file:
-            content = json.load(file)
-        parameters = np.asarray(content[0], np.float32)
+        parameters = np.asarray(files.read_json(path)[0], np.float32)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give a controller such as log/<game>.cma.16.64.best.json") from None
     except (OSError, ValueError, TypeError, KeyError, IndexError) as error:

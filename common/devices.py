@@ -74,3 +74,9 @@ def for_blocks():
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(cores())
+
+
+def nan_unless_finite(loss, gradients):
+    """The loss, or NaN if a gradient is not finite: so that a broken step shows in what it reports."""
+    finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+    return tf.where(finite, loss, float("nan"))

@@ -21,6 +21,7 @@ from common import files
 from common.cli import UserError
 
 FRAME = (64, 64, 3)
+MOST_BYTES = 2**31  # of an episode in memory: 170,000 frames
 
 
 def write(folder, seed, obs, action, reward, done):
@@ -44,7 +45,7 @@ def read(path):
         ValueError: the file is truncated, not an npz, or does not hold an episode.
     """
     try:
-        episode = files.read_npz(path)
+        episode = files.read_npz(path, MOST_BYTES)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file") from error
     missing = {"obs", "action"} - episode.keys()
@@ -67,13 +68,37 @@ def _frame_count(path):
     """How many frames a recording claims to hold, from its header alone (a thousandth of the cost of reading it)."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open("obs.npy") as entry:
-            np.lib.format.read_magic(entry)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(entry)
+            shape, _, dtype = files.npy_header(entry)
     except Exception as error:  # zipfile, zlib and NumPy report damage by ten kinds of exception
         raise ValueError(f"{path}: not readable as npz ({error})") from error
     if len(shape) != 4 or shape[1:] != FRAME or dtype != np.uint8 or shape[0] == 0:
         raise ValueError(f"{path}: obs is {dtype}{list(shape)}, not uint8[T, 64, 64, 3]")
     return shape[0]
+
+
+def set_bad_aside(folder, seeds):
+    """Renames recordings of these seeds that are bad to <seed>.npz.bad, so that they can be made again; names them.
+
+    Returns:
+        list of int, the seeds that have no good recording.
+    """
+    missing = []
+    for seed in seeds:
+        path = os.path.join(folder, f"{seed}.npz")
+        if os.path.exists(path):
+            try:
+                _frame_count(path)
+                continue
+            except ValueError as error:
+                os.replace(path, f"{path}.bad")
+                print(f"set aside as {seed}.npz.bad: {error}")
+        missing.append(seed)
+    return missing
+
+
+def bad_ones(folder, seeds):
+    """How many recordings of these seeds were set aside."""
+    return sum(os.path.exists(os.path.join(folder, f"{seed}.npz.bad")) for seed in seeds)
 
 
 def scan(folder):
@@ -164,12 +189,16 @@ class FrameStream:
                 start = 0
             epoch += 1
 
-    def dataset(self, start=0):
-        """The same batches as a tf.data.Dataset that reads ahead in the background."""
+    def dataset(self, start=0, stop=None):
+        """The same batches, up to number `stop`, as a tf.data.Dataset that reads ahead in the background."""
         import tensorflow as tf  # here, because recorders use this module without TensorFlow
 
         signature = tf.TensorSpec((self.batch_size, *FRAME), tf.uint8)
-        return tf.data.Dataset.from_generator(lambda: self.batches(start), output_signature=signature).prefetch(64)
+
+        def batches():  # without reading on when no more are wanted, which would hold up the program's end
+            return itertools.islice(self.batches(start), None if stop is None else stop - start)
+
+        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(64)
 
 
 def encode(paths, vae, folder, episodes_per_part):
@@ -188,7 +217,7 @@ def encode(paths, vae, folder, episodes_per_part):
     encode_batch = tf.function(vae.encode, input_signature=[tf.TensorSpec((None, *FRAME), tf.uint8)])
     groups = [paths[k : k + episodes_per_part] for k in range(0, len(paths), episodes_per_part)]
     parts = [os.path.join(folder, f"part{k}.npz") for k in range(len(groups))]
-    missing = [k for k, part in enumerate(parts) if not os.path.exists(part)]
+    missing = [k for k, part in enumerate(parts) if not _is_whole(part)]
     done = sum(len(group) for group in groups) - sum(len(groups[k]) for k in missing)
     frames = 0
     # the next group is read while this one is encoded
@@ -203,12 +232,24 @@ def encode(paths, vae, folder, episodes_per_part):
             frames += len(coded["mu"])
             bar.update(len(groups[k]))
             bar.set_postfix(frames=frames, refresh=False)
-    loaded = [np.load(part) for part in parts]
+    loaded = [files.read_npz(part) for part in parts]
     files.write_npz(
         os.path.join(folder, "series.npz"), **{k: np.concatenate([p[k] for p in loaded]) for k in loaded[0]}
     )
     for part in parts:
         os.remove(part)
+
+
+def _is_whole(part):
+    """Whether a part is there and readable; says so of one that is not readable."""
+    try:
+        files.read_npz(part)
+    except FileNotFoundError:
+        return False
+    except ValueError as error:
+        print(f"encoded again: {error}")
+        return False
+    return True
 
 
 def _read_group(paths):
@@ -265,6 +306,12 @@ class Series:
             raise UserError(f"{path}: its arrays do not belong together; make it again with: python series.py --fresh")
         self.first = np.cumsum(self.length) - self.length
         """index of each episode's first frame"""
+        for name in ("mu", "logvar", "action"):
+            for k, first in enumerate(self.first):
+                if not np.isfinite(getattr(self, name)[first : first + self.length[k]]).all():
+                    raise UserError(
+                        f"{path}: {name} of episode {k} is not finite; make it again with: python series.py --fresh"
+                    )
 
     @property
     def z_size(self):
@@ -349,8 +396,8 @@ class StreamBatches:
                 yield self.series.mu[rows], self.series.logvar[rows], self.series.action[rows], restart[:, cut], fresh
             epoch, first = epoch + 1, 0
 
-    def dataset(self, start=0):
-        """The same chunks as a tf.data.Dataset that reads ahead in the background."""
+    def dataset(self, start=0, stop=None):
+        """The same chunks, up to number `stop`, as a tf.data.Dataset that reads ahead in the background."""
         import tensorflow as tf
 
         rows = (self.streams, self.steps + 1)
@@ -361,4 +408,8 @@ class StreamBatches:
             tf.TensorSpec(rows, tf.float32),
             tf.TensorSpec((self.streams,), tf.float32),
         )
-        return tf.data.Dataset.from_generator(lambda: self.chunks(start), output_signature=signature).prefetch(4)
+
+        def chunks():
+            return itertools.islice(self.chunks(start), None if stop is None else stop - start)
+
+        return tf.data.Dataset.from_generator(chunks, output_signature=signature).prefetch(4)

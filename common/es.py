@@ -1,13 +1,11 @@
 """Evolution strategies behind one interface: ask for a population, tell its fitness, save and restore exactly."""
 
-import hashlib
-import os
-import pickle
+import json
+import operator
 
 import cma
 import numpy as np
 
-from common import files
 from common.cli import UserError
 
 STRATEGIES = ("cma",)
@@ -22,6 +20,26 @@ class _StandardNormal:
     def __call__(self, *shape):
         return self._rng.standard_normal(shape)
 
+    @property
+    def state(self):
+        """The generator's state, JSON."""
+        return json.dumps(self._rng.bit_generator.state)
+
+    @state.setter
+    def state(self, text):
+        self._rng.bit_generator.state = json.loads(text)
+
+
+# All that pycma carries from one generation to the next and that what it will ask depends on. Everything else follows
+# from its options. A pickle of the whole object would do as well, but reading one runs whatever its writer put there.
+STATE = (
+    *("mean", "sigma", "pc", "pc2", "countiter", "countevals", "sigma_vec.scaling"),
+    *("sm.C", "sm.B", "sm.D", "sm.last_update", "sm.count_tell", "sm.count_eigen"),
+    *("adapt_sigma.ps", "adapt_sigma.delta", "adapt_sigma._ps_updated_iteration"),
+    "pop_injection_directions",  # of two-point adaptation, pycma's choice where there are many parameters
+    "adapt_sigma.s",  # also of two-point adaptation only
+)
+
 
 class CMA:
     """CMA-ES (pycma), maximising."""
@@ -34,8 +52,11 @@ class CMA:
             sigma_init: float, initial standard deviation.
             seed: int.
         """
-        options = {"popsize": popsize, "randn": _StandardNormal(seed), "seed": np.nan, "verbose": -9}
+        self._normal = _StandardNormal(seed)
+        options = {"popsize": popsize, "randn": self._normal, "seed": np.nan, "verbose": -9}
+        options["conditioncov_alleviate"] = [1e8, 0]  # never other coordinates, which `STATE` knows nothing of
         self._es = cma.CMAEvolutionStrategy(np.zeros(parameters), sigma_init, options)
+        self._es.adapt_sigma.initialize_base(self._es)  # its path, which the first tell would make
         self._asked = None
 
     def ask(self):
@@ -93,24 +114,38 @@ class CMA:
         es.sm.C = lower + np.tril(lower, -1).T
         es.sm.update_now(-1)  # its eigenvectors, now
 
+    def state(self):
+        """All of the search, for `set_state`: {name: array}."""
+        here = [name for name in STATE if hasattr(*self._attribute(name))]
+        values = {name: np.array(operator.attrgetter(name)(self._es)) for name in here}
+        return values | {"random": np.array(self._normal.state)}
 
-def save(path, **state):
-    """Writes a checkpoint of Python objects (a CMA among them) whole, its checksum first."""
-    payload = pickle.dumps(state)
-    with files.atomic(path) as file:
-        file.write(hashlib.sha256(payload).digest() + payload)
+    def set_state(self, arrays):
+        """Makes this the search that gave `state`: it goes on bit for bit.
 
+        Raises:
+            ValueError: that was not the state of a search of this size.
+        """
+        es, fresh = self._es, self.state()
+        if arrays.keys() != fresh.keys():
+            raise ValueError(f"it holds {', '.join(arrays)}")
+        shapes = {name: {array.shape} for name, array in fresh.items()}
+        shapes["sigma_vec.scaling"] = {(), es.mean.shape}
+        shapes["pop_injection_directions"] = {(0,), (2, *es.mean.shape)}
+        for name in arrays.keys() - {"random"}:
+            array = arrays[name]
+            if array.dtype.kind not in "fi" or array.shape not in shapes[name] or not np.isfinite(array).all():
+                raise ValueError(f"{name} is {array.dtype}{list(array.shape)}, or not finite")
+        self._normal.state = str(arrays["random"])
+        for name in arrays.keys() - {"random"}:
+            owner, attribute = self._attribute(name)
+            setattr(owner, attribute, arrays[name] if arrays[name].ndim else arrays[name].item())
+        es.pop_injection_directions = list(es.pop_injection_directions)
+        es.mean_old, es.mean_after_tell = es.mean.copy(), es.mean.copy()
+        es.timer = cma.utilities.utils.ElapsedWCTime()
+        es._updateBDfromSM(es.sm)
 
-def restore(path):
-    """Reads what `save` wrote on this machine: dict, or None if there is no such file.
-
-    Raises:
-        UserError: the file is not what was written.
-    """
-    if not os.path.exists(path):
-        return None
-    with open(path, "rb") as file:
-        digest, payload = file.read(32), file.read()
-    if hashlib.sha256(payload).digest() != digest:
-        raise UserError(f"{path}: damaged (wrong checksum); remove it to start this training anew")
-    return pickle.loads(payload)
+    def _attribute(self, name):
+        """The object and the attribute that a name of `STATE` means."""
+        owner, _, attribute = name.rpartition(".")
+        return (operator.attrgetter(owner)(self._es) if owner else self._es), attribute

@@ -2,11 +2,13 @@
 
 import json
 import os
+import sys
 import time
 
 import numpy as np
 
-from common import controller, es, files, runs
+from common import controller, files, runs
+from common.cli import UserError
 
 FIRST_SEED, LAST_SEED = 20_000, 399_999  # of training episodes
 EVALUATION_SEED = 400_000  # the first of those the mean is evaluated on; tests keep to 1000-1999 and 500,000 upwards
@@ -23,6 +25,7 @@ class Evolution:
     <base>.log.json        a row per evaluation: [generation, score, parameters]
     <base>.best.json       [[the mean with the best evaluation], its score]
     <base>.npz             the distribution, for another machine to go on from: see es.CMA.arrays
+    <base>.checkpoint.npz  all of the above and the search's whole state, to go on from bit for bit: see es.CMA.state
     """
 
     def __init__(self, arguments, base, cfg, hashes, make_strategy, may_change=()):
@@ -39,26 +42,46 @@ class Evolution:
         may_change = ("generations", "n", "t", *may_change)
         self._stage = runs.Stage(arguments, "log", "json", cfg, f"{base}.", may_change, {"hashes": hashes})
         self._cfg, self._began = cfg, time.monotonic()
-        state = es.restore(self._stage.path("checkpoint"))
-        if state is None:
-            state = {"strategy": make_strategy(), "hist": [], "hist_best": [], "log": [], "best": None, "seconds": 0.0}
-            if os.path.exists(self._stage.path("npz")):
-                self._take_over(state)
-        if state["hist"]:
-            print(f"{self._stage.path('json')}: going on from generation {len(state['hist'])}")
-        self.strategy, self.hist, self._hist_best = state["strategy"], state["hist"], state["hist_best"]
-        self._log, self._best, self._seconds_before = state["log"], state["best"], state["seconds"]
-        self._saved_at = time.monotonic()
+        self.strategy, self._path = make_strategy(), self._stage.path("checkpoint.npz")
+        self.hist, self._hist_best, self._log, self._best, self._seconds_before = [], [], [], None, 0.0
+        if os.path.exists(self._path):
+            self._restore()
+        elif os.path.exists(self._stage.path("npz")):
+            self._take_over()
+        if self.hist:
+            print(f"{self._stage.path('json')}: going on from generation {len(self.hist)}")
+        self._saved_at, self.broken = time.monotonic(), 0
         self._stage.forget_metrics_after(self.generation)
 
-    def _take_over(self, state):
-        """Without a checkpoint of this machine: goes on from the log files and the distribution of another."""
-        state["strategy"].continue_from(files.read_npz(self._stage.path("npz")))
-        for name in ("hist", "hist_best", "log", "best"):
+    def _restore(self):
+        """Goes on from the checkpoint, exactly."""
+        try:
+            arrays = files.read_npz(self._path)
+            logs = json.loads(str(arrays.pop("logs")))
+            self.strategy.set_state(arrays)
+            self.hist, self._hist_best, self._log = logs["hist"], logs["hist_best"], logs["log"]
+            self._best, self._seconds_before = logs["best"], logs["seconds"]
+            if self._logs_are_behind():
+                self._write_logs()
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self._path}: damaged, or of another search ({error}); remove it to go on from the .npz beside it, "
+                "or begin anew with --fresh"
+            ) from None
+
+    def _take_over(self):
+        """Without a checkpoint: goes on from the log files and the distribution, such as another machine left them."""
+        if os.path.exists(self._stage.path("checkpoint")):
+            print(
+                f"{self._stage.path('checkpoint')}: of an earlier version, not read; going on from the .npz beside it"
+            )
+        self.strategy.continue_from(files.read_npz(self._stage.path("npz")))
+        logs = {"hist": [], "hist_best": [], "log": [], "best": None}
+        for name in logs:
             if os.path.exists(self._stage.path(f"{name}.json")):
-                with open(self._stage.path(f"{name}.json")) as file:
-                    state[name] = json.load(file)
-        state["seconds"] = state["hist"][-1][1] if state["hist"] else 0.0
+                logs[name] = files.read_json(self._stage.path(f"{name}.json"))
+        self.hist, self._hist_best, self._log, self._best = logs.values()
+        self._seconds_before = self.hist[-1][1] if self.hist else 0.0
 
     @property
     def generation(self):
@@ -102,6 +125,12 @@ class Evolution:
     def add_generation(self, returns, lengths):
         """Logs a generation: returns and lengths, [P, E]."""
         fitness = returns.mean(axis=1)
+        broken = np.flatnonzero(~np.isfinite(fitness))
+        if len(broken):
+            self.broken += len(broken)
+            print(f"\ngeneration {self.generation + 1}: candidates {broken.tolist()} have no finite fitness and rank "
+                  f"last ({self.broken} so far)", file=sys.stderr)  # fmt: skip
+            fitness = np.delete(fitness, broken)
         scores = [round(float(x), 2) for x in (fitness.mean(), fitness.min(), fitness.max(), fitness.std())]
         steps = [round(float(lengths.mean()) + 1, 2), int(lengths.max()) + 1]
         self.hist.append([self.generation + 1, self._seconds(), *scores, round(self.strategy.rms_stdev, 5), *steps])
@@ -111,6 +140,9 @@ class Evolution:
     def add_evaluation(self, score):
         """Logs an evaluation of the present mean; keeps it as the best if it is."""
         score, mean = float(score), self.strategy.mean.tolist()
+        if not np.isfinite(score):
+            print(f"\ngeneration {self.generation}: the mean has no finite score and is left out", file=sys.stderr)
+            return
         self._stage.log(self.generation, es__evaluation=score)
         previous = self._log[-1][1] if self._log else score
         best_before = self._best[1] if self._best else score
@@ -127,21 +159,30 @@ class Evolution:
             self.save()
 
     def save(self):
-        """Writes the log files, and last the checkpoint that a killed run goes on from."""
+        """Writes the checkpoint, and then the log files, which a start after a kill between the two writes again."""
+        logs = {"hist": self.hist, "hist_best": self._hist_best, "log": self._log, "best": self._best}
+        logs = json.dumps(logs | {"seconds": self._seconds()})
+        files.write_npz(self._path, compresslevel=0, **self.strategy.state(), logs=logs)
+        self._write_logs()
+        self._saved_at = time.monotonic()
+
+    def _write_logs(self):
         stage = self._stage
         controller.write(stage.path("json"), self.strategy.mean)
         if self._best:
             controller.write(stage.path("best.json"), *self._best)
-        files.write_json(stage.path("hist.json"), self.hist)
         files.write_json(stage.path("hist_best.json"), self._hist_best)
         files.write_json(stage.path("log.json"), self._log)
         files.write_npz(stage.path("npz"), **self.strategy.arrays())
-        state = {"strategy": self.strategy, "hist": self.hist, "hist_best": self._hist_best, "log": self._log}
-        es.save(stage.path("checkpoint"), **state, best=self._best, seconds=self._seconds())
-        self._saved_at = time.monotonic()
+        files.write_json(stage.path("hist.json"), self.hist)  # the last, so that it tells whether all are written
+
+    def _logs_are_behind(self):
+        try:
+            return files.read_json(self._stage.path("hist.json")) != self.hist
+        except (FileNotFoundError, ValueError):
+            return True
 
 
 def read_log(path):
     """[(generation, score, float64 [N] parameters)] of the means that an evolution evaluated, from <base>.log.json."""
-    with open(path) as file:
-        return [(generation, score, np.array(parameters)) for generation, score, parameters in json.load(file)]
+    return [(generation, score, np.array(parameters)) for generation, score, parameters in files.read_json(path)]

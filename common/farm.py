@@ -1,13 +1,17 @@
-"""Blocks of work handed to threads of one process, or to MPI ranks; the result is the same.
+"""Blocks of work handed to threads of one process, to processes, or to MPI ranks; the result is the same.
 
 A block's result depends on the block alone, so it does not matter which thread or rank computes it, nor how many there
 are. Ranks talk point to point with time limits: one that hangs costs its block's time, not the run; so does one that
 dies, where the MPI launcher lets the others live. Should they or rank 0 die, the job ends and `launch` starts it again.
+When `launch`'s own process dies, so does the job: nothing is left behind that holds the run's lock.
 """
 
 import atexit
 import collections
 import concurrent.futures
+import contextlib
+import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
 import signal
@@ -18,15 +22,20 @@ import threading
 import time
 import traceback
 
+from common import bound
 from common.cli import UserError
 
-RESTARTS = 3  # of an mpirun that died; training resumes from its checkpoint
-PATIENCE = 120  # seconds, the least time a rank has for a block
+RESTARTS = 3  # of an mpirun that died, since the last checkpoint, which training resumes from
+PATIENCE = 120  # seconds that a rank has for its first block, in which it compiles its worlds
+LEAST = 30  # seconds that a rank has for any block; it has ten times what the slowest has taken if that is more
 SILENCES = 5  # times PATIENCE without a word from rank 0, and the others take it for dead
 GOODBYE = 10  # seconds that an idle rank has to answer the end
+ATTEMPTS = 3  # at a task that its process dies of, or does not answer for too long
 POLL = 0.0005  # seconds between looks for a message; a blocking receive would burn a core that another rank could use
+PULSE = 1  # seconds between rank 0's signs of life to `launch`
+SILENT, STARTING = 60, 600  # of them that may be missing: once there has been one, and before
 TASK, RESULT, ALIVE, STOP = 1, 2, 3, 4  # message tags
-DONE = "WORLDMODELS_DONE"  # environment variable: the file in which rank 0 tells `launch` that the work is done
+DONE = "WORLDMODELS_DONE"  # environment variable: the file in which rank 0 tells `launch` that it lives, then is done
 
 
 def under_mpi():
@@ -34,8 +43,13 @@ def under_mpi():
     return int(os.environ.get("PMI_SIZE") or os.environ.get("OMPI_COMM_WORLD_SIZE") or 1) > 1
 
 
-def launch(ranks):
+def launch(ranks, checkpoint):
     """Starts this very command again under mpirun, and again from its checkpoint should the job die; never returns.
+
+    Args:
+        ranks: int.
+        checkpoint: path of the file that the job replaces as it gets on. A job that dies is given up on only when this
+            has not changed during `RESTARTS` starts: a long night may hold any number of faults.
 
     Raises:
         UserError: there is no mpirun.
@@ -44,17 +58,58 @@ def launch(ranks):
     mpirun = beside_python if os.path.exists(beside_python) else shutil.which("mpirun")
     if not mpirun:
         raise UserError("-n > 1 needs an MPI launcher and there is no mpirun: pip install mpich, or leave -n out")
-    for attempt in range(1 + RESTARTS):
-        options = ["-np", str(ranks), "-disable-auto-cleanup"]
-        with tempfile.NamedTemporaryFile() as done:
-            command = [mpirun, *options, sys.executable, *sys.argv]
-            code = subprocess.run(command, env=os.environ | {DONE: done.name}).returncode
-            if done.read():  # without a rank that was killed, whose signal is all that mpirun reports
-                code = 0
-        if code in (0, 2, 130):  # done, the user's mistake, Ctrl-C
+    command, left = [mpirun, "-np", str(ranks), "-disable-auto-cleanup", sys.executable, *sys.argv], RESTARTS
+    while True:
+        before = _version(checkpoint)
+        code = _run_job(command)
+        if code in (0, 2, 130, 143):  # done, the user's mistake, Ctrl-C, asked to end
             sys.exit(code)
-        print(f"mpirun ended with code {code}, start {attempt + 1} of {1 + RESTARTS}", file=sys.stderr)
-    sys.exit(code)
+        left = RESTARTS if _version(checkpoint) != before else left
+        print(f"mpirun ended with code {code}; starts left without a new checkpoint: {left}", file=sys.stderr)
+        if not left:
+            sys.exit(code)
+        left -= 1
+        command = [word for word in command if word != "--fresh"]  # what is there now is this run's own
+
+
+def _version(path):
+    """What changes when a file is replaced, whatever the clock says; None if there is none."""
+    try:
+        about = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return about.st_ino, about.st_mtime_ns, about.st_size
+
+
+def _run_job(command):
+    """Runs mpirun until it ends or its rank 0 is silent for too long; returns its exit code, 0 if the work is done."""
+    with tempfile.NamedTemporaryFile() as told:
+        job = subprocess.Popen(bound.command(*command), env=os.environ | {DONE: told.name})
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        pulse = began = _version(told.name)
+        silence = 0  # and not by the clock, which goes on while a job is suspended
+        try:
+            while silence < (STARTING if pulse == began else SILENT):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    code = job.wait(PULSE)
+                    return 0 if told.read() else code  # the signal of a killed rank is all that mpirun reports
+                silence = silence + 1 if _version(told.name) == pulse else 0
+                pulse = _version(told.name)
+            print("rank 0 gives no sign of life: ending the job", file=sys.stderr)
+            return 1
+        finally:
+            _end(job)
+            signal.signal(signal.SIGTERM, before)
+
+
+def _end(job):
+    """Ends a process that may have ended: by its leave, else without."""
+    job.terminate()
+    try:
+        job.wait(GOODBYE)
+    except subprocess.TimeoutExpired:
+        job.kill()  # the ranks are bound to it
+        job.wait()
 
 
 class Threads:
@@ -97,19 +152,125 @@ class Threads:
         self._pool.shutdown()
 
 
+def in_processes(work, tasks, processes, patience):
+    """Tasks in processes of their own: one that dies, hangs or fails costs its task's time, and is replaced.
+
+    Args:
+        work: (task) -> result; importable, as it is called in the other processes.
+        tasks: list; what they hold is sent by pickle.
+        processes: int.
+        patience: float, seconds that a task may take; twice as much at its second attempt, and so on.
+
+    Yields:
+        (task, result) of every task as it is finished; result None if it was given up after so many attempts.
+
+    Raises:
+        UserError, OSError: what `work` raised of these; any other exception if no task at all has ever succeeded.
+    """
+    waiting, attempts, succeeded = collections.deque(range(len(tasks))), collections.Counter(), False
+    workers = [_Worker(work) for _ in range(min(processes, len(tasks)))]
+    try:
+        while waiting or any(worker.task is not None for worker in workers):
+            for worker in workers:
+                if worker.task is None and waiting:
+                    k = waiting.popleft()
+                    worker.give(k, tasks[k], patience * 2 ** attempts[k])
+            multiprocessing.connection.wait([worker.pipe for worker in workers if worker.task is not None], 1)
+            for i, worker in enumerate(workers):
+                if worker.task is None:
+                    continue
+                k, trouble = worker.task, worker.trouble()
+                if isinstance(trouble, UserError | OSError):
+                    raise trouble
+                if trouble:
+                    attempts[k] += 1
+                    worker.end()
+                    workers[i] = _Worker(work)
+                    again = attempts[k] < ATTEMPTS
+                    what = f"failed ({trouble})" if isinstance(trouble, Exception) else trouble
+                    outcome = "it is given out again" if again else "it is given up"
+                    print(f"\na process {what}, its task {tasks[k]}: {outcome}", file=sys.stderr)
+                    if again:
+                        waiting.append(k)
+                    elif isinstance(trouble, Exception) and not succeeded:
+                        raise trouble
+                    else:
+                        yield tasks[k], None
+                elif worker.answered:
+                    succeeded, worker.task = True, None
+                    yield tasks[k], worker.result
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+class _Worker:
+    """One process that computes task after task."""
+
+    def __init__(self, work):
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=_serve, args=(work, theirs), daemon=True)
+        self._process.start()
+        theirs.close()  # so that its end is seen when the process ends
+        self.task = None
+        """number of the task it is at work on"""
+
+    def give(self, k, task, limit):
+        self.task, self._until, self.answered = k, time.monotonic() + limit, False
+        with contextlib.suppress(BrokenPipeError):  # it has died meanwhile, as will be seen
+            self.pipe.send(task)
+
+    def trouble(self):
+        """What is wrong with it: words, an exception of the work, or nothing; takes its answer if there is one."""
+        if self.pipe.poll():
+            try:
+                self.result, error = self.pipe.recv()
+            except (EOFError, ConnectionResetError):
+                return "died"
+            self.answered = error is None
+            return error
+        return "has not answered for too long" if time.monotonic() > self._until else None
+
+    def end(self):
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+
+
+def _serve(work, pipe):
+    """In the other process."""
+    bound.bind()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    while True:
+        try:
+            task = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer = work(task), None
+        except Exception as error:
+            error.add_note(traceback.format_exc())  # which does not travel otherwise
+            answer = None, error
+        pipe.send(answer)
+
+
 class Ranks:
     """Blocks on the ranks of an MPI job. Rank 0 hands out, and computes in a thread beside; others `serve`."""
 
     def __init__(self, make_worker):
         from mpi4py import MPI
 
+        bound.bind()  # to the launcher: without it nobody would know how this rank ends
         self._mpi, self._comm = MPI, MPI.COMM_WORLD
         self._comm.Set_errhandler(MPI.ERRORS_RETURN)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # MPICH's launcher sends it when another rank dies
         self.rank, self._own, self._sent = self._comm.Get_rank(), Threads(make_worker, 1), []
         self._idle = set(range(1, self._comm.Get_size()))
-        self._round, self._slowest, self._heard, self._code = 0, 0.0, time.monotonic(), 1
+        self._warm, self._slowest = set(), 0.0  # ranks that have answered once; seconds of a warm rank's slowest block
+        self._round, self._heard, self._code = 0, time.monotonic(), 1
         if self.rank == 0:
+            threading.Thread(target=_live, daemon=True).start()
             atexit.register(self._leave)
 
     def _send(self, message, rank, tag):
@@ -157,7 +318,7 @@ class Ranks:
             finished = len(results)
             if mine and mine[1].done():
                 results.setdefault(mine[0], mine[1].result())
-                self._slowest = max(self._slowest, time.monotonic() - mine[2])
+                self._took(0, time.monotonic() - mine[2])
                 mine = None
             self._receive(results, out)
             if len(results) == finished:
@@ -178,15 +339,20 @@ class Ranks:
         number, k, result, error = self._comm.recv(source=rank, tag=RESULT)
         self._idle.add(rank)
         if rank in out:  # else it was given up on, and its time says nothing about blocks
-            self._slowest = max(self._slowest, time.monotonic() - out.pop(rank)[1])
+            self._took(rank, time.monotonic() - out.pop(rank)[1])
         if number == self._round:
             if error is not None:
                 raise error
             results.setdefault(k, result)
 
+    def _took(self, rank, seconds):
+        if rank in self._warm:
+            self._slowest = max(self._slowest, seconds)
+        self._warm.add(rank)
+
     def _give_up_on_slow(self, out, waiting):
-        limit = max(PATIENCE, 10 * self._slowest)
         for rank, (k, since) in list(out.items()):
+            limit = max(LEAST, 10 * self._slowest) if rank in self._warm else PATIENCE
             if time.monotonic() - since > limit:
                 del out[rank]
                 waiting.appendleft(k)
@@ -226,6 +392,14 @@ class Ranks:
             sys.stdout.flush()
             sys.stderr.flush()
             self._comm.Abort(self._code)
+
+
+def _live():
+    """Tells `launch` that this process lives, for as long as it does."""
+    while os.environ.get(DONE):
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(os.environ[DONE])
+        time.sleep(PULSE)
 
 
 def start(make_worker, threads):

@@ -3,7 +3,9 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 import zipfile
 
 import numpy as np
@@ -20,10 +22,19 @@ def atomic(path, mode="wb"):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
+        if isinstance(error, OSError) and error.filename in (None, temporary):
+            error.filename = path  # of a full disk the system says no file
         raise
+
+
+def remove_temporary(folder, prefix=""):
+    """Removes what killed processes were writing; only for who holds the folder's lock."""
+    for name in os.listdir(folder):
+        if name.startswith(prefix) and re.search(r"\.tmp\d+$", name):
+            os.remove(os.path.join(folder, name))
 
 
 def write_json(path, value, **kwargs):
@@ -44,20 +55,59 @@ def write_npz(path, compresslevel=1, **arrays):
                 np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
 
 
-def read_npz(path):
-    """The arrays of an .npz file, {name: array}.
+def read_json(path, limit=2**28):
+    """The value of a JSON file.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is damaged, not an .npz, or holds Python objects.
+        ValueError: it is not JSON, nested without end, or of more than `limit` bytes.
     """
+    if os.path.getsize(path) > limit:
+        raise ValueError(f"{path}: {os.path.getsize(path)} bytes are more than the {limit} such a file may have")
     try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable as JSON ({error})") from error
+
+
+def read_npz(path, limit=None):
+    """The arrays of an .npz file, {name: array}, each verified by the checksum that the archive holds.
+
+    Args:
+        path: the file.
+        limit: int, bytes its arrays may take, by default what this machine has: a few kB can claim to be terabytes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged, not an .npz, holds Python objects, or too much.
+    """
+    limit = limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            size = sum(_claimed_bytes(archive, name) for name in names)
+        if size > limit:
+            raise ValueError(f"its arrays would take {size} bytes, more than {limit}")
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy report damage by ten kinds of exception
         raise ValueError(f"{path}: not readable as npz ({error})") from error
+
+
+def _claimed_bytes(archive, name):
+    """What an array of an .npz would take, from its header alone."""
+    with archive.open(name) as entry:
+        shape, _, dtype = npy_header(entry)
+    return math.prod(shape) * dtype.itemsize
+
+
+def npy_header(entry):
+    """(shape, whether in Fortran's order, dtype) of an open .npy."""
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    return read[np.lib.format.read_magic(entry)](entry)
 
 
 def sha256(path):

@@ -313,7 +313,7 @@ def train_step_of(rnn, optimizer, strategy, restart_weight):
             is_first = tf.cast(tf.equal(context.replica_id_in_sync_group, 0), tf.float32)
             gradients = [part * is_first for part in context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)]
         optimizer.apply_gradients(zip(gradients, rnn.trainable_variables, strict=True))
-        return z_loss, restart, state
+        return devices.nan_unless_finite(z_loss, gradients), restart, state
 
     def compiled(replica_step):
         @tf.function

@@ -1,7 +1,6 @@
 """What every model.py does with its game: find the controller, play many episodes in lockstep, report, or watch one."""
 
 import argparse
-import json
 import os
 
 import numpy as np
@@ -51,8 +50,15 @@ def log_of(path):
     about = os.path.join(os.path.dirname(path), ".".join(name[:4]) + ".config.json")
     if not os.path.exists(about):
         return {}
-    with open(about) as file:
-        return json.load(file)
+    try:
+        log = files.read_json(about)
+        known = log.get("config", {}).get("controller_mode", controller.MODES[0]) in controller.MODES
+        known = known and log.get("hashes", {}).keys() <= {"vae", "rnn"}
+    except (ValueError, AttributeError, TypeError):
+        known = False
+    if not known:
+        raise UserError(f"{about}: not what train.py writes beside a controller; was it changed?")
+    return log
 
 
 def check_hashes(path, log, hashes):
@@ -152,10 +158,18 @@ class Keyboard:
         return np.array([self._action_of(keys)], np.float32)
 
 
-def need_display():
-    """UserError where no window can be opened to play in."""
-    if not video.has_display():
-        raise UserError("there is no display to play on; watch the agent instead: python model.py ... render FILE")
+def add_video(parser):
+    """The --video of scripts in which a person plays."""
+    parser.add_argument("--video", metavar="FILE", help="also write it to this .mp4 or .gif (no display: only that)")
+
+
+def need_display(path):
+    """UserError where no window can be opened to play in and no video, of nobody playing, is asked for."""
+    if not path and not video.has_display():
+        raise UserError(
+            "there is no display to play on; play in a browser: make play; or write a video of nobody at the keys: "
+            "--video FILE"
+        )
 
 
 def watch(world, policy, seed, screen, picture):

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import fcntl
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -23,6 +24,8 @@ import numpy as np
 
 from common import files
 from common.cli import UserError
+
+LOCK_SECONDS = 5  # that a start waits for an earlier process to end
 
 
 class Stage:
@@ -49,7 +52,8 @@ class Stage:
         self.result = self.path(result)
         self.cfg, self._saved_at, self._board = cfg, time.monotonic(), None
         os.makedirs(self.folder, exist_ok=True)
-        self._lock()
+        self._lock_file = lock(self.path("lock"))
+        files.remove_temporary(self.folder, self.prefix)
         if arguments.fresh:
             self._set_aside()
         self._same_config(may_change, about or {})
@@ -63,27 +67,20 @@ class Stage:
         lock = os.path.basename(self.path("lock"))
         old = [name for name in os.listdir(self.folder) if name.startswith(self.prefix) and name != lock]
         if old:
-            aside = f"{self.folder}.{time.strftime('%Y%m%d-%H%M%S')}"
+            aside = _aside(self.folder)
             os.makedirs(aside)
             for name in old:
                 os.rename(os.path.join(self.folder, name), os.path.join(aside, name))
             print(f"set the earlier {self.name} aside in {aside}")
 
-    def _lock(self):
-        self._lock_file = open(self.path("lock"), "w")  # noqa: SIM115  held until the process ends, however it ends
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"{self.folder}: another process is at work in it; wait for it, or give another --run"
-            ) from None
-
     def _same_config(self, may_change, about):
         now = json.loads(json.dumps({"config": dataclasses.asdict(self.cfg), **about}))
         path = self.path("config.json")
         if os.path.exists(path):
-            with open(path) as file:
-                before = _flat(json.load(file))
+            try:
+                before = _flat(files.read_json(path))
+            except (ValueError, AttributeError) as error:
+                raise UserError(f"{path}: damaged ({error}); --fresh sets it aside and starts anew") from None
             free = {*may_change, "checkpoint_seconds"}
             keys = [key for key, value in _flat(now).items() if key not in free and value != before.get(key)]
             if keys:
@@ -151,7 +148,7 @@ class Stage:
         """Drops the lines of metrics.jsonl that a start which was killed wrote after its last checkpoint."""
         with contextlib.suppress(FileNotFoundError):
             with open(self.path("metrics.jsonl")) as file:
-                rows = [line for line in file if line.endswith("\n") and json.loads(line)["step"] <= step]
+                rows = [line for line in file if _step_of(line) <= step]
             with files.atomic(self.path("metrics.jsonl"), "w") as file:
                 file.writelines(rows)
 
@@ -174,6 +171,14 @@ class Stage:
         return self._board
 
 
+def _step_of(line):
+    """The step that a line of metrics.jsonl tells of, infinite if it is torn or damaged."""
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else np.inf
+    except (ValueError, KeyError, TypeError):
+        return np.inf
+
+
 def note_start(path):
     """Adds to a run.json what this start of a stage is: a list of dicts, one per start."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -190,10 +195,14 @@ def note_start(path):
         "python": platform.python_version(),
         "versions": {package.name: package.version for package in importlib.metadata.distributions()},
     }
-    starts = []
-    if os.path.exists(path):
-        with open(path) as file:
-            starts = json.load(file)
+    try:
+        starts = files.read_json(path)
+    except FileNotFoundError:
+        starts = []
+    except ValueError as error:
+        print(f"set aside: {error}")
+        os.rename(path, _aside(path))
+        starts = []
     files.write_json(path, [*starts, start], indent=1)
 
 
@@ -217,16 +226,45 @@ def _flat(nested):
     return {key: value for part in nested.values() for key, value in part.items()}
 
 
+def lock(path):
+    """A file that is this process's alone until it ends, however it ends, or closes it.
+
+    Raises:
+        UserError: it is another's.
+    """
+    file = open(path, "w")  # noqa: SIM115
+    for _ in range(max(1, int(10 * LOCK_SECONDS))):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            time.sleep(0.1)  # ranks of a job that was killed take a moment to die
+    file.close()
+    folder = os.path.dirname(path)
+    raise UserError(f"{folder}: another process is at work in it; wait for it, or give another --run")
+
+
+def _aside(path):
+    """A name for an earlier version of a file or folder that no other has, whatever the clock says."""
+    name = f"{path}.{time.strftime('%Y%m%d-%H%M%S')}"
+    names = itertools.chain([name], (f"{name}.{k}" for k in itertools.count(2)))
+    return next(name for name in names if not os.path.exists(name))
+
+
 def recording_folder(arguments):
-    """<run>/record, made if need be; --fresh sets an earlier one aside."""
+    """<run>/record, made if need be and locked until the program ends; --fresh sets an earlier one aside."""
     if not os.path.isdir(arguments.run):
         raise UserError(f"--run {arguments.run}: no such folder")
     folder = os.path.join(arguments.run, "record")
-    if arguments.fresh and os.path.isdir(folder):
-        aside = f"{folder}.{time.strftime('%Y%m%d-%H%M%S')}"
+    os.makedirs(folder, exist_ok=True)
+    arguments.lock = lock(os.path.join(folder, "lock"))
+    if arguments.fresh and len(os.listdir(folder)) > 1:
+        aside = _aside(folder)
         os.rename(folder, aside)
         print(f"set the earlier recordings aside as {aside}")
-    os.makedirs(folder, exist_ok=True)
+        os.makedirs(folder)
+        arguments.lock = lock(os.path.join(folder, "lock"))
+    files.remove_temporary(folder)
     return folder
 
 
@@ -234,8 +272,10 @@ def recorded_already(summary, cfg):
     """Whether this very recording is complete (says so), going by the summary it leaves; UserError if another is."""
     if not os.path.exists(summary):
         return False
-    with open(summary) as file:
-        before = json.load(file)["config"]
+    try:
+        before = files.read_json(summary)["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{summary}: damaged ({error}); remove it, and what is missing is recorded again") from None
     if before != json.loads(json.dumps(dataclasses.asdict(cfg))):
         raise UserError(
             f"{summary}: these seeds were recorded with other values; give another --first_seed, or --fresh"

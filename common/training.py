@@ -5,6 +5,7 @@ import keras
 import numpy as np
 
 from common import episodes, mdnrnn, vae
+from common.cli import UserError
 
 WARMUP = 200  # steps of the cosine schedule, or a tenth of all steps if that is less
 
@@ -41,6 +42,10 @@ def adam(cfg, variables, **options):
 
 def to_replicas(strategy, arrays):
     """Splits the rows of M's state over the devices: [2, B, H] -> (h, c), on each device its own rows."""
+    if len(arrays[0]) % strategy.num_replicas_in_sync:
+        raise UserError(
+            f"{len(arrays[0])} rows do not divide among {strategy.num_replicas_in_sync} devices; give another --streams"
+        )
 
     def distributed(array):
         rows = np.split(array, strategy.num_replicas_in_sync)
@@ -72,13 +77,13 @@ class _Trainer:
 
         Args:
             stage: runs.Stage.
-            batches: what to train on, with `dataset(start)`, such as episodes.FrameStream.
+            batches: what to train on, with `dataset(start, stop)`, such as episodes.FrameStream.
 
         Returns:
             int, steps done.
         """
         start, saved = stage.restore(self._variables)
-        self._stage, self._batches = stage, self._distributed(batches.dataset(start))
+        self._stage, self._batches = stage, self._distributed(batches.dataset(start, self.cfg.steps))
         self._restore_state(saved)
         return start
 
@@ -89,6 +94,16 @@ class _Trainer:
     def save_if_due(self, step):
         """Writes one when the last is as old as the config says."""
         self._stage.save_if_due(step, self._variables, **self._state())
+
+    def _checked(self, step, losses):
+        """The losses as floats; UserError if one, or a gradient, is not finite: nothing is saved from then on."""
+        losses = tuple(map(float, losses))
+        if not np.isfinite(losses).all():
+            raise UserError(
+                f"step {step}: the loss {losses} of this batch, or a gradient, is not finite; the last good checkpoint "
+                f"in {self._stage.folder} is kept. Lower --learning_rate, or look at what it was fed"
+            )
+        return losses
 
     def _distributed(self, dataset):
         return iter(self.strategy.experimental_distribute_dataset(dataset))
@@ -114,7 +129,7 @@ class VTrainer(_Trainer):
     def step(self, step):
         """Trains on the next batch; returns (reconstruction, kl) of it, see ConvVAE.losses_of."""
         self._frames = next(self._batches)
-        return self._train(self._frames, np.array([self.cfg.seed, step], np.int32))
+        return self._checked(step, self._train(self._frames, np.array([self.cfg.seed, step], np.int32)))
 
     def reconstructions(self, count=10):
         """Frames of the last batch side by side, V's reconstructions below them: float32 [128, 64 * count, 3]."""
@@ -141,7 +156,7 @@ class MTrainer(_Trainer):
         """Trains on the next chunk; returns (z_loss, restart_loss) of it, see mdnrnn.losses_of."""
         seed = np.array([self.cfg.seed, step], np.int32)
         losses, self._memory = self._train(next(self._batches), self._memory, seed)
-        return losses
+        return self._checked(step, losses)
 
     def losses_on(self, series):
         """(z_loss, restart_loss) over one pass through other episodes, and noise that is always the same.

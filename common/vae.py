@@ -110,7 +110,7 @@ def train_step_of(vae, optimizer, strategy):
             loss = (reconstruction + kl) / strategy.num_replicas_in_sync
         gradients = tape.gradient(loss, vae.trainable_variables)
         optimizer.apply_gradients(zip(gradients, vae.trainable_variables, strict=True))
-        return reconstruction, kl
+        return devices.nan_unless_finite(reconstruction, gradients), kl
 
     @tf.function
     def step(frames, seed):

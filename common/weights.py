@@ -1,6 +1,5 @@
 """The paper's weight files: a JSON list of arrays in creation order, each value round(w * 10000)."""
 
-import json
 import os
 
 import numpy as np
@@ -57,8 +56,7 @@ def read(path):
         UserError: no such file, not JSON arrays, or a value that is not finite.
     """
     try:
-        with open(path) as file:
-            arrays = [np.asarray(array, np.float32) / SCALE for array in json.load(file)]
+        arrays = [np.asarray(array, np.float32) / SCALE for array in files.read_json(path)]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError, TypeError) as error:

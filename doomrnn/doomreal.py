@@ -6,6 +6,7 @@ python doomreal.py        # play it with the left and right arrow keys, seeing w
 import argparse
 import contextlib
 import os
+import shlex
 import tempfile
 import threading
 import weakref
@@ -13,6 +14,8 @@ import weakref
 import numpy as np
 import vizdoom
 from PIL import Image
+
+from common import bound
 
 import config
 
@@ -44,6 +47,18 @@ def frame_of(screen):
     return np.asarray(Image.fromarray(screen[:100]).resize((64, 64), Image.BILINEAR))
 
 
+def _bound_engine():
+    """Path of a program that is ViZDoom's engine, but ends when this process does; alone it would wait for ever."""
+    engine, path = os.path.join(os.path.dirname(vizdoom.__file__), "vizdoom"), os.path.join(_folder.name, "engine")
+    with open(path, "w") as file:
+        file.write(f'#!/bin/sh\nexec {shlex.join(bound.command(engine))} "$@"\n')
+    os.chmod(path, 0o755)
+    return path
+
+
+_ENGINE = _bound_engine()
+
+
 class DoomTakeCover:
     """One game. Reward is 1 for every tic alive; an episode ends at death or after the time limit."""
 
@@ -61,6 +76,7 @@ class DoomTakeCover:
         game.set_window_visible(False)
         game.set_sound_enabled(False)
         game.set_mode(vizdoom.Mode.PLAYER)
+        game.set_vizdoom_path(_ENGINE)
         # It makes ./_vizdoom/ when it starts, and two processes starting in one folder race: each gets its own.
         with _starting, contextlib.chdir(_folder.name):
             game.init()
@@ -94,13 +110,14 @@ class DoomTakeCover:
 def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the episode")
+    play.add_video(parser)
     arguments = parser.parse_args()
-    play.need_display()
+    play.need_display(arguments.video)
 
     def picture(frames):
         return video.panels(frames[0], height=512)
 
-    with video.Window("DoomTakeCover", 35) as screen:
+    with video.stage("DoomTakeCover", 35, arguments.video) as screen:
         policy = play.Keyboard(screen, keyboard_action)
         reward, _ = play.watch(worlds.Games([DoomTakeCover()]), policy, arguments.seed, screen, picture)
     print(f"you lived for {reward:.0f} tics")

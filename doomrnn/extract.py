@@ -9,19 +9,20 @@ players do not live to see. Run it again after an interruption and it plays only
     python extract.py --help
 """
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
+import functools
 import os
 
 import numpy as np
 
-from common import cli, episodes, files, runs
+from common import cli, episodes, farm, files, runs
 
 import config
 from doomreal import DoomTakeCover
 
 GAMES_PER_BLOCK = 16  # that the agent plays together in one thread: a frame is 12 kB until its episode is written
+
+SLOWEST = 0.1  # seconds that a tic may take: a thousand times what it does take
 
 _game = None
 
@@ -44,8 +45,8 @@ def random_episode(game, seed, max_hold):
     return tuple(map(np.array, zip(*rows, strict=True)))
 
 
-def _record(folder, seed, cfg):
-    """In a worker: plays and writes one episode; returns its length, 0 if it was too short to keep."""
+def _record(folder, cfg, seed):
+    """In a worker process: plays and writes one episode; returns its length, 0 if it was too short to keep."""
     global _game
     _game = _game or DoomTakeCover()
     episode = random_episode(_game, seed, cfg.max_hold)
@@ -57,15 +58,15 @@ def _record(folder, seed, cfg):
 
 def record_random(folder, missing, cfg, done):
     """Random players, each worker a process of its own; calls done(frames) after every episode."""
-    spawn = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(cfg.workers or len(os.sched_getaffinity(0)), spawn) as pool:
-        for future in concurrent.futures.as_completed(pool.submit(_record, folder, seed, cfg) for seed in missing):
-            done(future.result())
+    workers = cfg.workers or len(os.sched_getaffinity(0))
+    patience = SLOWEST * config.MAX_STEPS
+    for _, frames in farm.in_processes(functools.partial(_record, folder, cfg), missing, workers, patience):
+        done(frames)
 
 
 def record_agent(folder, missing, cfg, arguments, done):
     """The agent plays, many games in lockstep in every thread; calls done(frames) after every episode."""
-    from common import devices, farm, play, rollouts, worlds  # TensorFlow, which random players do without
+    from common import devices, play, rollouts, worlds  # TensorFlow, which random players do without
 
     from model import load_models, play_controller, real_games
 
@@ -100,23 +101,26 @@ def main():
     if runs.recorded_already(summary, cfg):
         return
     seeds = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
-    missing = [seed for seed in seeds if not os.path.exists(os.path.join(folder, f"{seed}.npz"))]
+    missing = episodes.set_bad_aside(folder, seeds)
     lengths = []
     with runs.progress(len(seeds), len(seeds) - len(missing), "record") as bar:
 
         def done(frames):
             lengths.append(frames)
             bar.update()
-            bar.set_postfix(frames=sum(lengths), too_short=lengths.count(0), refresh=False)
+            frames, short, lost = sum(filter(None, lengths)), lengths.count(0), lengths.count(None)
+            bar.set_postfix(frames=frames, too_short=short, lost=lost, refresh=False)
 
         if cfg.controller:
             record_agent(folder, missing, cfg, arguments, done)
         else:
             record_random(folder, missing, cfg, done)
-    dropped = lengths.count(0)
-    kept = len(seeds) - dropped
-    files.write_json(summary, {"config": dataclasses.asdict(cfg), "kept": kept, "too_short": dropped})
-    print(f"{folder}: {kept} episodes, {dropped} more were shorter than {cfg.min_frames} frames and not kept")
+    dropped, lost = lengths.count(0), lengths.count(None)
+    kept = len(seeds) - dropped - lost
+    counts = {"kept": kept, "too_short": dropped, "lost": lost, "set_aside": episodes.bad_ones(folder, seeds)}
+    files.write_json(summary, {"config": dataclasses.asdict(cfg), **counts})
+    print(f"{folder}: {kept} episodes, {dropped} more were shorter than {cfg.min_frames} frames and not kept"
+          + f", {lost} lost to players that died" * (lost > 0))  # fmt: skip
 
 
 if __name__ == "__main__":

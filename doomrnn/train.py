@@ -9,16 +9,23 @@ it uses every core; with -n it relaunches itself under mpirun; the result is the
     mpirun -np 8 --hostfile hosts python train.py
 """
 
-from common import cli, devices, es, evolution, farm, rollouts, runs
+import os
+
+from common import cli, farm, runs
 
 import config
-from model import controller_on, dreams, load_models
 
 
 def main():
     cfg, arguments = cli.parse(config.TRAIN, __doc__)
+    popsize = cfg.n * cfg.t
+    base = f"{config.GAME}.{cfg.o}.{cfg.num_episode}.{popsize}"
     if cfg.n > 1 and not farm.under_mpi():
-        farm.launch(cfg.n)
+        farm.launch(cfg.n, os.path.join(arguments.run, "log", f"{base}.checkpoint.npz"))
+    from common import devices, es, evolution, rollouts  # TensorFlow, which the one that launches does without
+
+    from model import controller_on, dreams, load_models
+
     devices.for_blocks()
     _, rnn, initial_z, hashes = load_models(arguments.run)
     controller = controller_on(rnn, cfg.controller_mode)
@@ -28,10 +35,9 @@ def main():
         return lambda task: rollouts.evaluate(world, controller, *task)
 
     workers = farm.start(make_worker, devices.cores())
-    popsize = cfg.n * cfg.t
     run = evolution.Evolution(
         arguments,
-        f"{config.GAME}.{cfg.o}.{cfg.num_episode}.{popsize}",
+        base,
         cfg,
         hashes,
         lambda: es.CMA(controller.parameters, popsize, cfg.sigma_init, cfg.seed_start),

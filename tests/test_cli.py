@@ -1,5 +1,7 @@
 """common/cli.py: presets, flags, and mistakes that end in one line."""
 
+import errno
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -98,3 +100,32 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(capsys):
     assert caught.value.code == 130
     with pytest.raises(ZeroDivisionError):
         cli.run_main(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a/x.json"), 2, "a/x.json: No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", "a"), 2, "a: Permission denied"),
+        (OSError(errno.EROFS, "Read-only file system"), 2, "a file: Read-only file system"),
+        (MemoryError("2 TB"), 1, "out of memory (2 TB)"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(capsys, error, code, says):
+    """Catches a traceback for a full disk, and a launcher that starts again what cannot succeed (it does, for 1)."""
+
+    def lacking():
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run_main(lacking)
+    assert caught.value.code == code
+    line = capsys.readouterr().err
+    assert says in line
+    assert line.count("\n") == 1
+
+
+def test_other_errors_of_the_system_keep_their_traceback():
+    """Catches a bug, such as a file name that is wrong, passed off as a full disk."""
+    with pytest.raises(FileNotFoundError):
+        cli.run_main(lambda: os.stat("/none/none"))

@@ -161,6 +161,20 @@ def test_finished_rows_leave_and_the_others_keep_their_luck(initial_z):
 
 
 @pytest.mark.parametrize("restart", [True, False])
+def test_a_dream_that_breaks_ends_without_a_return(rng, initial_z, restart):
+    """Catches a broken M whose dreams never end: NaN is not above 0, and its candidate would be the best of all."""
+    rnn = random_rnn(rng, mdnrnn.Shape(3, 1, 4, restart))
+    world = DreamWorld(rnn, initial_z, 1.0, 100)
+    world.reset([1000, 1001])
+    _, reward, done = world.step(actions(0, np.nan))
+    assert done.tolist() == [False, True]
+    assert reward[0] == 1
+    assert np.isnan(reward[1])
+    _, reward, done = world.step(actions(0))
+    assert (reward.tolist(), done.tolist()) == ([1], [False])
+
+
+@pytest.mark.parametrize("restart", [True, False])
 def test_a_dream_ends_at_max_steps(rng, initial_z, restart):
     """Catches a cap that is off by one, and an M without restarts whose dreams never end."""
     world = DreamWorld(random_rnn(rng, mdnrnn.Shape(3, 1, 4, restart)), initial_z, 1.0, 3)

@@ -136,6 +136,27 @@ def test_scan_names_counts_and_skips_bad_recordings(folder, capsys, damage):
     assert os.path.exists(path)
 
 
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_bad_recordings_are_set_aside_and_missing(folder, capsys, damage):
+    """Catches a torn file that counts as recorded for ever, one that is deleted, and a good one played again."""
+    path = os.path.join(folder, "2001.npz")
+    DAMAGES[damage](path)
+    content = pathlib.Path(path).read_bytes()
+    assert episodes.set_bad_aside(folder, range(1999, 2004)) == [1999, 2001]
+    assert pathlib.Path(path + ".bad").read_bytes() == content
+    assert "set aside as 2001.npz.bad" in capsys.readouterr().out
+    assert episodes.bad_ones(folder, range(2000, 2005)) == 1
+    assert episodes.set_bad_aside(folder, range(2000, 2004)) == [2001]
+
+
+def test_an_episode_too_long_for_memory_is_a_value_error(folder, monkeypatch):
+    """Catches a recording of some kB that unpacks to more than there is memory."""
+    monkeypatch.setattr(episodes, "MOST_BYTES", 30 * 64 * 64 * 3)
+    with pytest.raises(ValueError, match=r"2000\.npz.*would take"):
+        episodes.read(os.path.join(folder, "2000.npz"))
+    assert len(episodes.read(os.path.join(folder, "2004.npz"))["obs"]) == 22
+
+
 def test_scan_orders_by_number(tmp_path):
     """Catches 10.npz before 9.npz: the held-out episodes are the last by seed."""
     paths, _ = episodes.scan(record(tmp_path / "record", {9: 1, 10: 1, 2: 1}))
@@ -196,6 +217,16 @@ def test_the_frame_dataset_yields_the_same_batches(folder):
     stream = episodes.FrameStream(folder, 8, 1000)
     for found, wanted in zip(stream.dataset(5).take(3), stream.batches(5), strict=False):
         np.testing.assert_array_equal(found, wanted)
+
+
+def test_the_frame_dataset_reads_no_further_than_it_is_asked_to(folder, monkeypatch):
+    """Catches a program that cannot end while its background reader unpacks a window that nobody wants."""
+    stream = episodes.FrameStream(folder, 8, 1000, window=40)
+    first = next(int(count) for _, count in stream._windows(0) if count)
+    loaded, load = [], stream._load
+    monkeypatch.setattr(stream, "_load", lambda *window: (loaded.append(window), load(*window))[1])
+    assert len(list(stream.dataset(0, first))) == first
+    assert len(loaded) == 1
 
 
 @pytest.mark.parametrize("damage", ["truncated", *HIDDEN_DAMAGES])
@@ -342,6 +373,17 @@ def test_a_wrong_series_is_named(tmp_path, series):
         episodes.Series(str(tmp_path / "none.npz"))
 
 
+def test_a_series_that_is_not_finite_is_named(tmp_path, series):
+    """Catches NaN that a bad V left in the series, found only when M's loss is NaN."""
+    path = str(tmp_path / "series.npz")
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    arrays["mu"][-1, 0] = np.nan
+    files.write_npz(path, **arrays)
+    with pytest.raises(UserError, match=rf"mu of episode {len(arrays['length']) - 1} is not finite"):
+        episodes.Series(path)
+
+
 class CountingV:
     """A V whose mu is the frame's (episode, step)."""
 
@@ -399,3 +441,16 @@ def test_an_interrupted_encoding_goes_on_from_its_last_part(tmp_path, folder):
     episodes.encode(paths, second, str(tmp_path / "series"), episodes_per_part=2)
     assert second.frames == 55 + 1 + 22
     assert episodes.Series(str(tmp_path / "series" / "series.npz")).length.tolist() == list(LENGTHS.values())
+
+
+def test_a_damaged_part_is_encoded_again(tmp_path, folder, capsys):
+    """Catches a series that ends in a traceback, for ever, because the disk damaged one of its parts."""
+    paths, _ = episodes.scan(folder)
+    part = tmp_path / "series" / "part0.npz"
+    files.write_npz(str(part), mu=np.zeros(3))
+    truncated(str(part))
+    vae = CountingV()
+    episodes.encode(paths, vae, str(tmp_path / "series"), episodes_per_part=2)
+    assert vae.frames == sum(LENGTHS.values())
+    assert "encoded again" in capsys.readouterr().out
+    assert os.listdir(tmp_path / "series") == ["series.npz"]

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ def test_without_a_checkpoint_it_goes_on_from_the_committed_files(start, tmp_pat
     """Catches a log that starts again at generation 1, or a distribution left behind, on another machine."""
     before = evolve(start(), 4)
     arrays, first = before.strategy.arrays(), logs(tmp_path)
-    os.remove(tmp_path / "log" / f"{BASE}.checkpoint")
+    os.remove(tmp_path / "log" / f"{BASE}.checkpoint.npz")
     run = start(seed=1001)
     assert run.generation == 4
     for name in ("mean", "sigma", "pc", "ps"):
@@ -143,13 +144,97 @@ def test_without_a_checkpoint_it_goes_on_from_the_committed_files(start, tmp_pat
     assert after["best.json"][1] == max(row[1] for row in after["log.json"])
 
 
-def test_a_damaged_checkpoint_is_not_passed_over(start, tmp_path):
-    """Catches an evolution that silently begins anew and overwrites the old one's logs."""
+def test_an_earlier_versions_checkpoint_is_not_read(start, tmp_path, capsys):
+    """Catches code from a stranger's pickle, and a run of the earlier version that cannot go on at all."""
+    before = evolve(start(), 2)
+    os.rename(tmp_path / "log" / f"{BASE}.checkpoint.npz", tmp_path / "log" / f"{BASE}.checkpoint")
+    (tmp_path / "log" / f"{BASE}.checkpoint").write_bytes(pickle.dumps(Trap(str(tmp_path / "sprung"))))
+    run = start()
+    assert run.generation == 2
+    np.testing.assert_array_equal(run.strategy.mean, before.strategy.mean)
+    assert "checkpoint: of an earlier version, not read" in capsys.readouterr().out
+    assert not (tmp_path / "sprung").exists()
+
+
+class Trap:
+    """What a stranger may put into a pickle: whoever loads it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_a_checkpoint_that_holds_python_objects_is_refused(start, tmp_path):
+    """Catches a checkpoint whose arrays are pickles, run on loading."""
     evolve(start(), 2)
-    path = tmp_path / "log" / f"{BASE}.checkpoint"
-    path.write_bytes(path.read_bytes()[:-1])
+    path = tmp_path / "log" / f"{BASE}.checkpoint.npz"
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.savez(path, **arrays | {"mean": np.array([Trap(str(tmp_path / "sprung"))] * 5, object)})
     with pytest.raises(UserError, match="damaged"):
         start()
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-1], lambda whole: whole[:20], lambda whole: b""])
+def test_a_damaged_checkpoint_is_not_passed_over(start, tmp_path, damage):
+    """Catches an evolution that silently begins anew and overwrites the old one's logs."""
+    evolve(start(), 2)
+    path, before = tmp_path / "log" / f"{BASE}.checkpoint.npz", logs(tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=r"checkpoint\.npz: damaged"):
+        start()
+    assert logs(tmp_path) == before
+
+
+def test_logs_that_a_kill_left_behind_are_written_again(start, tmp_path):
+    """Catches a finished evolution without its last best.json, for it was killed after the checkpoint's rename."""
+    run = evolve(start(), 3)
+    kinds = ("json", "best.json", "hist.json", "hist_best.json", "log.json", "npz")
+    behind = {f"{BASE}.{kind}": (tmp_path / "log" / f"{BASE}.{kind}").read_bytes() for kind in kinds}
+    evolve(run, 1)
+    whole = logs(tmp_path)
+    for name, content in behind.items():
+        (tmp_path / "log" / name).write_bytes(content)
+    assert logs(tmp_path) != whole
+    start()
+    assert logs(tmp_path) == whole
+    (tmp_path / "log" / f"{BASE}.best.json").write_text("[[1], 2]")  # as pick_best.py chooses another
+    start()
+    assert json.loads((tmp_path / "log" / f"{BASE}.best.json").read_text()) == [[1], 2]
+
+
+def test_a_first_checkpoint_is_whole_before_any_other_file(start, tmp_path, monkeypatch):
+    """Catches a run killed in its first save that goes on with other numbers, from the .npz for other machines."""
+    run = start()
+    run.strategy.tell(run.strategy.ask()[:, 0])
+    run.add_generation(np.ones((6, 3)), np.ones((6, 3), int))
+    monkeypatch.setattr(evolution.controller, "write", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run.save()
+    left = {path.name.removeprefix(f"{BASE}.") for path in (tmp_path / "log").iterdir()}
+    assert "checkpoint.npz" in left
+    assert not left & {"json", "best.json", "hist.json", "npz"}
+
+
+def test_fitness_that_is_not_finite_is_named_counted_and_kept_out_of_the_logs(start, tmp_path, capsys):
+    """Catches NaN in the log files, which no strict JSON reader takes, and a broken dream that nobody hears of."""
+    run = start()
+    returns = np.array([[1.0, 3], [np.nan, 6], [-2, 0], [5, np.inf], [0, 0], [0, 0]])
+    run.strategy.ask()
+    assert run.strategy.tell(returns.mean(axis=1)) == 2
+    run.add_generation(returns, np.ones((6, 2), int))
+    run.add_evaluation(np.nan)
+    run.add_evaluation(3.0)
+    run.save()
+    assert logs(tmp_path)["hist.json"][0][1:4] == [0.25, -1.0, 2.0]
+    assert logs(tmp_path)["best.json"][1] == 3.0
+    assert len(logs(tmp_path)["log.json"]) == 1
+    error = capsys.readouterr().err
+    assert "candidates [1, 3] have no finite fitness" in error
+    assert "the mean has no finite score" in error
 
 
 @pytest.mark.parametrize(
@@ -232,10 +317,10 @@ def test_save_if_due_waits_its_time(start, tmp_path):
     """Catches a checkpoint written in every generation, or never."""
     run = start(Config(checkpoint_seconds=60))
     run.save_if_due()
-    assert not (tmp_path / "log" / f"{BASE}.checkpoint").exists()
+    assert not (tmp_path / "log" / f"{BASE}.checkpoint.npz").exists()
     run._saved_at -= 61
     run.save_if_due()
-    assert (tmp_path / "log" / f"{BASE}.checkpoint").exists()
-    os.remove(tmp_path / "log" / f"{BASE}.checkpoint")
+    assert (tmp_path / "log" / f"{BASE}.checkpoint.npz").exists()
+    os.remove(tmp_path / "log" / f"{BASE}.checkpoint.npz")
     run.save_if_due()
-    assert not (tmp_path / "log" / f"{BASE}.checkpoint").exists()
+    assert not (tmp_path / "log" / f"{BASE}.checkpoint.npz").exists()

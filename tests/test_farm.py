@@ -2,10 +2,12 @@
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -22,7 +24,7 @@ from common import cli, farm
 from common.cli import UserError
 
 folder, fault = pathlib.Path(sys.argv[1]), sys.argv[2]
-farm.PATIENCE, farm.GOODBYE = 0.5, 30
+farm.PATIENCE, farm.LEAST, farm.GOODBYE = 0.5, 0.5, 30
 farm.SILENCES = 4 if fault in ("kill0", "stop0", "long") else 60
 rank = int(os.environ.get("PMI_RANK", 0))
 
@@ -59,7 +61,7 @@ def make_worker():
 
 def main():
     if "launch" in sys.argv and not farm.under_mpi():
-        farm.launch(3)
+        farm.launch(3, folder / "checkpoint")
     workers = farm.start(make_worker, 1)
     (folder / "starts").open("a").write("x")
     if fault == "refuse":
@@ -89,7 +91,7 @@ def run(tmp_path):
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         try:
-            return process.communicate(timeout=60), process.returncode
+            return process.communicate(timeout=240), process.returncode
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -259,11 +261,127 @@ def test_a_users_mistake_ends_all_ranks_with_code_2(run, tmp_path, fault, says):
     assert (tmp_path / "starts").read_text() == "x"
 
 
+PLAYERS = """
+import functools, os, pathlib, signal, sys, time
+from common import farm
+from common.cli import UserError
+
+def once(path):
+    first = not path.exists()
+    path.touch()
+    return first
+
+def play(folder, fault, seed):
+    with open(folder / f"pid{os.getpid()}", "a") as file:
+        file.write(f"{seed}\\n")
+    if seed == 3 and fault == "die" and once(folder / "died"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if seed == 3 and fault == "hang" and once(folder / "hung"):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if seed == 3 and fault == "fail" and once(folder / "failed"):
+        raise RuntimeError("the engine is gone")
+    if seed == 3 and fault == "always":
+        os._exit(1)
+    if fault == "bug":
+        raise RuntimeError("a bug")
+    if seed == 3 and fault == "mistake":
+        raise UserError("no such game")
+    if fault == "long":
+        time.sleep(1000)
+    return seed ** 2
+
+if __name__ == "__main__":
+    folder = pathlib.Path(sys.argv[1])
+    work = functools.partial(play, folder, sys.argv[2])
+    for seed, result in farm.in_processes(work, list(range(8)), 2, 2.0 if sys.argv[2] == "hang" else 1000):
+        print(seed, result, flush=True)
+"""
+
+
+@pytest.fixture
+def players(tmp_path):
+    """(fault) -> the started program, in which two processes play eight episodes."""
+    started = []
+
+    def start(fault):
+        script = tmp_path / "players.py"
+        script.write_text(PLAYERS)
+        command = [sys.executable, script, tmp_path, fault]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return started[0]
+
+    yield start
+    started[0].kill()
+    started[0].communicate()
+
+
+def played(folder):
+    """{process: [episodes it was given]}."""
+    return {int(path.name[3:]): path.read_text().split() for path in folder.glob("pid*")}
+
+
+def is_alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"), [("die", "died"), ("hang", "has not answered"), ("fail", "failed (the engine is gone)")]
+)
+def test_a_player_that_dies_hangs_or_fails_costs_its_episode_only(players, tmp_path, fault, says):
+    """Catches a recording that ends, waits for ever or has a hole because one process was lost."""
+    stdout, stderr = players(fault).communicate(timeout=120)
+    assert sorted(map(str.split, stdout.splitlines())) == [[str(k), str(k**2)] for k in range(8)], stderr
+    assert f"a process {says}" in stderr
+    assert "its task 3: it is given out again" in stderr
+    assert not any(map(is_alive, played(tmp_path)))
+    if fault != "hang":  # where the machine is slow, another may be taken to hang
+        episodes = [seed for seeds in played(tmp_path).values() for seed in seeds]
+        assert sorted(episodes) == sorted([*"01234567", "3"])
+        assert len(played(tmp_path)) == 3
+
+
+def test_an_episode_that_kills_every_player_is_given_up(players):
+    """Catches an endless recording, and one that ends without the other episodes."""
+    stdout, stderr = players("always").communicate(timeout=120)
+    rows = dict(map(str.split, stdout.splitlines()))
+    assert rows == {str(k): str(k**2) for k in range(8)} | {"3": "None"}
+    assert stderr.count("died, its task 3") == farm.ATTEMPTS
+    assert "it is given up" in stderr
+
+
+@pytest.mark.parametrize(("fault", "says"), [("bug", "a bug"), ("mistake", "no such game")])
+def test_a_bug_and_a_users_mistake_end_the_recording(players, fault, says):
+    """Catches a bug that passes for ten thousand lost episodes, and a mistake that is made three times each."""
+    process = players(fault)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert says in stderr
+    assert fault == "bug" or "given out again" not in stderr
+
+
+def test_players_do_not_outlive_a_killed_program(players, tmp_path):
+    """Catches processes that play on for nobody after kill -9, with the memory and the cores."""
+    process = players("long")
+    while len(played(tmp_path)) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    until = time.monotonic() + 30
+    while any(map(is_alive, played(tmp_path))):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def mpirun(tmp_path, monkeypatch):
     """(exit codes of its starts, line of shell) -> a fake mpirun beside Python; returns the file it writes to."""
+    os.symlink(sys.executable, tmp_path / "python")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    monkeypatch.setattr(sys, "argv", ["train.py", "-n", "3"])
+    monkeypatch.setattr(sys, "argv", ["train.py", "-n", "3", "--fresh"])
+    monkeypatch.setattr(farm, "PULSE", 0.02)
 
     def make(codes, line=""):
         codes = " ".join(map(str, codes))
@@ -283,22 +401,48 @@ ALWAYS = [1] * 20
     ("codes", "code", "starts"),
     [([0], 0, 1), ([2], 2, 1), ([130], 130, 1), ([9, 1, 0], 0, 3), ([9, 2], 2, 2), (ALWAYS, 1, 1 + farm.RESTARTS)],
 )
-def test_launch_starts_a_died_job_again(mpirun, codes, code, starts):
-    """Catches a job that died and stays dead, one that is started for ever, and a user's mistake made four times."""
+def test_launch_starts_a_died_job_again(mpirun, tmp_path, codes, code, starts):
+    """Catches a job that stays dead, one started for ever, a user's mistake made again, --fresh that discards twice."""
     lines = mpirun(codes)
     with pytest.raises(SystemExit) as ended:
-        farm.launch(3)
+        farm.launch(3, tmp_path / "checkpoint")
     assert ended.value.code == code
     lines = lines.read_text().splitlines()
     assert len(lines) == starts
-    assert lines[0].split() == ["-np", "3", "-disable-auto-cleanup", sys.executable, "train.py", "-n", "3"]
+    words = ["-np", "3", "-disable-auto-cleanup", sys.executable, "train.py", "-n", "3"]
+    assert lines[0].split() == [*words, "--fresh"]
+    assert all(line.split() == words for line in lines[1:])
+
+
+def test_launch_counts_only_starts_without_progress(mpirun, tmp_path):
+    """Catches a long night given up after a few faults, and a job that dies for ever at the same place."""
+    # a new checkpoint at each of the first five starts, then none
+    lines = mpirun(ALWAYS, f"cd {tmp_path}; test $(wc -l < starts) -gt 5 || {{ echo x > new; mv new checkpoint; }}")
+    with pytest.raises(SystemExit) as ended:
+        farm.launch(3, tmp_path / "checkpoint")
+    assert ended.value.code == 1
+    assert len(lines.read_text().splitlines()) == 5 + farm.RESTARTS
+
+
+def test_launch_ends_a_job_whose_rank_0_is_silent(mpirun, tmp_path, monkeypatch, capfd):
+    """Catches a launcher that waits for ever for an mpirun that has lost its ranks."""
+    monkeypatch.setattr(farm, "SILENT", 5)
+    monkeypatch.setattr(farm, "GOODBYE", 1)
+    lines = mpirun(
+        [1, 0], f'test $(wc -l < {tmp_path}/starts) -gt 1 || {{ sleep 0.3; touch "${farm.DONE}"; exec sleep 1000; }}'
+    )
+    with pytest.raises(SystemExit) as ended:
+        farm.launch(3, tmp_path / "checkpoint")
+    assert ended.value.code == 0
+    assert len(lines.read_text().splitlines()) == 2
+    assert "no sign of life" in capfd.readouterr().err
 
 
 def test_launch_knows_work_that_was_done_without_a_killed_rank(mpirun):
     """Catches a finished run that is started again, or reported as failed, because one rank had been killed."""
     lines = mpirun([9, 9, 9, 9, 9], f"echo done > ${farm.DONE}")
     with pytest.raises(SystemExit) as ended:
-        farm.launch(3)
+        farm.launch(3, "checkpoint")
     assert ended.value.code == 0
     assert len(lines.read_text().splitlines()) == 1
 
@@ -308,4 +452,4 @@ def test_launch_without_mpirun_is_the_users_mistake(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="pip install mpich"):
-        farm.launch(3)
+        farm.launch(3, "checkpoint")

@@ -1,6 +1,7 @@
 """common/files.py: whole or not there."""
 
 import os
+import resource
 import zipfile
 
 import numpy as np
@@ -55,6 +56,57 @@ def test_npz_round_trip(tmp_path, rng, compresslevel):
             np.testing.assert_array_equal(archive[name], array)
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
+
+
+@pytest.mark.parametrize(("text", "says"), [("[" * 100_000, "JSON"), ("[1, ", "JSON"), ("[" + "1," * 500, "bytes")])
+def test_json_that_is_damaged_or_a_bomb_is_a_value_error(tmp_path, text, says):
+    """Catches a traceback for a torn file, a crash for a nested one, memory filled by a stranger's."""
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"x\.json.*{says}"):
+        files.read_json(path, limit=1000 if says == "bytes" else 2**28)
+    path.write_text('{"a": [1, 2]}')
+    assert files.read_json(path) == {"a": [1, 2]}
+
+
+def test_an_archive_that_claims_too_much_is_refused_before_it_is_unpacked(tmp_path):
+    """Catches a file of some kB that fills the memory: zeros pack a thousandfold, and a header may claim anything."""
+    path = tmp_path / "bomb.npz"
+    files.write_npz(path, bomb=np.zeros(4_000_000, np.uint8), small=np.zeros(3))
+    assert path.stat().st_size < 30_000
+    with pytest.raises(ValueError, match=r"bomb\.npz.*would take 4000024 bytes"):
+        files.read_npz(path, limit=4_000_000)
+    assert files.read_npz(path, limit=4_000_024)["bomb"].size == 4_000_000
+    with zipfile.ZipFile(path, "w") as archive, archive.open("x.npy", "w") as entry:
+        np.lib.format.write_array_header_1_0(entry, {"descr": "|u1", "fortran_order": False, "shape": (2**50,)})
+    with pytest.raises(ValueError, match="would take"):
+        files.read_npz(path)
+
+
+def test_names_in_an_archive_are_no_paths(tmp_path):
+    """Catches a stranger's archive that writes outside of the folder it lies in."""
+    path = tmp_path / "in" / "x.npz"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive, archive.open("../../out.npy", "w") as entry:
+        np.lib.format.write_array(entry, np.arange(3))
+    assert files.read_npz(path)["../../out"].tolist() == [0, 1, 2]
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["in", "x.npz"]
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path):
+    """Catches an error that does not say which file, a torn file, and a temporary one that keeps the disk full."""
+    path = tmp_path / "x.json"
+    files.write_json(path, "old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as error:
+            files.write_json(path, "x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(error.value.filename) == str(path)
+    assert os.listdir(tmp_path) == ["x.json"]
+    assert files.read_json(path) == "old"
 
 
 def test_sha256(tmp_path):

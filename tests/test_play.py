@@ -91,6 +91,17 @@ def test_the_log_of_every_file_of_an_evolution_is_found(tmp_path):
     assert play.log_of(str(tmp_path / "mine.json")) == {}
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"config": []}', '{"config": {"controller_mode": "zzz"}}', '{"hashes": {"other": "a"}}', "[" * 10**5],
+)
+def test_a_strange_log_beside_a_controller_is_named(tmp_path, text):
+    """Catches a traceback, or what a stranger's file asks for, instead of a line."""
+    (tmp_path / "game.cma.16.64.config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json: not what train\.py writes"):
+        play.log_of(str(tmp_path / "game.cma.16.64.best.json"))
+
+
 @pytest.mark.parametrize("name", ["vae", "rnn"])
 def test_a_controller_of_another_v_or_m_is_refused(name):
     """Catches a controller that is played with a V or M it has never seen."""
@@ -188,10 +199,12 @@ def test_without_a_display_there_is_nothing_to_play_on(monkeypatch):
     """Catches a traceback of pygame's, and a window expected where there is none."""
     monkeypatch.setattr(video, "has_display", lambda: False)
     with pytest.raises(UserError, match="no display"):
-        play.need_display()
+        play.need_display(None)
+    play.need_display("x.mp4")
     assert isinstance(video.screen("game", 10, default="x.mp4"), video.Video)
+    assert isinstance(video.stage("game", 10, "x.mp4"), video.Video)
     monkeypatch.setattr(video, "has_display", lambda: True)
-    play.need_display()
+    play.need_display(None)
     assert video.screen("game", 10, "given.gif").path == "given.gif"
 
 
@@ -241,6 +254,27 @@ def test_a_gif_holds_every_frame(tmp_path):
         for k, frame in enumerate(frames(9)):
             gif.seek(k)
             assert np.array(gif.convert("RGB")).mean() == pytest.approx(frame.mean(), abs=1)
+
+
+def test_a_window_writes_what_was_played_until_the_player_left(tmp_path, monkeypatch):
+    """Catches a recording that is lost when its player presses escape, and one of an error that is kept."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr(video, "has_display", lambda: True)
+
+    def play_until(error):
+        with video.stage("game", 1000, str(tmp_path / "a.gif")) as screen:
+            assert isinstance(screen, video.Window)
+            for frame in frames(5):
+                screen.show(frame)
+            raise error
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        play_until(ValueError)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        play_until(KeyboardInterrupt)
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 5
 
 
 @pytest.mark.parametrize("name", ["x.avi", "x", "nowhere/x.mp4"])

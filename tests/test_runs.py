@@ -31,9 +31,10 @@ def arguments(folder, fresh=False):
 
 
 @pytest.fixture
-def stage_of(tmp_path):
+def stage_of(tmp_path, monkeypatch):
     """Opens the stage as one more start of the same command would, the process before having ended."""
     opened = []
+    monkeypatch.setattr(runs, "LOCK_SECONDS", 0.1)
 
     def start(cfg=None, fresh=False, **kwargs):
         for stage in opened:
@@ -53,6 +54,7 @@ def stage_of(tmp_path):
 SECOND_PROCESS = """
 import argparse, sys
 from common import cli, runs
+runs.LOCK_SECONDS = 0.1
 from tests_config import Config
 arguments = argparse.Namespace(run=sys.argv[1], fresh="fresh" in sys.argv)
 cli.run_main(lambda: runs.Stage(arguments, "tf_x", "x.json", Config()))
@@ -182,7 +184,7 @@ def test_metrics_after_the_checkpoint_are_forgotten(stage_of):
         if step == 2:
             stage.save(step, [variable])
     with open(stage.path("metrics.jsonl"), "a") as file:
-        file.write('{"step": 4, "x/lo')
+        file.write('{"step": 4, "x/lo{"step": 1}\n\n3\n{"step": 1, "x/lo')
     stage = stage_of()
     stage.restore([variable])
     stage.log(3, x__loss=0.5)
@@ -246,6 +248,71 @@ def test_a_damaged_or_foreign_checkpoint_is_named(stage_of, rng):
         stage.restore(variables[:1])  # a smaller model
 
 
+def test_what_a_killed_process_was_writing_is_removed(tmp_path, stage_of):
+    """Catches a folder that fills with torn temporary files, and the removal of another's in a shared folder."""
+    (tmp_path / "tf_x").mkdir()
+    for name in ("a.checkpoint.npz.tmp123", "b.checkpoint.npz.tmp123", "a.tmp", "a.tmp12x"):
+        (tmp_path / "tf_x" / name).write_text("torn")
+    stage_of(prefix="a.")
+    left = set(os.listdir(tmp_path / "tf_x"))
+    assert left == {"b.checkpoint.npz.tmp123", "a.tmp", "a.tmp12x", "a.lock", "a.config.json", "a.run.json"}
+
+
+def test_a_damaged_run_json_is_set_aside(stage_of, capsys):
+    """Catches a run that cannot go on because the record of its starts is torn."""
+    path = stage_of().path("run.json")
+    with open(path, "w") as file:
+        file.write("[{")
+    stage_of()
+    with open(path) as file:
+        assert len(json.load(file)) == 1
+    assert "run.json" in capsys.readouterr().out
+
+
+def test_fresh_twice_at_one_time_keeps_both(tmp_path, stage_of, monkeypatch):
+    """Catches an earlier result that is lost, or an error, when the clock stands still or is set back."""
+    monkeypatch.setattr(runs.time, "strftime", lambda _: "20260101-000000")
+    for fresh in (False, True, True):
+        stage = stage_of(fresh=fresh)
+        with open(stage.result, "w") as file:
+            file.write("[]")
+    aside = {name for name in os.listdir(tmp_path) if name.startswith("tf_x.")}
+    assert aside == {"tf_x.20260101-000000", "tf_x.20260101-000000.2"}
+    assert all("x.json" in os.listdir(tmp_path / name) for name in aside)
+
+
+def test_two_recorders_in_one_folder(tmp_path, monkeypatch):
+    """Catches two that record the same episodes beside each other, and a lock that --fresh leaves behind."""
+    monkeypatch.setattr(runs, "LOCK_SECONDS", 0.1)
+    first = arguments(tmp_path)
+    runs.recording_folder(first)
+    for fresh in (False, True):
+        with pytest.raises(UserError, match="another process"):
+            runs.recording_folder(arguments(tmp_path, fresh))
+    assert os.listdir(tmp_path) == ["record"]
+    first.lock.close()
+    (tmp_path / "record" / "2000.npz").touch()
+    second = arguments(tmp_path, fresh=True)
+    runs.recording_folder(second)
+    assert os.listdir(tmp_path / "record") == ["lock"]
+    with pytest.raises(UserError, match="another process"):
+        runs.recording_folder(arguments(tmp_path))
+
+
+def test_a_damaged_config_or_summary_is_named(tmp_path, stage_of):
+    """Catches a traceback of JSON's after a disk has damaged what every start reads first."""
+    stage = stage_of()
+    for text in ("{", "[1, 2]", '{"config": 3}', "[" * 100_000):
+        with open(stage.path("config.json"), "w") as file:
+            file.write(text)
+        with pytest.raises(UserError, match=r"config\.json: damaged"):
+            stage_of()
+    stage_of(fresh=True)
+    (tmp_path / "2000.summary.json").write_text("{")
+    with pytest.raises(UserError, match=r"2000\.summary\.json: damaged"):
+        runs.recorded_already(str(tmp_path / "2000.summary.json"), Config())
+
+
 def test_save_if_due_waits(stage_of):
     """Catches a checkpoint at every step, none at all, and an interval that a later start may not change."""
     stage = stage_of(Config(checkpoint_seconds=1000))
@@ -267,7 +334,7 @@ def test_recordings_are_complete_only_with_the_same_config(tmp_path):
     with pytest.raises(UserError, match=r"2000\.summary\.json"):
         runs.recorded_already(summary, Config(steps=5))
     assert runs.recording_folder(arguments(tmp_path, fresh=True)) == folder
-    assert os.listdir(folder) == []
+    assert os.listdir(folder) == ["lock"]
     assert len(os.listdir(tmp_path)) == 2
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import tensorflow as tf
 
 from common import mdnrnn, training, vae
+from common.cli import UserError
+from common.devices import nan_unless_finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,30 @@ def test_the_optimiser_is_ready_to_be_restored():
         *[(2, 3)] * 2,
     ]
     assert optimizer.clipvalue == 0.5
+
+
+def test_a_gradient_that_is_not_finite_shows_in_the_loss():
+    """Catches a step that breaks the weights while its loss still looks well."""
+    good, bad = tf.constant([1.0, -1e30]), tf.constant([[0.0, np.inf]])
+    assert float(nan_unless_finite(tf.constant(2.5), [good, good])) == 2.5
+    assert np.isnan(nan_unless_finite(tf.constant(2.5), [good, bad]))
+    assert np.isnan(nan_unless_finite(tf.constant(2.5), [bad * 0.0, good]))
+
+
+def test_a_loss_that_is_not_finite_stops_the_training():
+    """Catches hours of training on NaN, and a message that does not say where it began."""
+    trainer = types.SimpleNamespace(_stage=types.SimpleNamespace(folder="tf_x"))
+    assert training._Trainer._checked(trainer, 4, (tf.constant(1.0), tf.constant(2.0))) == (1.0, 2.0)
+    for bad in (np.nan, np.inf):
+        with pytest.raises(UserError, match=r"step 5: .*not finite; the last good checkpoint in tf_x is kept"):
+            training._Trainer._checked(trainer, 5, (tf.constant(1.0), tf.constant(bad)))
+
+
+def test_rows_that_do_not_divide_are_the_users_mistake():
+    """Catches a traceback of NumPy's when three streams are to be shared by two devices."""
+    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
+    with pytest.raises(UserError, match="3 rows do not divide among 2 devices"):
+        training.to_replicas(strategy, np.zeros((2, 3, 4), np.float32))
 
 
 def test_replicas_round_trip_on_one_device(rng):

@@ -1,0 +1,206 @@
+"""Training V, M and C while it is killed, starved, fed with NaN or told another time; then C over MPI ranks."""
+
+import json
+import os
+import pathlib
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import processes
+
+pytestmark = pytest.mark.slow
+TINY = {
+    "extract": ["--episodes", 6, "--first_seed", 500000, "--min_frames", 20],
+    "vae_train": ["--steps", 40, "--batch_size", 32, "--report_every", 3],
+    "series": ["--episodes_per_part", 1],
+    "rnn_train": ["--steps", 60, "--streams", 4, "--sequence_length", 16, "--hidden_size", 32,
+                  "--validation_episodes", 1, "--report_every", 3],
+    "train": ["--generations", 20, "-t", 8, "--num_episode", 2, "--eval_steps", 3, "--eval_episodes", 8],
+}  # fmt: skip
+MAKES = {"vae_train": "tf_vae/vae.json", "rnn_train": "tf_rnn/rnn.json", "train": "log/doomrnn.cma.2.8.best.json"}
+LOGS = {
+    "vae_train": "tf_vae/metrics.jsonl",
+    "rnn_train": "tf_rnn/metrics.jsonl",
+    "train": "log/doomrnn.cma.2.8.log.json",
+}
+NEEDS = {"vae_train": ["record"], "rnn_train": ["series"], "train": ["tf_vae", "tf_rnn", "tf_initial_z"]}
+OTHER_TIMES = '''
+"""Loaded by Python at its start: a clock that is set forward and back by years, again and again."""
+import random, time
+now, told = time.time, random.Random(1000)
+time.time = lambda: now() + told.choice([-3e8, -5, 0, 60, 3e8])
+'''
+
+
+def arguments(name, run, *more):
+    often = [] if name in ("extract", "series") else ["--checkpoint_seconds", 0]
+    return [name, "--preset", "smoke", "--run", run, *TINY[name], *often, *more]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run folder in which every stage has been run once, undisturbed."""
+    run = tmp_path_factory.mktemp("undisturbed")
+    for name in TINY:
+        code, output = processes.finish("doomrnn", *arguments(name, run))
+        assert code == 0, output
+    return run
+
+
+@pytest.fixture
+def run_of(made, tmp_path):
+    """(stage) -> a folder with what that stage reads."""
+
+    def folder(name):
+        for needed in NEEDS[name]:
+            os.symlink(made / needed, tmp_path / needed)
+        return tmp_path
+
+    return folder
+
+
+def checkpoint(run, name):
+    """The newest checkpoint's identity; None if there is none."""
+    paths = list((run / MAKES[name]).parent.glob("*checkpoint.npz"))
+    return paths and (paths[0].stat().st_ino, paths[0].stat().st_mtime_ns)
+
+
+def until_checkpoint(run, name, process):
+    """Waits until this start has written a checkpoint; False if it has ended before."""
+    before = checkpoint(run, name)
+    condition = lambda: checkpoint(run, name) not in (before, None, []) or process.poll() is not None  # noqa: E731
+    processes.wait_until(condition, 1800, f"a checkpoint of {name}")
+    return process.poll() is None
+
+
+def killed(process, run):
+    processes.signalled(process.pid, signal.SIGKILL)
+
+
+def terminated(process, run):
+    processes.signalled(process.pid, signal.SIGTERM)
+
+
+def out_of_disk(process, run):
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+
+def out_of_memory(process, run):
+    pages = int(pathlib.Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    resource.prlimit(process.pid, resource.RLIMIT_AS, (pages * resource.getpagesize(),) * 2)
+    time.sleep(10)
+    killed(process, run)  # where it got along with what it had
+
+
+def clock_set(process, run):
+    """The clock of this start has jumped all along; its files, too, are of another time."""
+    for path in run.glob("*/*"):
+        os.utime(path, (0, 0))
+    killed(process, run)
+
+
+STORM = {
+    "kill -9 at a random moment": [killed] * 3,
+    "SIGTERM": [terminated],
+    "file size limit": [out_of_disk],
+    "memory limit": [out_of_memory],
+    "clock set to other years": [clock_set],
+}
+
+
+@pytest.mark.parametrize("name", ["vae_train", "rnn_train", "train"])
+def test_a_storm_of_faults_ends_where_an_undisturbed_training_does(made, run_of, tmp_path, table, name):
+    """Catches any state that a checkpoint forgets, a step counted twice, and what a full disk or memory leaves torn."""
+    run, rng = run_of(name), np.random.default_rng(1000)
+    (tmp_path / "clock").mkdir()
+    (tmp_path / "clock" / "sitecustomize.py").write_text(OTHER_TIMES)
+    injected = dict.fromkeys(STORM, 0)
+    for what, faults in STORM.items():
+        for fault in faults:
+            path = [str(tmp_path / "clock")] * (fault is clock_set) + [os.environ.get("PYTHONPATH", "")]
+            process = processes.start("doomrnn", *arguments(name, run), stderr=subprocess.PIPE, text=True,
+                                      env=os.environ | {"PYTHONPATH": os.pathsep.join(path)})  # fmt: skip
+            try:
+                if until_checkpoint(run, name, process):
+                    time.sleep(rng.uniform(0, 0.3))
+                    fault(process, run)
+                    _, stderr = process.communicate(timeout=600)
+                    assert process.returncode != 0, f"{what}: it went on to its end"
+                    assert fault is not out_of_disk or "too large" in stderr.splitlines()[-1]
+                    injected[what] += 1
+            finally:
+                processes.end(process)
+    assert all(injected.values()), f"it was done before they could be injected: {injected}"
+    code, output = processes.finish("doomrnn", *arguments(name, run))
+    assert code == 0, output
+    assert (run / MAKES[name]).read_bytes() == (made / MAKES[name]).read_bytes()
+    assert (run / LOGS[name]).read_bytes() == (made / LOGS[name]).read_bytes()
+    assert not list((run / MAKES[name]).parent.glob("*.tmp*"))
+    for what, times in injected.items():
+        table(f"{name}: {what}", times, "steps since the last checkpoint")
+
+
+@pytest.mark.parametrize("name", ["vae_train", "rnn_train"])
+def test_a_training_that_breaks_stops_at_its_last_good_checkpoint(run_of, table, name):
+    """Catches NaN weights that are saved, and a message that does not say which batch it was."""
+    run = run_of(name)
+    code, output = processes.finish("doomrnn", *arguments(name, run, "--learning_rate", 1e30, "--schedule", "constant"))
+    assert code == 2, output
+    assert re.search(r"step \d+: ", output.splitlines()[-1])
+    assert not (run / MAKES[name]).exists()
+    path = (run / MAKES[name]).parent / "checkpoint.npz"
+    if path.exists():
+        with np.load(path) as saved:
+            assert all(np.isfinite(saved[key]).all() for key in saved.files if saved[key].dtype.kind == "f")
+    table(f"{name}: loss that is not finite", 1, "steps since the last checkpoint")
+
+
+def test_dreams_that_break_end_the_evolution(made, run_of, tmp_path, table):
+    """Catches a broken M whose dreams never end, the best fitness there is."""
+    run = run_of("train")
+    os.remove(run / "tf_rnn")
+    (run / "tf_rnn").mkdir()
+    arrays = json.loads((made / "tf_rnn" / "rnn.json").read_text())
+    arrays[2] = (np.array(arrays[2]) * 10.0**33).tolist()  # output_w
+    (run / "tf_rnn" / "rnn.json").write_text(json.dumps(arrays))
+    code, output = processes.finish("doomrnn", *arguments("train", run))
+    assert code == 2, output
+    assert "no candidate of this generation has a finite fitness" in output.splitlines()[-1]
+    assert not (run / MAKES["train"]).exists()
+    table("train: dreams that are not finite", 1, "nothing: no generation was done")
+
+
+def test_every_fault_of_the_soak(tmp_path, table):
+    """Catches a job over MPI ranks that ends, hangs or goes astray by any one fault of the soak."""
+    soak = os.path.join(os.path.dirname(os.path.abspath(__file__)), "soak.py")
+    log = tmp_path / "log.jsonl"
+    command = [sys.executable, soak, "--faults", "16", "--minutes", "0", "--folder", tmp_path, "--out", log]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *_, summary = map(json.loads, log.read_text().splitlines())
+    assert summary["unequal"] == []
+    for what, times in summary["kinds"].items():
+        table(f"train -n 2: {what}", times, "the generation it was in")
+
+
+def test_sixteen_ranks_compute_a_tiny_generation(made, run_of, table):
+    """Catches what grows with the number of ranks; two cores are shared by all of them."""
+    run = run_of("train")
+    few = ["--generations", 1, "--eval_steps", 1, "--num_episode", 1]
+    for shape in (["-n", 16, "-t", 1], ["-n", 1, "-t", 16, "--run", run / "alone"]):
+        (run / "alone").mkdir(exist_ok=True)
+        for needed in NEEDS["train"]:
+            if not (run / "alone" / needed).exists():
+                os.symlink(made / needed, run / "alone" / needed)
+        code, output = processes.finish("doomrnn", *arguments("train", run, *few, *shape), timeout=3600)
+        assert code == 0, output
+    base = "log/doomrnn.cma.1.16.json"
+    assert (run / base).read_bytes() == (run / "alone" / base).read_bytes()
+    table("train -n 16 on this machine", 1, "nothing")
