@@ -145,13 +145,13 @@ def test_the_temperature_reaches_the_dream(models):
     def dreamt(temperature):
         page = session.Session(lambda name: models, seed=1000)
         page.answer(json.dumps({"do": "open", "game": "toy"}))
-        controls = {"temperature": temperature, "held": {}}
-        start, step = {"do": "start", "world": "dream", "frame": 0}, {"do": "step", "driver": "you", "keys": []}
+        page.answer(json.dumps({"do": "start", "world": "dream", "frame": 0, **CONTROLS}))
+        step = json.dumps({"do": "step", "driver": "you", "keys": [], "temperature": temperature, "held": {}})
         z = []
-        for message in [start, *[step] * 6]:
-            answer = page.answer(json.dumps(message | controls))
+        for _ in range(6):
+            answer = page.answer(step)
             z.append(json.loads(answer.partition(b"\n")[0])["z"])
-        return np.std(z[1:], axis=0).mean()
+        return np.std(z, axis=0).mean()
 
     assert dreamt(0.1) < 0.6 * dreamt(2.0)
 
