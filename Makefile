@@ -1,10 +1,11 @@
-# make run: the shipped agents play, then the whole Doom pipeline in small. make test: lint and all tests but the slow.
-# make faults: every fault injected into whole commands. make soak: half an hour of them, and an undisturbed twin.
+# make run: the shipped agents play, then the whole Doom pipeline in small. make play: the studio, a page to play the
+# dreams in. make test: lint and all tests but the slow. make faults: every fault injected into whole commands. make
+# soak: half an hour of them, and an undisturbed twin.
 PYTHON ?= python3
 PY := $(CURDIR)/.venv/bin/python
 SMOKE := --preset smoke --run ../runs/smoke
 
-.PHONY: run test faults soak lint bench setup
+.PHONY: run play test faults soak lint bench setup
 
 run: setup
 	@echo "== the shipped agent in the real game, 100 episodes =="
@@ -20,6 +21,9 @@ run: setup
 	cd doomrnn && $(PY) rnn_train.py $(SMOKE)
 	cd doomrnn && $(PY) train.py $(SMOKE)
 	cd doomrnn && $(PY) model.py doomreal norender log/doomrnn.cma.4.16.best.json 1000 --episodes 20 --run ../runs/smoke
+
+play: setup
+	$(PY) -m common.studio
 
 test: setup lint
 	$(PY) -m pytest

@@ -28,12 +28,13 @@ def main():
     parser.add_argument("--temperature", type=float, default=config.TEMPERATURE, help="above 1 the dream is stranger")
     parser.add_argument("--seed", type=int, default=0, help="of the dream")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with this run's tf_*/")
+    play.add_video(parser)
     arguments = parser.parse_args()
-    play.need_display()
+    play.need_display(arguments.video)
     devices.for_blocks()
     vae, rnn, initial_z, _ = load_models(arguments.run)
     world = dreams(rnn, initial_z, arguments.temperature)
-    with video.Window("CarRacing, dreamt", config.FPS) as screen:
+    with video.stage("CarRacing, dreamt", config.FPS, arguments.video) as screen:
         keyboard = play.Keyboard(screen, env.keyboard_action)
         _, steps = play.watch(world, keyboard, arguments.seed, screen, picture_of(vae))
     print(f"you drove for {steps} steps")

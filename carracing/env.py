@@ -225,12 +225,13 @@ def keyboard_action(keys):
 def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the track")
+    play.add_video(parser)
     arguments = parser.parse_args()
-    play.need_display()
+    play.need_display(arguments.video)
     game = python_game("gymnasium")(render_mode="rgb_array", lap_complete_percent=LAP_SHARE)
     game.reset(seed=arguments.seed)
     total, steps, done = 0.0, 0, False
-    with video.Window("CarRacing", config.FPS) as screen:
+    with video.stage("CarRacing", config.FPS, arguments.video) as screen:
         keyboard = play.Keyboard(screen, keyboard_action)
         while not done and steps < config.MAX_STEPS:
             _, reward, done, _, _ = game.step(keyboard.act(None)[0].astype(float))

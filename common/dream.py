@@ -25,7 +25,9 @@ class DreamWorld:
             max_steps: int, after which a dream ends.
         """
         self.rnn, self.initial_z, self.max_steps = model_m, initial_z, max_steps
-        self._weights, self._temperature = model_m.prepared(), float(temperature)
+        self.temperature = temperature
+        """may be changed between two steps"""
+        self._weights = model_m.prepared()
         self.state = None
         """(z, h, c) of the rows"""
 
@@ -46,7 +48,8 @@ class DreamWorld:
     def step(self, action):
         """M dreams the next z of every row."""
         uniform, normal = self._noise()
-        z, h, c, done, reward = self._next(*self.state, self._restart, action, self._dream, uniform, normal)
+        luck = uniform, normal, np.float32(self.temperature)
+        z, h, c, done, reward = self._next(*self.state, self._restart, action, self._dream, *luck)
         self._steps += 1
         done, reward = done.numpy() | (self._steps >= self.max_steps), reward.numpy()
         if done.any():
@@ -73,11 +76,11 @@ class DreamWorld:
         return self._uniform[k], self._normal[k]
 
     @tf.function(reduce_retracing=True)
-    def _next(self, z, h, c, restart, action, dream, uniform, normal):
+    def _next(self, z, h, c, restart, action, dream, uniform, normal, temperature):
         inputs = mdnrnn.inputs_of(z, action, restart if self.rnn.shape.restart else None)
         h, c = self.rnn.step(self._weights, inputs, (h, c))
         mixture, logit = self.rnn.predict(self._weights, h)
-        z = mdnrnn.sample(mixture, self._temperature, tf.gather(uniform, dream), tf.gather(normal, dream))
+        z = mdnrnn.sample(mixture, temperature, tf.gather(uniform, dream), tf.gather(normal, dream))
         done = logit > 0 if self.rnn.shape.restart else tf.zeros([tf.shape(z)[0]], tf.bool)
         # NaN anywhere in what M read is NaN in all of h: such a dream ends, and its return is NaN, not a record
         sound = tf.math.is_finite(h[:, 0])

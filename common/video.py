@@ -35,6 +35,12 @@ def has_display():
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform in ("darwin", "win32"))
 
 
+def write_gif(file, frames, fps):
+    """Writes frames, a list of uint8 [H, W, 3], to a path or an open file, as a .gif that plays for ever."""
+    first, *rest = map(Image.fromarray, frames)
+    first.save(file, format="GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+
+
 class Video:
     """Writes shown frames to a file, under a temporary name until it is closed without an error."""
 
@@ -55,7 +61,7 @@ class Video:
     def show(self, frame):
         """Adds a frame, uint8 [H, W, 3]; all of the same size."""
         if self._kind == ".gif":
-            self._frames.append(Image.fromarray(frame))
+            self._frames.append(frame)
             return
         if self._writer is None:
             import imageio_ffmpeg
@@ -81,8 +87,7 @@ class Video:
             else:
                 os.remove(self._temporary)
         elif self._frames and error is None:
-            first, *rest = self._frames
-            first.save(self.path, save_all=True, append_images=rest, duration=round(1000 / self._fps), loop=0)
+            write_gif(self.path, self._frames, self._fps)
         if error is None:
             print(f"{self.path}: written")
 
@@ -90,16 +95,18 @@ class Video:
 class Window:
     """Shows frames in a window and reads the keyboard."""
 
-    def __init__(self, title, fps):
+    def __init__(self, title, fps, path=None):
         """
         Args:
             title: str.
             fps: frames per second, at most.
+            path: of a video to write of what is shown, if any.
         """
         import pygame
 
+        self._video = Video(path, fps) if path else None
         self._pygame, self._title, self._fps, self._surface = pygame, title, fps, None
-        pygame.init()
+        pygame.display.init()  # not pygame.init(), which complains of a machine without sound
         self._clock = pygame.time.Clock()
 
     def show(self, frame):
@@ -110,6 +117,8 @@ class Window:
             pygame.display.set_caption(self._title)
         self._surface.blit(pygame.surfarray.make_surface(frame.swapaxes(0, 1)), (0, 0))
         pygame.display.flip()
+        if self._video:
+            self._video.show(frame)
         self._clock.tick(self._fps)
         if any(event.type == pygame.QUIT for event in pygame.event.get()):
             raise KeyboardInterrupt
@@ -123,8 +132,16 @@ class Window:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, error, *rest):
         self._pygame.quit()
+        if self._video:
+            # the player who leaves wants what was played so far
+            self._video.__exit__(None if error is KeyboardInterrupt else error, *rest)
+
+
+def stage(title, fps, path=None):
+    """A Window to play in, which writes a video too if a path is given; with no display, only the Video."""
+    return Window(title, fps, path) if has_display() else Video(path, fps)
 
 
 def screen(title, fps, path=None, default="render.mp4"):

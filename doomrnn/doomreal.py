@@ -110,13 +110,14 @@ class DoomTakeCover:
 def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the episode")
+    play.add_video(parser)
     arguments = parser.parse_args()
-    play.need_display()
+    play.need_display(arguments.video)
 
     def picture(frames):
         return video.panels(frames[0], height=512)
 
-    with video.Window("DoomTakeCover", 35) as screen:
+    with video.stage("DoomTakeCover", 35, arguments.video) as screen:
         policy = play.Keyboard(screen, keyboard_action)
         reward, _ = play.watch(worlds.Games([DoomTakeCover()]), policy, arguments.seed, screen, picture)
     print(f"you lived for {reward:.0f} tics")

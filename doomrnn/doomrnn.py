@@ -20,8 +20,9 @@ def main():
     )
     parser.add_argument("--seed", type=int, default=0, help="of the dream")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with this run's tf_*/")
+    play.add_video(parser)
     arguments = parser.parse_args()
-    play.need_display()
+    play.need_display(arguments.video)
     devices.for_blocks()
     vae, rnn, initial_z, _ = load_models(arguments.run)
     world = dreams(rnn, initial_z, arguments.temperature)
@@ -29,7 +30,7 @@ def main():
     def picture(state):
         return video.panels(vae.decode(state[0])[0], height=512)
 
-    with video.Window("DoomTakeCover, dreamt", config.FPS) as screen:
+    with video.stage("DoomTakeCover, dreamt", config.FPS, arguments.video) as screen:
         reward, _ = play.watch(world, play.Keyboard(screen, keyboard_action), arguments.seed, screen, picture)
     print(f"you lived for {reward:.0f} tics")
 

@@ -199,10 +199,12 @@ def test_without_a_display_there_is_nothing_to_play_on(monkeypatch):
     """Catches a traceback of pygame's, and a window expected where there is none."""
     monkeypatch.setattr(video, "has_display", lambda: False)
     with pytest.raises(UserError, match="no display"):
-        play.need_display()
+        play.need_display(None)
+    play.need_display("x.mp4")
     assert isinstance(video.screen("game", 10, default="x.mp4"), video.Video)
+    assert isinstance(video.stage("game", 10, "x.mp4"), video.Video)
     monkeypatch.setattr(video, "has_display", lambda: True)
-    play.need_display()
+    play.need_display(None)
     assert video.screen("game", 10, "given.gif").path == "given.gif"
 
 
@@ -252,6 +254,27 @@ def test_a_gif_holds_every_frame(tmp_path):
         for k, frame in enumerate(frames(9)):
             gif.seek(k)
             assert np.array(gif.convert("RGB")).mean() == pytest.approx(frame.mean(), abs=1)
+
+
+def test_a_window_writes_what_was_played_until_the_player_left(tmp_path, monkeypatch):
+    """Catches a recording that is lost when its player presses escape, and one of an error that is kept."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr(video, "has_display", lambda: True)
+
+    def play_until(error):
+        with video.stage("game", 1000, str(tmp_path / "a.gif")) as screen:
+            assert isinstance(screen, video.Window)
+            for frame in frames(5):
+                screen.show(frame)
+            raise error
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        play_until(ValueError)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        play_until(KeyboardInterrupt)
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 5
 
 
 @pytest.mark.parametrize("name", ["x.avi", "x", "nowhere/x.mp4"])

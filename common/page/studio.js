@@ -1,0 +1,392 @@
+// The studio's page. `page` is all that it knows, `view` what that looks like, and the loop at the end asks the server
+// for one step after the other. What the messages say is told at the head of common/session.py.
+import { h, render } from "./vendor/preact.mjs";
+import htm from "./vendor/htm.mjs";
+
+const html = htm.bind(h);
+const SIDE = 64; // of a frame [pixels]
+const CAPTIONS = {
+  dream: ["Real frame", "What V sees", "Dream"],
+  game: ["Real game", "What V sees", "What M expected"],
+};
+const KEYS = {
+  ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down",
+  KeyA: "left", KeyD: "right", KeyW: "up", KeyS: "down",
+};
+const ARROWS = { left: "←", right: "→", up: "↑", down: "↓" };
+
+const page = {
+  games: [], // [{name, title, lacking}]
+  about: null, // the open game, as the server tells it
+  world: "dream",
+  driver: "you",
+  frame: 0, // the real frame that dreams start from
+  temperature: 1,
+  speed: 30, // steps per second
+  held: {}, // {dimension: value} of z
+  fader: 0, // the one that Tab reaches
+  running: false,
+  now: null, // the latest {steps, score, over, z, action}
+  busy: "Opening the studio",
+};
+const pressed = new Set(); // keys that are held down
+const byId = (id) => document.getElementById(id);
+
+function set(changes) {
+  Object.assign(page, changes);
+  render(view(), byId("app"));
+}
+
+function say(text) {
+  byId("status").textContent = text;
+}
+
+// --- asking the server ---
+
+const socket = new WebSocket(`${location.protocol.replace("http", "ws")}//${location.host}/play`);
+socket.binaryType = "arraybuffer";
+const answers = []; // what waits for an answer, in order
+let latest; // promise of the last one
+
+function ask(message) {
+  latest = new Promise((resolve) => {
+    answers.push(resolve);
+    socket.send(JSON.stringify(message));
+  });
+  return latest;
+}
+
+socket.onmessage = ({ data }) => {
+  const bytes = new Uint8Array(data);
+  const end = bytes.indexOf(10);
+  const answer = JSON.parse(new TextDecoder().decode(bytes.subarray(0, end)));
+  if (answer.error) {
+    set({ running: false });
+    say(`Error: ${answer.error}`);
+  }
+  answers.shift()({ ...answer, payload: bytes.subarray(end + 1) });
+};
+
+socket.onclose = ({ reason }) => {
+  set({ running: false, busy: reason || "The studio is closed. Start it again, then reload this page." });
+  say(page.busy);
+};
+
+// --- doing things ---
+
+async function open(name) {
+  set({ running: false, about: null, now: null, busy: "Loading V and M" });
+  const about = await ask({ do: "open", game: name });
+  if (about.error) return;
+  set({ about, temperature: about.temperature, frame: 0, held: {}, fader: 0, driver: "you", busy: "" });
+  await start();
+}
+
+async function start(changes = {}) {
+  set({ ...changes, running: false, busy: page.world === "game" ? "Starting the game" : "Falling asleep" });
+  pressed.clear();
+  const { world, frame } = page;
+  show(await ask({ do: "start", world, frame, ...controls() }));
+  set({ busy: "" });
+  say(`${CAPTIONS[world][2] === "Dream" ? "The dream" : "The game"} is ready. Start runs it; the arrow keys drive.`);
+}
+
+const controls = () => ({ temperature: page.temperature, held: page.held });
+
+function show(answer) {
+  if (answer.error) return;
+  for (const k of [0, 1, 2]) {
+    const rgb = answer.payload.subarray(k * SIDE * SIDE * 3, (k + 1) * SIDE * SIDE * 3);
+    const image = new ImageData(SIDE, SIDE);
+    for (let i = 0, j = 0; i < rgb.length; i += 3, j += 4) {
+      image.data[j] = rgb[i];
+      image.data[j + 1] = rgb[i + 1];
+      image.data[j + 2] = rgb[i + 2];
+      image.data[j + 3] = 255;
+    }
+    byId(`panel${k}`).getContext("2d").putImageData(image, 0, 0);
+  }
+  const over = answer.over && !page.now?.over;
+  set({ now: { ...answer, payload: null } });
+  if (over) {
+    set({ running: false });
+    say(`Over after ${answer.steps} steps, with a reward of ${points(answer.score)}. Start again begins another.`);
+  }
+}
+
+const points = (score) => score.toFixed(Number.isInteger(score) ? 0 : 1);
+
+async function step() {
+  show(await ask({ do: "step", driver: page.driver, keys: [...pressed], ...controls() }));
+}
+
+async function run(running) {
+  if (page.busy || !page.now || page.now.over) return;
+  set({ running });
+  if (running) {
+    byId("stage").focus();
+    say("Running.");
+  } else {
+    await latest; // the last step is still on its way
+    if (!page.now.over) say(`Paused at a reward of ${points(page.now.score)}.`);
+  }
+}
+
+async function startAgain() {
+  await start();
+  await run(true);
+}
+
+let look = false; // whether a control has moved while nothing runs
+
+function hold(dimension, value) {
+  set({ held: { ...page.held, [dimension]: value } });
+  look = true;
+}
+
+function letGo(dimension) {
+  const { [dimension]: _, ...held } = page.held;
+  set({ held: dimension === undefined ? {} : held });
+  look = true;
+}
+
+async function saveGif() {
+  set({ running: false });
+  say("Making the GIF.");
+  const { frames, payload, error } = await ask({ do: "gif" });
+  if (error) return;
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([payload], { type: "image/gif" }));
+  link.download = `${page.about.name}-${page.world}.gif`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+  say(`Saved ${link.download}, ${frames} frames.`);
+}
+
+// --- keys and fingers ---
+
+function press(key) {
+  if (!(key in (page.about?.keys ?? {})) || pressed.has(key)) return;
+  pressed.add(key);
+  if (page.driver !== "you") set({ driver: "you" });
+  if (!page.running && page.now && !page.busy) step(); // standing still, every press is one step
+  set({});
+}
+
+function release(key) {
+  pressed.delete(key);
+  set({});
+}
+
+document.addEventListener("keydown", (event) => {
+  const within = event.target.closest("input, button, summary, a");
+  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.code === "Space" && !within) {
+    event.preventDefault();
+    run(!page.running);
+  } else if (event.code in KEYS && within?.tagName !== "INPUT") {
+    if (KEYS[event.code] in (page.about?.keys ?? {})) event.preventDefault(); // no scrolling while driving
+    press(KEYS[event.code]);
+  }
+});
+document.addEventListener("keyup", (event) => release(KEYS[event.code]));
+window.addEventListener("blur", () => {
+  pressed.clear();
+  set({});
+});
+
+function fader(event, k) {
+  const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (way) {
+    event.preventDefault();
+    const next = (k + way + page.about.z_size) % page.about.z_size;
+    set({ fader: next });
+    byId(`z${next}`).focus();
+  } else if (["Delete", "Backspace", "Escape"].includes(event.key)) {
+    event.preventDefault();
+    letGo(k);
+  }
+}
+
+// --- what it looks like ---
+
+function choice(name, value, text, disabled = false, changed = (changes) => set(changes)) {
+  return html`<label class="choice">
+    <input type="radio" name=${name} value=${value} checked=${page[name] === value} disabled=${disabled}
+      onChange=${() => changed({ [name]: value })} />
+    <span>${text}</span>
+  </label>`;
+}
+
+function header() {
+  return html`<header>
+    <h1>World Models <span>studio</span></h1>
+    <fieldset class="row" disabled=${page.busy && page.about}>
+      <legend class="hidden">Game</legend>
+      ${page.games.map((game) => html`<label class="choice">
+        <input type="radio" name="game" value=${game.name} checked=${page.about?.name === game.name}
+          disabled=${game.lacking} onChange=${() => open(game.name)} />
+        <span>${game.title}${game.lacking && html` <small>(${game.lacking})</small>`}</span>
+      </label>`)}
+    </fieldset>
+  </header>`;
+}
+
+function stage() {
+  const { about, world, now } = page;
+  const over = now?.over ? html`<strong class="over">Over</strong>` : null;
+  return html`<section id="stage" tabindex="0" role="application" aria-label=${`Stage. ${about.goal} Arrow keys drive: ${
+    Object.entries(about.keys).map(([key, does]) => `${key}, ${does}`).join("; ")}. Space runs and pauses.`}>
+    ${CAPTIONS[world].map((caption, k) => html`<figure class=${k === 2 ? "dream" : ""}>
+      <canvas id=${`panel${k}`} width=${SIDE} height=${SIDE} role="img" aria-label=${caption}></canvas>
+      <figcaption>${caption}${k === 2 && over}</figcaption>
+    </figure>`)}
+  </section>`;
+}
+
+function transport() {
+  const { now, running, busy } = page;
+  const idle = Boolean(busy) || !now;
+  return html`<section class="transport" aria-label="Play">
+    <div class="row">
+      <button id="run" class="main" disabled=${idle || now.over} onClick=${() => run(!running)}>
+        ${running ? "Pause" : "Start"}</button>
+      <button id="again" disabled=${idle} onClick=${startAgain}>Start again</button>
+      <button id="one" disabled=${idle || running || now.over} onClick=${step}>One step</button>
+      <button id="gif" disabled=${idle} onClick=${saveGif}>Save GIF</button>
+    </div>
+    ${pad()}
+    <dl class="figures">
+      <div><dt>Reward</dt><dd id="reward">${now ? points(now.score) : "–"}</dd></div>
+      <div><dt>Step</dt><dd id="steps">${now ? now.steps : "–"}</dd></div>
+      ${page.about.actions.map((name, k) => html`<div class="action"><dt>${name}</dt>
+        <dd>${now?.action ? now.action[k].toFixed(2) : "–"}
+        <i aria-hidden="true" style=${{ "--value": now?.action?.[k] ?? 0 }}></i></dd></div>`)}
+    </dl>
+  </section>`;
+}
+
+function pad() {
+  return html`<div class="pad" role="group" aria-label="Drive by touch">
+    ${Object.entries(page.about.keys).map(([key, does]) => html`<button class=${pressed.has(key) ? "held" : ""}
+      aria-label=${does} onPointerDown=${(event) => { event.target.setPointerCapture(event.pointerId); press(key); }}
+      onPointerUp=${() => release(key)} onPointerCancel=${() => release(key)}
+      onKeyDown=${(event) => ["Enter", " "].includes(event.key) && press(key)}
+      onKeyUp=${(event) => ["Enter", " "].includes(event.key) && release(key)}
+      onContextMenu=${(event) => event.preventDefault()}>
+      <span aria-hidden="true">${ARROWS[key]}</span></button>`)}
+  </div>`;
+}
+
+function slider(id, text, hint, low, high, step) {
+  return html`<div class="slider">
+    <label for=${id}>${text} <output for=${id}>${page[id]}</output></label>
+    <input type="range" id=${id} min=${low} max=${high} step=${step} value=${page[id]} aria-describedby=${`${id}-hint`}
+      onInput=${(event) => { set({ [id]: Number(event.target.value) }); look = true; }} />
+    <small id=${`${id}-hint`}>${hint}</small>
+  </div>`;
+}
+
+function controlPanel() {
+  const { about } = page;
+  const [low, high] = about.temperatures;
+  return html`<section class="panel" aria-label="Controls">
+    <h2>Controls</h2>
+    <p>${about.goal}</p>
+    <fieldset class="row"><legend>World</legend>
+      ${choice("world", "dream", "Dream", Boolean(page.busy), start)}
+      ${choice("world", "game", "Real game", Boolean(page.busy), start)}
+    </fieldset>
+    <fieldset class="row"><legend>Who drives</legend>
+      ${choice("driver", "you", "You")}
+      ${choice("driver", "agent", "The agent", Boolean(about.no_agent))}
+    </fieldset>
+    ${about.no_agent && html`<p class="note">No agent can drive: ${about.no_agent}.</p>`}
+    ${slider("temperature", "Temperature", "Low: calm and sure. High: strange and hard.", low, high, 0.05)}
+    ${slider("speed", "Steps per second", "While it stands still, each press of an arrow is one step.", 5, 50, 1)}
+    <p class="note">Reward: ${about.reward[page.world]}.</p>
+  </section>`;
+}
+
+function frames() {
+  return html`<section class="panel">
+    <h2 id="frames-title">Dream on from a real frame</h2>
+    <div class="frames" role="radiogroup" aria-labelledby="frames-title">
+      ${page.about.frames.map((source, k) => html`<label>
+        <input type="radio" name="frame" value=${k} checked=${page.frame === k} disabled=${Boolean(page.busy)}
+          onChange=${() => start({ frame: k, world: "dream" })} />
+        <img src=${source} alt=${`Real frame ${k + 1} of ${page.about.frames.length}`} width="64" height="64" />
+      </label>`)}
+    </div>
+  </section>`;
+}
+
+function desk() {
+  const { about, held, now } = page;
+  const count = Object.keys(held).length;
+  const z = now?.z ?? [];
+  return html`<section class="panel desk">
+    <div class="row spread">
+      <h2 id="desk-title">z, the ${about.z_size} numbers that are the frame</h2>
+      <button id="let-go" disabled=${!count} onClick=${() => letGo()}>Let go of all${count ? ` (${count} held)` : ""}</button>
+    </div>
+    <p id="desk-hint">Move a fader: its dimension is held there, and the picture follows. Left and right go from fader to
+      fader, up and down move one, Delete lets go of it.</p>
+    <div class="faders" role="group" aria-labelledby="desk-title" aria-describedby="desk-hint">
+      ${z.map((value, k) => html`<label class=${k in held ? "held" : ""}>
+        <input type="range" id=${`z${k}`} min=${-about.held} max=${about.held} step="0.1"
+          value=${held[k] ?? value} tabindex=${page.fader === k ? 0 : -1} aria-orientation="vertical"
+          aria-label=${`z ${k}`} aria-valuetext=${`${(held[k] ?? value).toFixed(1)}${k in held ? ", held" : ""}`}
+          onFocus=${() => page.fader !== k && set({ fader: k })} onKeyDown=${(event) => fader(event, k)}
+          onDblClick=${() => letGo(k)} onInput=${(event) => hold(k, Number(event.target.value))} />
+        <span aria-hidden="true">${k in held && "●"}${k}</span>
+      </label>`)}
+    </div>
+  </section>`;
+}
+
+function view() {
+  if (!page.about) return html`${header()}<main><p class="loading">${page.busy} …</p></main>`;
+  return html`${header()}
+    <main aria-busy=${Boolean(page.busy)}>
+      ${stage()}${transport()}
+      <div class="columns">${controlPanel()}${frames()}</div>
+      ${desk()}
+    </main>
+    <footer>V turns a frame into z. M predicts the next z from z and the action; at a dream, its guess becomes the world.
+      C, the agent, acts on z and M's memory.</footer>`;
+}
+
+// --- the loop ---
+
+let waiting = false, due = 0, told = 0;
+
+async function loop(time) {
+  requestAnimationFrame(loop);
+  if (waiting || page.busy || !page.now || time < due || !(page.running || look)) return;
+  waiting = true;
+  if (page.running) {
+    due = Math.max(due + 1000 / page.speed, time - 1000 / page.speed);
+    await step();
+    if (page.running && time - told > 10000) {
+      told = time;
+      say(`Reward ${points(page.now.score)}.`);
+    }
+  } else {
+    show(await ask({ do: "look", ...controls() }));
+  }
+  look = false;
+  waiting = false;
+}
+
+set({});
+const games = await (await fetch("games")).json();
+set({ games });
+const first = games.find((game) => !game.lacking);
+if (!first) {
+  set({ busy: "No game has its weights yet" });
+} else {
+  if (socket.readyState === WebSocket.CONNECTING) await new Promise((resolve) => { socket.onopen = resolve; });
+  await open(first.name);
+  requestAnimationFrame(loop);
+}

@@ -1,0 +1,582 @@
+"""The studio: what a page's session plays, what the server lets in, and the page itself in a real browser."""
+
+import asyncio
+import base64
+import dataclasses
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tornado.httpclient
+import tornado.httpserver
+import tornado.netutil
+import tornado.websocket
+from PIL import Image
+
+from common import controller, dream, episodes, mdnrnn, rollouts, session, studio, vae, worlds
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CONTROLS = {"temperature": 1.0, "held": {}}
+END, ALIVE = 5, 9  # tics of a game; tics of a dream
+
+
+class Game:
+    """A game that paints its step counter; reward is the action, and the last tic is worth 100 more."""
+
+    def reset(self, seed):
+        self.tic = 0
+        return self.frame()
+
+    def frame(self):
+        return np.full((64, 64, 3), 10 * self.tic, np.uint8)
+
+    def step(self, action):
+        self.tic += 1
+        return self.frame(), float(action[0]) + 100 * (self.tic == END), self.tic == END
+
+
+def random_models():
+    """V and M of random weights whose dreams do not end of themselves, and first frames of noise."""
+    v, m = vae.ConvVAE(4, "float32"), mdnrnn.MDNRNN(mdnrnn.Shape(4, 1, 8, restart=True), "float32")
+    m.output_b.assign(tf.concat([[-100.0], m.output_b[1:]], axis=0))
+    rng = np.random.default_rng(1000)
+    return v, m, tuple(rng.normal(0, 1, (2, 3, 4)).astype(np.float32)), {"vae": "a", "rnn": "b"}
+
+
+def load_agent(arguments, rnn, hashes):
+    c = controller.Controller("z", 4, 8, 1, bias=True)
+    return lambda seeds: rollouts.Candidates(c, [controller.read(arguments.file, c)]), False
+
+
+SCENE = session.Scene(
+    config=types.SimpleNamespace(GAME="toy", TEMPERATURE=1.0),
+    title="Toy",
+    goal="Go.",
+    reward={"dream": "1", "game": "the action"},
+    keys={"left": "less", "right": "more"},
+    keyboard_action=lambda keys: [("right" in keys) - ("left" in keys)],
+    actions=("push",),
+    load_models=lambda run: random_models(),
+    load_agent=load_agent,
+    dreams=lambda rnn, initial_z, temperature: dream.DreamWorld(rnn, initial_z, temperature, ALIVE),
+    real_game=lambda: worlds.Games([Game()]),
+)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """The toy's models, with an agent that always pushes tanh(0.5) and eight frames of noise to start from."""
+    root = tmp_path_factory.mktemp("root")
+    (root / "toy").mkdir()
+    frames = np.random.default_rng(1000).integers(0, 256, (8, 64, 64, 3), np.uint8)
+    Image.fromarray(frames.reshape(-1, 64, 3)).save(root / "toy" / "frames.png")
+    (root / "log").mkdir()
+    controller.write(str(root / "log" / "toy.cma.1.4.best.json"), [0.5, 0, 0, 0, 0], 7.0)
+    return session.Models(SCENE, str(root / "toy"), str(root / "toy"))
+
+
+@pytest.fixture
+def ask(models):
+    """(do, **message) -> (JSON, what comes after it as frames if it is three of them, else bytes) of one session."""
+    page = session.Session(lambda name: models, seed=1000)
+
+    def ask(do, **message):
+        head, _, payload = page.answer(json.dumps({"do": do, **message})).partition(b"\n")
+        frames = np.frombuffer(payload, np.uint8).reshape(3, 64, 64, 3) if len(payload) == 3 * 64 * 64 * 3 else payload
+        return json.loads(head), frames
+
+    ask("open", game="toy")
+    return ask
+
+
+def test_a_game_is_opened_with_all_that_the_page_shows(models, ask):
+    """Catches frames that are not those of the file, and limits the page does not know."""
+    about, _ = ask("open", game="toy")
+    assert (about["title"], about["z_size"], about["no_agent"], about["actions"]) == ("Toy", 4, "", ["push"])
+    assert models.frames.shape == (8, 64, 64, 3)
+    for shown, frame in zip(about["frames"], models.frames, strict=True):
+        kind, _, data = shown.partition(",")
+        assert kind == "data:image/png;base64"
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), frame)
+
+
+def test_a_dream_starts_from_the_chosen_real_frame(models, ask):
+    """Catches another frame, a reconstruction of another z, and a dream that begins elsewhere."""
+    for k in (0, 5):
+        about, panels = ask("start", world="dream", frame=k, **CONTROLS)
+        assert (about["steps"], about["score"], about["over"], about["action"]) == (0, 0, False, None)
+        np.testing.assert_array_equal(panels[0], models.frames[k])
+        mu, logvar = models.encode(models.frames[k][None])
+        assert np.abs((about["z"] - mu[0]) / np.exp(0.5 * logvar[0])).max() < 5
+        seen = models.decode(np.float32([about["z"]]))[0].numpy().astype(int)
+        assert np.abs(panels[1:] - seen).max() <= 1  # z was rounded
+
+
+def test_a_dream_is_driven_by_keys_or_by_the_agent(ask):
+    """Catches a reward not counted, keys taken for the agent's action, and steps after the end."""
+    ask("start", world="dream", frame=0, **CONTROLS)
+    first, _ = ask("step", driver="you", keys=["right"], **CONTROLS)
+    assert (first["steps"], first["score"], first["action"]) == (1, 1, [1])
+    second, _ = ask("step", driver="agent", keys=["left"], **CONTROLS)
+    assert (second["steps"], second["score"]) == (2, 2)
+    assert second["action"] == pytest.approx([np.tanh(0.5)], abs=1e-3)
+    assert first["z"] != second["z"]
+    for _ in range(ALIVE):
+        last, _ = ask("step", driver="you", keys=[], **CONTROLS)
+    assert (last["steps"], last["score"], last["over"]) == (ALIVE, ALIVE, True)
+    again, _ = ask("start", world="dream", frame=0, **CONTROLS)
+    assert (again["steps"], again["over"]) == (0, False)
+
+
+def test_the_temperature_reaches_the_dream(models):
+    """Catches a slider that does nothing: at a low temperature the dreamt z must lie far closer to each other."""
+
+    def dreamt(temperature):
+        page = session.Session(lambda name: models, seed=1000)
+        page.answer(json.dumps({"do": "open", "game": "toy"}))
+        controls = {"temperature": temperature, "held": {}}
+        start, step = {"do": "start", "world": "dream", "frame": 0}, {"do": "step", "driver": "you", "keys": []}
+        z = []
+        for message in [start, *[step] * 6]:
+            answer = page.answer(json.dumps(message | controls))
+            z.append(json.loads(answer.partition(b"\n")[0])["z"])
+        return np.std(z[1:], axis=0).mean()
+
+    assert dreamt(0.1) < 0.6 * dreamt(2.0)
+
+
+def test_a_held_dimension_is_seen_and_lived(ask):
+    """Catches a poke that only the sliders show, one that moves other dimensions, and one that M never sees."""
+    before, seen = ask("start", world="dream", frame=0, **CONTROLS)
+    after, poked = ask("look", temperature=1.0, held={"2": 4.0})
+    assert after["z"] == [*before["z"][:2], 4.0, before["z"][3]]
+    assert after["steps"] == 0
+    np.testing.assert_array_equal(poked[:2], seen[:2])
+    assert (poked[2] != seen[2]).any()
+    stepped, _ = ask("step", driver="you", keys=[], temperature=1.0, held={"2": 4.0})
+    assert stepped["z"][2] == 4.0
+    free, _ = ask("step", driver="you", keys=[], **CONTROLS)
+    assert free["z"][2] != 4.0
+
+
+def test_the_real_game_is_shown_as_it_is_seen_and_expected(models, ask):
+    """Catches panels of different steps, a reward of another action, and a game that goes on after its end."""
+    about, panels = ask("start", world="game", frame=0, **CONTROLS)
+    for k in range(1, END):
+        about, panels = ask("step", driver="you", keys=["left"], **CONTROLS)
+        assert (panels[0] == 10 * k).all()
+        assert about["score"] == -k
+        seen = models.decode(np.float32([about["z"]]))[0].numpy().astype(int)
+        assert np.abs(panels[1] - seen).max() <= 1
+        assert (panels[2] != panels[1]).any()
+    for _ in range(2):
+        about, panels = ask("step", driver="you", keys=["left"], **CONTROLS)
+        assert (about["steps"], about["score"], about["over"]) == (END, 100 - END, True)
+        assert (panels[0] == 10 * (END - 1)).all()  # the last that could be seen
+
+
+def test_a_gif_holds_what_was_seen(ask):
+    """Catches frames left out, seen twice, or kept from the episode before."""
+    for steps in (3, 6):
+        ask("start", world="dream", frame=0, **CONTROLS)
+        for _ in range(steps):
+            ask("step", driver="you", keys=["left"], **CONTROLS)
+        ask("look", temperature=1.0, held={"0": 1.0})
+    about, payload = ask("gif")
+    assert about == {"frames": 7}
+    with Image.open(io.BytesIO(payload)) as gif:
+        assert (gif.format, gif.n_frames, gif.size) == ("GIF", 7, (384, 128))
+
+
+@pytest.mark.parametrize(("message", "complaint"), [
+    ({"do": "open"}, "game"),
+    ({"do": "rm"}, "do: give one of open"),
+    ({"do": ["step"]}, "do"),
+    ({"do": "start", "world": "../..", "frame": 0, **CONTROLS}, "world"),
+    ({"do": "start", "world": "dream", "frame": 8, **CONTROLS}, "frame: give a number from 0 to 7"),
+    ({"do": "start", "world": "dream", "frame": "0.npz", **CONTROLS}, "frame"),
+    ({"do": "step", "driver": "you", "keys": ["up"], **CONTROLS}, "keys"),
+    ({"do": "step", "driver": "you", "keys": "left", **CONTROLS}, "keys"),
+    ({"do": "step", "driver": "cat", **CONTROLS}, "driver"),
+    ({"do": "look", "temperature": 0, "held": {}}, "temperature: give a number from 0.1 to 2"),
+    ({"do": "look", "temperature": float("nan"), "held": {}}, "temperature"),
+    ({"do": "look", "temperature": True, "held": {}}, "temperature"),
+    ({"do": "look", "temperature": 1, "held": {"4": 0}}, "no dimension 4"),
+    ({"do": "look", "temperature": 1, "held": {"-1": 0}}, "no dimension -1"),
+    ({"do": "look", "temperature": 1, "held": {"0": 1e9}}, "0: give a number from -5"),
+    ({"do": "look", "temperature": 1, "held": [0]}, "held"),
+    ([], "do"),
+])  # fmt: skip
+def test_what_cannot_be_followed_is_answered_and_changes_nothing(models, message, complaint):
+    """Catches an exception that ends the page's session, and a value from outside that is used unchecked."""
+    page = session.Session(lambda name: models, seed=1000)
+    page.answer(json.dumps({"do": "open", "game": "toy"}))
+    page.answer(json.dumps({"do": "start", "world": "dream", "frame": 0, **CONTROLS}))
+    look = json.dumps({"do": "look", **CONTROLS})
+    before = page.answer(look)
+    answer = json.loads(page.answer(json.dumps(message)))
+    assert list(answer) == ["error"]
+    assert complaint in answer["error"]
+    assert "not JSON" in json.loads(page.answer("{"))["error"]
+    assert page.answer(look) == before
+
+
+def test_nothing_is_played_before_it_is_opened_and_started(models):
+    """Catches a traceback for a page that has missed an answer."""
+    page = session.Session(lambda name: models)
+    assert "no game" in json.loads(page.answer(json.dumps({"do": "look", **CONTROLS})))["error"]
+    page.answer(json.dumps({"do": "open", "game": "toy"}))
+    for message in ({"do": "gif"}, {"do": "step", "driver": "you", "keys": []}):
+        assert "started" in json.loads(page.answer(json.dumps(message | CONTROLS)))["error"]
+
+
+def test_without_an_agent_the_page_says_why(models, tmp_path):
+    """Catches a studio that needs a controller, or plays one of another V and M."""
+
+    def refuse(*_):
+        raise session.UserError("c.json: was evolved with another vae")
+
+    shutil.copy(os.path.join(ROOT, "doomrnn", "frames.png"), tmp_path / "frames.png")
+    folder = str(tmp_path)
+    lonely = session.Models(dataclasses.replace(SCENE, config=types.SimpleNamespace(GAME="nobody")), folder, folder)
+    assert lonely.no_agent == "no log/nobody.*.best.json is there yet"
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "toy.cma.1.4.best.json").write_text("[]")
+    other = session.Models(dataclasses.replace(SCENE, load_agent=refuse), folder, folder)
+    assert "another vae" in other.no_agent
+    page = session.Session(lambda name: other)
+    page.answer(json.dumps({"do": "open", "game": "toy"}))
+    page.answer(json.dumps({"do": "start", "world": "dream", "frame": 0, **CONTROLS}))
+    assert "another vae" in json.loads(page.answer(json.dumps({"do": "step", "driver": "agent", **CONTROLS})))["error"]
+
+
+def test_frames_come_from_the_runs_recordings(tmp_path):
+    """Catches shipped frames shown for the user's own, one moment of every episode, a damaged file that ends it all."""
+    for seed in range(4):
+        obs = np.broadcast_to(np.arange(10)[:, None, None, None] + 10 * seed, (10, 64, 64, 3))
+        episodes.write(str(tmp_path), seed, obs, np.zeros(10), np.zeros(10), np.zeros(10))
+    (tmp_path / "2.npz").write_bytes(b"cut")
+    assert session.recorded_frames(str(tmp_path))[:, 0, 0, 0].tolist() == [0, 10 + 2, 30 + 7]
+    assert session.recorded_frames(str(tmp_path), count=2)[:, 0, 0, 0].tolist() == [0]
+    assert session.recorded_frames(str(tmp_path / "none")).shape == (0, 64, 64, 3)
+
+
+def test_both_games_scenes_live_in_one_process(rng):
+    """Catches one game's config or model taken for the other's; CarRacing is driven with random weights, for real."""
+    folders = studio.game_folders()
+    assert {"carracing", "doomrnn"} <= folders.keys()
+    names, path = set(sys.modules), list(sys.path)
+    scenes = {name: studio.load_scene(folders[name]) for name in ("carracing", "doomrnn")}
+    assert sys.path == path
+    assert not {"config", "model", "env", "scene", "doomreal"} & (set(sys.modules) - names)
+    assert [scene.config.GAME for scene in scenes.values()] == ["carracing", "doomrnn"]
+    assert scenes["doomrnn"].keyboard_action({"left"}) == [-1]
+
+    def load_models(run):
+        v, m = vae.ConvVAE(32, "float32"), mdnrnn.MDNRNN(mdnrnn.Shape(32, 3, 256, restart=False), "float32")
+        return v, m, tuple(rng.normal(0, 1, (2, 3, 32)).astype(np.float32)), {"vae": "a", "rnn": "b"}
+
+    car = dataclasses.replace(scenes["carracing"], load_models=load_models)
+    models = session.Models(car, folders["carracing"], folders["carracing"])
+    page = session.Session(lambda name: models, seed=1000)
+    page.answer(json.dumps({"do": "open", "game": "carracing"}))
+    for world in ("dream", "game"):
+        page.answer(json.dumps({"do": "start", "world": world, "frame": 1, **CONTROLS}))
+        message = {"do": "step", "driver": "you", "keys": ["up", "left"], **CONTROLS}
+        answer = json.loads(page.answer(json.dumps(message)).partition(b"\n")[0])
+        assert (answer["steps"], answer["action"]) == (1, [-1, 1, 0])
+
+
+# --- the server ---
+
+
+def served(models, visit):
+    """Serves the toy on a free port and returns what visit(port) brings."""
+
+    async def main():
+        app = studio.application([{"name": "toy", "title": "Toy", "lacking": None}], lambda name: models)
+        server, sockets = tornado.httpserver.HTTPServer(app), tornado.netutil.bind_sockets(0, "127.0.0.1")
+        server.add_sockets(sockets)
+        try:
+            return await visit(sockets[0].getsockname()[1])
+        finally:
+            server.stop()
+            await server.close_all_connections()
+
+    return asyncio.run(main())
+
+
+async def fetch(port, path, **headers):
+    client = tornado.httpclient.AsyncHTTPClient()
+    return await client.fetch(f"http://127.0.0.1:{port}{path}", headers=headers, raise_error=False)
+
+
+def connect(port, **headers):
+    """A websocket to /play."""
+    url = f"ws://127.0.0.1:{port}/play"
+    return tornado.websocket.websocket_connect(tornado.httpclient.HTTPRequest(url, headers=headers))
+
+
+def test_the_page_needs_nothing_from_elsewhere(models):
+    """Catches a file that is not served, a page that loads from another site, and lost headers."""
+
+    async def visit(port):
+        for path in ("/", "/studio.js", "/studio.css", "/icon.svg", "/vendor/preact.mjs", "/vendor/htm.mjs", "/games"):
+            response = await fetch(port, path)
+            assert response.code == 200, path
+            assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            if path in ("/", "/studio.js", "/studio.css"):
+                assert b"//" not in response.body.replace(b"// ", b"").replace(b"http://www.w3.org", b"").replace(
+                    b"}//${location.host}", b""
+                )
+        assert json.loads(response.body)[0]["name"] == "toy"
+
+    served(models, visit)
+
+
+def test_only_this_machine_is_answered(models):
+    """Catches DNS rebinding, a page of another site, and files from outside of the page's folder."""
+
+    async def visit(port):
+        for path in ("/", "/games", "/studio.js"):
+            for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", ""):
+                assert (await fetch(port, path, Host=host)).code in (400, 403), (path, host)
+            for host in (f"localhost:{port}", f"[::1]:{port}", "192.168.1.7"):
+                assert (await fetch(port, path, Host=host)).code == 200, (path, host)
+        for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+            with pytest.raises(tornado.httpclient.HTTPClientError, match="403"):
+                await connect(port, **headers)
+        (await connect(port, Origin=f"http://127.0.0.1:{port}")).close()
+        for path in ("/../studio.py", "/%2e%2e/studio.py", "//etc/passwd", "/vendor/../../studio.py"):
+            assert (await fetch(port, path)).code in (403, 404), path
+
+    served(models, visit)
+
+
+def test_messages_and_pages_are_bounded(models, monkeypatch):
+    """Catches a message that fills the memory, worlds without number, and a place that is never free again."""
+    monkeypatch.setattr(studio, "PAGES", 2)
+
+    async def visit(port):
+        first, second, third = [await connect(port) for _ in range(3)]
+        assert await third.read_message() is None
+        assert third.close_code == 1013
+        await first.write_message("x" * (studio.MESSAGE_BYTES + 1))
+        assert await first.read_message() is None
+        longest = {str(k): -4.123456 for k in range(64)}
+        message = {"do": "look", "temperature": 1.05, "held": longest, "keys": ["left", "right", "up", "down"]}
+        await second.write_message(json.dumps(message))
+        assert "no game is open" in json.loads(await second.read_message())["error"]
+        second.close()
+        answer = None
+        while answer is None:  # until the server has noticed
+            fourth = await connect(port)
+            await fourth.write_message(json.dumps({"do": "open", "game": "toy"}))
+            answer = await fourth.read_message()
+        assert json.loads(answer)["title"] == "Toy"
+        fourth.close()
+
+    served(models, visit)
+
+
+def run_studio(*arguments):
+    return [sys.executable, "-m", "common.studio", *map(str, arguments)]
+
+
+def test_a_users_mistakes_are_one_line(tmp_path):
+    """Catches a traceback, and a run whose game the studio would have to guess."""
+    for arguments, complaint in ((["--run", tmp_path], "--game"), (["--game", "chess"], "chess"),
+                                 (["--game", "doomrnn", "--run", tmp_path / "none"], "no such folder")):  # fmt: skip
+        done = subprocess.run(run_studio(*arguments), cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert complaint in done.stderr
+
+
+# --- the page, in a browser ---
+
+
+class Browser:
+    """Chromium on the studio's page, told what to do by keys alone."""
+
+    def __init__(self, url, downloads):
+        from selenium import webdriver
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1400"):
+            options.add_argument(flag)
+        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+        self.driver = webdriver.Chrome(options=options, service=service)
+        self.driver.get(url)
+
+    def until(self, done, seconds=300):
+        """Waits until done() is true, and returns what it was."""
+        end = time.monotonic() + seconds
+        while not (value := done()):
+            assert time.monotonic() < end, f"not within {seconds} s; the page says: {self.text('status')}"
+            time.sleep(0.05)
+        return value
+
+    def element(self, name):
+        return self.driver.find_element("id", name)
+
+    def text(self, name):
+        return self.driver.execute_script("return document.getElementById(arguments[0])?.textContent", name)
+
+    def number(self, name):
+        return float(self.text(name))
+
+    def picture(self, panel):
+        return self.driver.execute_script("return document.getElementById(arguments[0]).toDataURL()", f"panel{panel}")
+
+    def focused(self):
+        return self.driver.switch_to.active_element
+
+    def press(self, *keys):
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def hold(self, key, down=True):
+        from selenium.webdriver import ActionChains
+
+        chain = ActionChains(self.driver)
+        (chain.key_down(key) if down else chain.key_up(key)).perform()
+
+    def tab_to(self, name):
+        """Presses Tab until the focus is there; fails if Tab does not lead there."""
+        for _ in range(60):
+            if self.focused().get_attribute("id") == name:
+                return
+            self.press("\ue004")
+        raise AssertionError(f"Tab does not lead to {name}")
+
+    def errors(self):
+        """What the page's console has to complain of."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A browser on a studio that serves Doom with the weights that ship; without one the tests are skipped."""
+    if not (CHROMIUM and shutil.which("chromedriver")):
+        pytest.skip("no chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)")
+    downloads = tmp_path_factory.mktemp("downloads")
+    server = subprocess.Popen(run_studio("--game", "doomrnn", "--port", 0), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        url = next(word for line in server.stdout for word in line.split() if word.startswith("http://127.0.0.1:"))
+        page = Browser(url, downloads)
+        page.downloads = downloads
+        try:
+            page.until(lambda: page.text("reward") == "0")
+            yield page
+        finally:
+            page.driver.quit()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+ENTER, SPACE, LEFT, UP, RIGHT, DELETE = "\ue007", " ", "\ue012", "\ue013", "\ue014", "\ue017"
+
+
+def test_a_dream_is_driven_with_the_keyboard_and_its_reward_read(browser):
+    """Catches a page that shows no dream, keys that do not drive it, and a reward that does not count its steps."""
+    start, dreamt = browser.picture(0), browser.picture(2)
+    browser.tab_to("run")
+    browser.press(ENTER)
+    assert browser.focused().get_attribute("id") == "stage"
+    browser.hold(LEFT)
+    browser.until(lambda: browser.number("reward") >= 10)
+    drive = browser.driver.find_element("css selector", ".action dd")
+    assert drive.text == "-1.00"
+    browser.hold(LEFT, down=False)
+    browser.until(lambda: drive.text == "0.00")
+    browser.press(SPACE)
+    browser.until(lambda: "Paused at a reward of" in browser.text("status"))
+    reward, dreamt_now = browser.number("reward"), browser.picture(2)
+    assert f"of {reward:.0f}." in browser.text("status")
+    assert reward == browser.number("steps")
+    assert browser.picture(0) == start
+    assert dreamt_now != dreamt
+    browser.press(RIGHT)  # standing still, a press is one step
+    browser.until(lambda: browser.number("reward") == reward + 1)
+    assert drive.text == "1.00"
+    assert not browser.errors()
+
+
+def test_the_controls_work_without_a_mouse(browser):
+    """Catches a slider, a fader, a start frame, a world or the GIF that only a pointer reaches."""
+    browser.tab_to("temperature")
+    before = browser.focused().get_attribute("value")
+    browser.press(RIGHT)
+    assert float(browser.focused().get_attribute("value")) == pytest.approx(float(before) + 0.05)
+    assert browser.driver.find_element("css selector", "label[for=temperature] output").text == "1.3"
+
+    browser.tab_to("z0")
+    browser.press(RIGHT, RIGHT)
+    assert browser.focused().get_attribute("id") == "z2"
+    dreamt, value = browser.picture(2), float(browser.focused().get_attribute("value"))
+    browser.press(*[UP] * 20)
+    browser.until(lambda: browser.picture(2) != dreamt)
+    assert float(browser.focused().get_attribute("value")) == pytest.approx(min(value + 2, 5), abs=0.11)
+    assert "(1 held)" in browser.text("let-go")
+    assert browser.focused().get_attribute("aria-valuetext").endswith(", held")
+    browser.press(DELETE)
+    assert "held" not in browser.text("let-go")
+
+    steps = int(browser.number("steps"))
+    browser.element("gif").send_keys(ENTER)
+    gif = browser.downloads / "doomrnn-dream.gif"
+    browser.until(gif.exists)
+    with Image.open(gif) as picture:
+        assert picture.n_frames == steps + 1
+    assert f"{steps + 1} frames" in browser.text("status")
+
+    real = browser.picture(0)
+    browser.driver.find_elements("css selector", "input[name=frame]")[0].send_keys(RIGHT)
+    browser.until(lambda: browser.number("steps") == 0 and browser.picture(0) != real)
+    browser.driver.find_element("css selector", "input[name=world]").send_keys(RIGHT)
+    browser.until(lambda: browser.text("stage").startswith("Real game"))
+    browser.until(lambda: browser.element("one").is_enabled())
+    browser.driver.find_element("css selector", "input[name=driver]").send_keys(RIGHT)  # the agent
+    browser.element("one").send_keys(ENTER)
+    browser.until(lambda: browser.number("reward") == 1)
+    assert not browser.errors()
+
+
+def test_a_screen_reader_is_told_what_everything_is(browser):
+    """Catches a control without a name or two of the same, a picture without a text, a page without a language."""
+    assert browser.driver.find_element("tag name", "html").get_attribute("lang") == "en"
+    assert browser.element("status").aria_role == "status"
+    assert len(browser.driver.find_elements("tag name", "h1")) == 1
+    nodes = browser.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    names = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+    controls = [pair for pair in names if pair[0] in ("button", "radio", "slider", "image", "application")]
+    assert len(controls) > 64 + 16
+    assert all(name for _, name in controls)
+    assert len(set(controls)) == len(controls)
+
+
+def test_the_page_fits_a_telephone(browser):
+    """Catches a page that has to be scrolled sideways, and a pad that fingers cannot press."""
+    browser.driver.set_window_size(500, 900)  # as narrow as Chromium's window gets
+    width = "return [document.documentElement.scrollWidth, innerWidth]"
+    content, window = browser.driver.execute_script(width)
+    assert content <= window
+    pad = browser.driver.find_elements("css selector", ".pad button")
+    assert {button.accessible_name for button in pad} == {"step left", "step right"}
+    assert all(min(button.size.values()) >= 44 for button in pad)
