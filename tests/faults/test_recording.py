@@ -205,8 +205,10 @@ def test_a_second_recorder_refuses(tmp_path, undisturbed, start, table):
     process = start(tmp_path)
     processes.wait_until(lambda: pathlib.Path(tmp_path / "record" / "lock").exists(), 300, "the start")
     time.sleep(0.5)
+    process.send_signal(signal.SIGSTOP)  # or it may end while the second one waits for it
     output = finish(tmp_path, code=2)
     assert "another process is at work" in output
+    process.send_signal(signal.SIGCONT)
     assert process.wait(600) == 0
     assert_equal(tmp_path, undisturbed)
     table("recording: a second run in the folder", 1, "nothing: it refuses to start")
