@@ -22,7 +22,7 @@ TINY = {
     "series": ["--episodes_per_part", 1],
     "rnn_train": ["--steps", 60, "--streams", 4, "--sequence_length", 16, "--hidden_size", 32,
                   "--validation_episodes", 1, "--report_every", 3],
-    "train": ["--generations", 20, "-t", 8, "--num_episode", 2, "--eval_steps", 3, "--eval_episodes", 8],
+    "train": ["--generations", 12, "-t", 8, "--num_episode", 2, "--eval_steps", 3, "--eval_episodes", 8],
 }  # fmt: skip
 MAKES = {"vae_train": "tf_vae/vae.json", "rnn_train": "tf_rnn/rnn.json", "train": "log/doomrnn.cma.2.8.best.json"}
 LOGS = {
