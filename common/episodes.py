@@ -219,6 +219,7 @@ def encode(paths, vae, folder, episodes_per_part):
     parts = [os.path.join(folder, f"part{k}.npz") for k in range(len(groups))]
     missing = [k for k, part in enumerate(parts) if not _is_whole(part)]
     done = sum(len(group) for group in groups) - sum(len(groups[k]) for k in missing)
+    frames = 0
     # the next group is read while this one is encoded
     with runs.progress(len(paths), done, "encode") as bar, concurrent.futures.ThreadPoolExecutor(1) as reader:
         ahead = [reader.submit(_read_group, groups[k]) for k in missing[:1]]
@@ -226,8 +227,11 @@ def encode(paths, vae, folder, episodes_per_part):
             group = ahead.pop().result()
             if following is not None:
                 ahead.append(reader.submit(_read_group, groups[following]))
-            files.write_npz(parts[k], **_encode_group(group, encode_batch))
+            coded = _encode_group(group, encode_batch)
+            files.write_npz(parts[k], **coded)
+            frames += len(coded["mu"])
             bar.update(len(groups[k]))
+            bar.set_postfix(frames=frames, refresh=False)
     loaded = [files.read_npz(part) for part in parts]
     files.write_npz(
         os.path.join(folder, "series.npz"), **{k: np.concatenate([p[k] for p in loaded]) for k in loaded[0]}

@@ -27,7 +27,7 @@ class Train(stages.Train):
 
 
 EXTRACT = {"laptop": stages.Extract(episodes=60)}
-VAE = {"laptop": stages.Vae(z_size=8, batch_size=32, steps=150, learning_rate=1e-3, schedule="cosine")}
+VAE = {"laptop": stages.Vae(z_size=8, batch_size=32, steps=300, learning_rate=1e-3, schedule="cosine", report_every=25)}
 SERIES = {"laptop": stages.Series()}
 RNN = {
     "laptop": stages.RestartRnn(

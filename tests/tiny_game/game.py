@@ -4,7 +4,7 @@ import numpy as np
 
 import config
 
-SIZE, DOT, REACH, FLOOR, SPEED = 64, 3, 8, 57, 3  # pixels; REACH is half the paddle's width, SPEED is per step
+SIZE, DOT, REACH, FLOOR, SPEED = 64, 4, 8, 56, 4  # pixels; REACH is half the paddle's width, SPEED is per step
 
 
 class CatchDot:
@@ -37,8 +37,8 @@ class CatchDot:
         self._x, self._y = self._rng.integers(DOT, SIZE - DOT), DOT
 
     def _look(self):
-        frame = np.full((SIZE, SIZE, 3), 30, np.uint8)
-        frame[self._y - DOT : self._y + DOT, self._x - DOT : self._x + DOT] = 250, 220, 60
+        frame = np.full((SIZE, SIZE, 3), 120, np.uint8)
+        frame[self._y - DOT : self._y + DOT, self._x - DOT : self._x + DOT] = 255, 255, 255
         left = round(self._paddle) - REACH
-        frame[FLOOR + 2 : FLOOR + 5, left : left + 2 * REACH] = 80, 200, 250
+        frame[FLOOR + 2 : FLOOR + 6, left : left + 2 * REACH] = 0, 0, 0
         return frame
