@@ -55,6 +55,7 @@ class CMA:
         self._normal = _StandardNormal(seed)
         options = {"popsize": popsize, "randn": self._normal, "seed": np.nan, "verbose": -9}
         options["conditioncov_alleviate"] = [1e8, 0]  # never other coordinates, which `STATE` knows nothing of
+        options["CMA_mirrors"] = 0  # pycma's way with fewer than 6 candidates, which has a memory of its own as well
         self._es = cma.CMAEvolutionStrategy(np.zeros(parameters), sigma_init, options)
         self._es.adapt_sigma.initialize_base(self._es)  # its path, which the first tell would make
         self._asked = None

@@ -165,7 +165,8 @@ def in_processes(work, tasks, processes, patience):
         (task, result) of every task as it is finished; result None if it was given up after so many attempts.
 
     Raises:
-        UserError, OSError: what `work` raised of these; any other exception if no task at all has ever succeeded.
+        UserError, OSError: what `work` raised of these.
+        Exception: a task was given up before any has succeeded: what `work` raised, or UserError if its process died.
     """
     waiting, attempts, succeeded = collections.deque(range(len(tasks))), collections.Counter(), False
     workers = [_Worker(work) for _ in range(min(processes, len(tasks)))]
@@ -192,8 +193,12 @@ def in_processes(work, tasks, processes, patience):
                     print(f"\na process {what}, its task {tasks[k]}: {outcome}", file=sys.stderr)
                     if again:
                         waiting.append(k)
-                    elif isinstance(trouble, Exception) and not succeeded:
-                        raise trouble
+                    elif not succeeded:
+                        raise (
+                            trouble
+                            if isinstance(trouble, Exception)
+                            else UserError(f"each process {trouble}; see above")
+                        )
                     else:
                         yield tasks[k], None
                 elif worker.answered:

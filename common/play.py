@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from common import cli, controller, devices, farm, files, mdnrnn, rollouts, runs, video
+from common import cli, controller, devices, farm, files, mdnrnn, rollouts, runs, stages, video
 from common.cli import UserError
 
 ROWS_PER_BLOCK = 32  # games that step together in one thread
@@ -52,11 +52,11 @@ def log_of(path):
         return {}
     try:
         log = files.read_json(about)
-        known = log.get("config", {}).get("controller_mode", controller.MODES[0]) in controller.MODES
-        known = known and log.get("hashes", {}).keys() <= {"vae", "rnn"}
-    except (ValueError, AttributeError, TypeError):
-        known = False
-    if not known:
+    except ValueError:
+        log = None
+    parts = [log.get(name, {}) for name in ("config", "hashes")] if isinstance(log, dict) else [log]
+    known = all(isinstance(part, dict) for part in parts) and parts[1].keys() <= {"vae", "rnn"}
+    if not known or parts[0].get("controller_mode", "zh") not in stages.CONTROLLER_MODES:
         raise UserError(f"{about}: not what train.py writes beside a controller; was it changed?")
     return log
 

@@ -182,6 +182,8 @@ class Session:
         self._models = models = self._open_models(_a(str, message, "game"))
         scene, z_size = models.scene, models.vae.z_size
         self._dream = scene.dreams(models.rnn, models.initial_z, scene.config.TEMPERATURE)
+        self._dream.reset([0])
+        self._dream.step(np.zeros((1, len(scene.actions)), np.float32))  # compiles it while the page says: loading
         self._game = self._world = None
         about = {name: getattr(scene, name) for name in ("title", "goal", "reward", "keys", "actions")}
         about |= {"name": scene.config.GAME, "temperature": scene.config.TEMPERATURE}

@@ -24,13 +24,16 @@ def main():
     parser.add_argument("--episodes", type=int, default=100, help="games per mean in the first round")
     parser.add_argument("--finalists", type=int, default=3, help="means that play a second round")
     parser.add_argument("--final_episodes", type=int, default=400, help="games per mean in the second round")
+    parser.add_argument("--from_generation", type=int, default=0, help="leave the means before it out")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with this run's tf_*/ and log/")
     arguments = parser.parse_args()
     path = play.find(arguments.file, arguments.run)
     if not path.endswith(".log.json"):
         raise cli.UserError(f"{path}: give the .log.json of an evolution")
     base = path.removesuffix("log.json")
-    means, log = evolution.read_log(path), play.log_of(path)
+    means, log = [row for row in evolution.read_log(path) if row[0] >= arguments.from_generation], play.log_of(path)
+    if not means:
+        raise cli.UserError(f"{path}: no mean was evaluated in generation {arguments.from_generation} or later")
 
     devices.for_blocks()
     vae, rnn, _, hashes = load_models(arguments.run)

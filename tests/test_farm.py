@@ -284,6 +284,8 @@ def play(folder, fault, seed):
         os._exit(1)
     if fault == "bug":
         raise RuntimeError("a bug")
+    if fault == "all":
+        os._exit(1)
     if seed == 3 and fault == "mistake":
         raise UserError("no such game")
     if fault == "long":
@@ -352,14 +354,16 @@ def test_an_episode_that_kills_every_player_is_given_up(players):
     assert "it is given up" in stderr
 
 
-@pytest.mark.parametrize(("fault", "says"), [("bug", "a bug"), ("mistake", "no such game")])
+@pytest.mark.parametrize(
+    ("fault", "says"), [("bug", "a bug"), ("mistake", "no such game"), ("all", "each process died")]
+)
 def test_a_bug_and_a_users_mistake_end_the_recording(players, fault, says):
     """Catches a bug that passes for ten thousand lost episodes, and a mistake that is made three times each."""
     process = players(fault)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1
     assert says in stderr
-    assert fault == "bug" or "given out again" not in stderr
+    assert fault != "mistake" or "given out again" not in stderr
 
 
 def test_players_do_not_outlive_a_killed_program(players, tmp_path):

@@ -98,6 +98,15 @@ def ask(models):
     return ask
 
 
+@pytest.fixture(scope="module")
+def dreaming(models):
+    """A session that dreams, and of which nothing is asked that it could follow."""
+    page = session.Session(lambda name: models, seed=1000)
+    page.answer(json.dumps({"do": "open", "game": "toy"}))
+    page.answer(json.dumps({"do": "start", "world": "dream", "frame": 0, **CONTROLS}))
+    return page
+
+
 def test_a_game_is_opened_with_all_that_the_page_shows(models, ask):
     """Catches frames that are not those of the file, and limits the page does not know."""
     about, _ = ask("open", game="toy")
@@ -143,13 +152,13 @@ def test_the_temperature_reaches_the_dream(models):
     def dreamt(temperature):
         page = session.Session(lambda name: models, seed=1000)
         page.answer(json.dumps({"do": "open", "game": "toy"}))
-        controls = {"temperature": temperature, "held": {}}
-        start, step = {"do": "start", "world": "dream", "frame": 0}, {"do": "step", "driver": "you", "keys": []}
+        page.answer(json.dumps({"do": "start", "world": "dream", "frame": 0, **CONTROLS}))
+        step = json.dumps({"do": "step", "driver": "you", "keys": [], "temperature": temperature, "held": {}})
         z = []
-        for message in [start, *[step] * 6]:
-            answer = page.answer(json.dumps(message | controls))
+        for _ in range(6):
+            answer = page.answer(step)
             z.append(json.loads(answer.partition(b"\n")[0])["z"])
-        return np.std(z[1:], axis=0).mean()
+        return np.std(z, axis=0).mean()
 
     assert dreamt(0.1) < 0.6 * dreamt(2.0)
 
@@ -216,18 +225,15 @@ def test_a_gif_holds_what_was_seen(ask):
     ({"do": "look", "temperature": 1, "held": [0]}, "held"),
     ([], "do"),
 ])  # fmt: skip
-def test_what_cannot_be_followed_is_answered_and_changes_nothing(models, message, complaint):
+def test_what_cannot_be_followed_is_answered_and_changes_nothing(dreaming, message, complaint):
     """Catches an exception that ends the page's session, and a value from outside that is used unchecked."""
-    page = session.Session(lambda name: models, seed=1000)
-    page.answer(json.dumps({"do": "open", "game": "toy"}))
-    page.answer(json.dumps({"do": "start", "world": "dream", "frame": 0, **CONTROLS}))
     look = json.dumps({"do": "look", **CONTROLS})
-    before = page.answer(look)
-    answer = json.loads(page.answer(json.dumps(message)))
+    before = dreaming.answer(look)
+    answer = json.loads(dreaming.answer(json.dumps(message)))
     assert list(answer) == ["error"]
     assert complaint in answer["error"]
-    assert "not JSON" in json.loads(page.answer("{"))["error"]
-    assert page.answer(look) == before
+    assert "not JSON" in json.loads(dreaming.answer("{"))["error"]
+    assert dreaming.answer(look) == before
 
 
 def test_nothing_is_played_before_it_is_opened_and_started(models):

@@ -16,7 +16,7 @@ def start(game, script, *arguments, **options):
     return subprocess.Popen(command, cwd=os.path.join(ROOT, game), start_new_session=True, **options)
 
 
-def finish(game, script, *arguments, timeout=600, **options):
+def finish(game, script, *arguments, timeout=3600, **options):
     """The same, once it has ended: (exit code, its output as text)."""
     process = start(game, script, *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
     try:
