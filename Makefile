@@ -8,13 +8,19 @@ SMOKE := --preset smoke --run ../runs/smoke
 .PHONY: run play test faults soak lint bench setup
 
 run: setup
-	@echo "== the shipped agent in the real game, 100 episodes =="
+	@echo "== Doom: the shipped agent in the real game, 100 episodes =="
 	cd doomrnn && $(PY) model.py doomreal norender log/doomrnn.cma.16.64.best.json 1000 --out ../runs/doomreal.json
-	@echo "== the random policy in the real game, 100 episodes =="
+	@echo "== Doom: the random policy, 100 episodes =="
 	cd doomrnn && $(PY) model.py doomreal norender random 1000 --out ../runs/doomreal.random.json
-	@echo "== one episode to watch: real | what V sees | what M expected =="
+	@echo "== Doom: one episode to watch, real | what V sees | what M expected =="
 	cd doomrnn && $(PY) model.py doomreal render log/doomrnn.cma.16.64.best.json 1000 --video ../runs/doomreal.mp4
-	@echo "== the whole pipeline in small: record, V, encode, M, C in the dream, the real game =="
+	@echo "== CarRacing: the shipped agent in Gymnasium, 16 tracks =="
+	cd carracing && $(PY) model.py norender log/carracing.cma.16.64.best.json 1000 --episodes 16 --out ../runs/carracing.json
+	@echo "== CarRacing: the random policy, 16 tracks =="
+	cd carracing && $(PY) model.py norender random 1000 --episodes 16 --out ../runs/carracing.random.json
+	@echo "== CarRacing: one episode to watch =="
+	cd carracing && $(PY) model.py render log/carracing.cma.16.64.best.json 1000 --video ../runs/carracing.mp4
+	@echo "== Doom, the whole pipeline in small: record, V, encode, M, C in the dream, the real game =="
 	cd doomrnn && $(PY) extract.py $(SMOKE)
 	cd doomrnn && $(PY) vae_train.py $(SMOKE)
 	cd doomrnn && $(PY) series.py $(SMOKE)
@@ -40,6 +46,7 @@ lint: setup
 
 bench: setup
 	$(PY) bench/dream.py
+	$(PY) bench/carracing.py
 
 setup: .venv/installed
 	@mkdir -p runs runs/smoke

@@ -62,13 +62,13 @@ EXTRACT = {
 }
 VAE = {
     "paper": VAE_PAPER,
-    "laptop": replace(VAE_PAPER, steps=20000, batch_size=64, learning_rate=1e-3, schedule="cosine"),
+    "laptop": replace(VAE_PAPER, steps=13000, batch_size=64, learning_rate=1e-3, schedule="cosine"),
     "smoke": replace(VAE_PAPER, steps=100, batch_size=64, learning_rate=1e-3, schedule="cosine"),
 }
 SERIES = dict.fromkeys(("paper", "laptop", "smoke"), stages.Series(episodes_per_part=50))
 RNN = {
     "paper": RNN_PAPER,
-    "laptop": replace(RNN_PAPER, sequence_length=64, steps=6000, learning_rate=1.5e-3, schedule="cosine"),
+    "laptop": replace(RNN_PAPER, sequence_length=64, steps=4000, learning_rate=1.5e-3, schedule="cosine"),
     "smoke": replace(
         RNN_PAPER,
         streams=8,

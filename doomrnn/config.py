@@ -65,6 +65,6 @@ RNN = {
 }
 TRAIN = {
     "paper": Train(),
-    "laptop": Train(n=1, t=64, generations=60, eval_steps=10, eval_episodes=256, block_rows=512),
+    "laptop": Train(n=1, t=64, generations=70, eval_steps=10, eval_episodes=256, block_rows=512),
     "smoke": Train(n=1, t=16, num_episode=4, generations=10, eval_steps=5, eval_episodes=64),
 }

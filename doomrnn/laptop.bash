@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Everything that made the weights that ship, from nothing, on two cores; interrupted, it goes on by the same command.
-#   bash laptop.bash [DIR]      DIR, by default ../runs/doom, holds the run; DIR.short the first M's
+#   bash laptop.bash [DIR]      DIR, by default ../runs/doom, holds the run; DIR.short and DIR.random the earlier rounds'
 set -eu
 cd "$(dirname "$0")"
 run=${1:-../runs/doom}
 short=$run.short
+random=$run.random
 python=../.venv/bin/python
 [ -x "$python" ] || python=python
-mkdir -p "$short" "$run/record"
+mkdir -p "$short" "$random/record" "$run/record"
 
 # V, and a first M with short chunks, on the first 3,000 episodes
 "$python" extract.py --run "$short" --episodes 3000
@@ -15,14 +16,21 @@ mkdir -p "$short" "$run/record"
 "$python" series.py --run "$short"
 "$python" rnn_train.py --run "$short"
 
-# M again with chunks as long as a life, on 10,000 episodes, from the first M's weights
-cp -aln "$short/record/." "$run/record/"
-cp -an "$short/tf_vae" "$run/"
-"$python" extract.py --run "$run" --first_seed 10000 --episodes 7000
-"$python" series.py --run "$run"
-"$python" rnn_train.py --run "$run" --start_from "$short/tf_rnn/rnn.json" \
-  --streams 48 --sequence_length 400 --steps 1300 --learning_rate 1e-3 --validation_episodes 200 --validate_every 250
+# M again with chunks as long as a life, on 10,000 episodes, from the first M's weights; a C in its dream
+long_chunks=(--streams 48 --sequence_length 400 --learning_rate 1e-3 --validation_episodes 200)
+cp -aln "$short/record/." "$random/record/"
+cp -an "$short/tf_vae" "$random/"
+"$python" extract.py --run "$random" --first_seed 10000 --episodes 7000
+"$python" series.py --run "$random"
+"$python" rnn_train.py --run "$random" "${long_chunks[@]}" --start_from "$short/tf_rnn/rnn.json" --steps 1300 --validate_every 250
+"$python" train.py --run "$random" --generations 20
 
-# C in the dream, and the mean that does best in the real game on validation seeds
+# Games of that agent, which lives to see what random players do not; M goes on with them
+"$python" extract.py --run "$random" --controller log/doomrnn.cma.16.64.best.json --first_seed 20000 --episodes 1200 --explore 0.1
+cp -aln "$random/record/." "$run/record/"
+cp -an "$random/tf_vae" "$run/"
+"$python" series.py --run "$run"
+"$python" rnn_train.py --run "$run" "${long_chunks[@]}" --start_from "$random/tf_rnn/rnn.json" --steps 1200 --validate_every 200
+
+# C in this M's dream; what ships is its last mean
 "$python" train.py --run "$run"
-"$python" pick_best.py log/doomrnn.cma.16.64.log.json --run "$run"
