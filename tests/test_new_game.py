@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+import common  # noqa: F401  makes the dreams known to Gymnasium
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COPIED = ("vae_train.py", "series.py", "rnn_train.py", "train.py")
 
