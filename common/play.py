@@ -11,10 +11,16 @@ from common.cli import UserError
 ROWS_PER_BLOCK = 32  # games that step together in one thread
 
 
+def _count(text):
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text}: give a number from 1 up")
+    return int(text)
+
+
 def parser(description):
     """A command line with what both games' model.py take; the caller adds what comes before FILE."""
     parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=100, help="episodes to play; episode i has seed + i")
+    parser.add_argument("--episodes", type=_count, default=100, help="episodes to play; episode i has seed + i")
     parser.add_argument("--out", metavar="FILE", help="write the scores of all episodes here, as JSON")
     parser.add_argument("--video", metavar="FILE", help="write what render shows to this .mp4 or .gif")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with this run's tf_*/ and log/")
@@ -100,13 +106,14 @@ def measure(make_world, make_policy, seeds, rows=ROWS_PER_BLOCK):
     Returns:
         (returns float64 [E], lengths int [E]).
     """
-    blocks = np.array_split(seeds, max(1, -(-len(seeds) // rows)))
+    threads = min(devices.cores(), len(seeds))
+    blocks = np.array_split(seeds, max(threads, -(-len(seeds) // rows)))
 
     def make_worker():
         world = make_world(len(blocks[0]))
         return lambda block: rollouts.rollout(world, make_policy(block), block)
 
-    workers = farm.Threads(make_worker, min(devices.cores(), len(blocks)))
+    workers = farm.Threads(make_worker, threads)
     with runs.progress(len(seeds), 0, "play") as bar:
         results = workers.map(blocks, done=lambda k: bar.update(len(blocks[k])))
     workers.close()

@@ -91,6 +91,15 @@ def test_the_log_of_every_file_of_an_evolution_is_found(tmp_path):
     assert play.log_of(str(tmp_path / "mine.json")) == {}
 
 
+@pytest.mark.parametrize("episodes", ["0", "-3", "many"])
+def test_a_number_of_episodes_is_one_or_more(episodes, capsys):
+    """Catches a traceback, or a score of no episode at all."""
+    with pytest.raises(SystemExit) as ended:
+        play.parser("").parse_args(["--episodes", episodes])
+    assert ended.value.code == 2
+    assert f"{episodes}: give a number from 1 up" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "text",
     ["{", "[]", '{"config": []}', '{"config": {"controller_mode": "zzz"}}', '{"hashes": {"other": "a"}}', "[" * 10**5],
