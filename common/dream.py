@@ -77,11 +77,29 @@ class DreamWorld:
 
     @tf.function(reduce_retracing=True)
     def _next(self, z, h, c, restart, action, dream, uniform, normal, temperature):
-        inputs = mdnrnn.inputs_of(z, action, restart if self.rnn.shape.restart else None)
-        h, c = self.rnn.step(self._weights, inputs, (h, c))
-        mixture, logit = self.rnn.predict(self._weights, h)
-        z = mdnrnn.sample(mixture, temperature, tf.gather(uniform, dream), tf.gather(normal, dream))
-        done = logit > 0 if self.rnn.shape.restart else tf.zeros([tf.shape(z)[0]], tf.bool)
+        luck = tf.gather(uniform, dream), tf.gather(normal, dream), temperature
+        z, h, c, done = next_of(self.rnn, self._weights, (z, h, c), restart, action, *luck)
         # NaN anywhere in what M read is NaN in all of h: such a dream ends, and its return is NaN, not a record
         sound = tf.math.is_finite(h[:, 0])
         return z, h, c, done | ~sound, tf.where(sound, 1.0, np.nan)
+
+
+def next_of(rnn, weights, state, restart, action, uniform, normal, temperature):
+    """One step of many dreams.
+
+    Args:
+        rnn, weights: MDNRNN and its prepared weights.
+        state: (z, h, c), float32 [B, Z], [B, H], [B, H].
+        restart: float32 [B], 1 on a dream's first step.
+        action: float [B, A].
+        uniform, normal, temperature: see mdnrnn.sample.
+
+    Returns:
+        (z, h, c, done bool [B]): M's restart logit ends a dream; without one, nothing does.
+    """
+    z, h, c = state
+    has_restart = rnn.shape.restart
+    h, c = rnn.step(weights, mdnrnn.inputs_of(z, action, restart if has_restart else None), (h, c))
+    mixture, logit = rnn.predict(weights, h)
+    z = mdnrnn.sample(mixture, temperature, uniform, normal)
+    return z, h, c, logit > 0 if has_restart else tf.zeros_like(restart, tf.bool)

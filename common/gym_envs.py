@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from gymnasium.vector import AutoresetMode
 
-from common import dream, mdnrnn, vae, weights
+from common import dream, vae, weights
 
 SEEDS = 2000, 500_000  # of dreams begun without a seed; tests have the others
 
@@ -75,11 +75,8 @@ class _Dreams:
 
     @tf.function(reduce_retracing=True)
     def _next(self, z, h, c, restart, action, uniform, normal):
-        has_restart = self._rnn.shape.restart
-        h, c = self._rnn.step(self._weights, mdnrnn.inputs_of(z, action, restart if has_restart else None), (h, c))
-        mixture, logit = self._rnn.predict(self._weights, h)
-        z = mdnrnn.sample(mixture, self._temperature, uniform, normal)
-        return z, h, c, logit > 0 if has_restart else tf.zeros_like(restart, tf.bool)
+        luck = uniform, normal, self._temperature
+        return dream.next_of(self._rnn, self._weights, (z, h, c), restart, action, *luck)
 
     def observations(self):
         """float32 [B, Z + H]."""
