@@ -138,7 +138,12 @@ def blocks_of(seeds, cfg):
 
 def main():
     cfg, arguments = cli.parse(config.EXTRACT, __doc__)
-    folder = runs.recording_folder(arguments)
+    with runs.recording_folder(arguments) as folder:
+        record(folder, cfg, arguments)
+
+
+def record(folder, cfg, arguments):
+    """Plays what is missing in the folder, and writes the summary."""
     summary = os.path.join(folder, f"{cfg.first_seed}.summary.json")
     if runs.recorded_already(summary, cfg):
         return

@@ -251,21 +251,29 @@ def _aside(path):
     return next(name for name in names if not os.path.exists(name))
 
 
+@contextlib.contextmanager
 def recording_folder(arguments):
-    """<run>/record, made if need be and locked until the program ends; --fresh sets an earlier one aside."""
+    """<run>/record, made if need be, locked, and cleared of what killed players were writing, before and after.
+
+    --fresh sets an earlier one aside.
+    """
     if not os.path.isdir(arguments.run):
         raise UserError(f"--run {arguments.run}: no such folder")
     folder = os.path.join(arguments.run, "record")
     os.makedirs(folder, exist_ok=True)
-    arguments.lock = lock(os.path.join(folder, "lock"))
+    held = lock(os.path.join(folder, "lock"))
     if arguments.fresh and len(os.listdir(folder)) > 1:
         aside = _aside(folder)
         os.rename(folder, aside)
         print(f"set the earlier recordings aside as {aside}")
         os.makedirs(folder)
-        arguments.lock = lock(os.path.join(folder, "lock"))
+        held = lock(os.path.join(folder, "lock"))
     files.remove_temporary(folder)
-    return folder
+    try:
+        yield folder
+    finally:
+        files.remove_temporary(folder)
+        held.close()
 
 
 def recorded_already(summary, cfg):

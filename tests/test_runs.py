@@ -1,6 +1,7 @@
 """common/runs.py: one process per stage, one config per stage, checkpoints that are whole and complete."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -284,19 +285,27 @@ def test_fresh_twice_at_one_time_keeps_both(tmp_path, stage_of, monkeypatch):
 def test_two_recorders_in_one_folder(tmp_path, monkeypatch):
     """Catches two that record the same episodes beside each other, and a lock that --fresh leaves behind."""
     monkeypatch.setattr(runs, "LOCK_SECONDS", 0.1)
-    first = arguments(tmp_path)
-    runs.recording_folder(first)
-    for fresh in (False, True):
-        with pytest.raises(UserError, match="another process"):
-            runs.recording_folder(arguments(tmp_path, fresh))
+
+    def refuses(fresh):
+        with pytest.raises(UserError, match="another process"), runs.recording_folder(arguments(tmp_path, fresh)):
+            pass
+
+    with runs.recording_folder(arguments(tmp_path)):
+        refuses(False)
+        refuses(True)
     assert os.listdir(tmp_path) == ["record"]
-    first.lock.close()
     (tmp_path / "record" / "2000.npz").touch()
-    second = arguments(tmp_path, fresh=True)
-    runs.recording_folder(second)
-    assert os.listdir(tmp_path / "record") == ["lock"]
-    with pytest.raises(UserError, match="another process"):
-        runs.recording_folder(arguments(tmp_path))
+    with runs.recording_folder(arguments(tmp_path, fresh=True)) as folder:
+        assert os.listdir(folder) == ["lock"]
+        refuses(False)
+
+
+def test_a_recorder_that_fails_leaves_no_torn_file(tmp_path):
+    """Catches what a killed player was writing, left for good on a disk that is full."""
+    with contextlib.suppress(OSError), runs.recording_folder(arguments(tmp_path)) as folder:
+        (tmp_path / "record" / "2000.npz.tmp123").touch()
+        raise OSError("full")
+    assert os.listdir(folder) == ["lock"]
 
 
 def test_a_damaged_config_or_summary_is_named(tmp_path, stage_of):
@@ -325,15 +334,16 @@ def test_save_if_due_waits(stage_of):
 
 def test_recordings_are_complete_only_with_the_same_config(tmp_path):
     """Catches recordings of other rules taken for this run's, and finished ones played again."""
-    folder = runs.recording_folder(arguments(tmp_path))
-    summary = os.path.join(folder, "2000.summary.json")
+    with runs.recording_folder(arguments(tmp_path)) as folder:
+        summary = os.path.join(folder, "2000.summary.json")
     assert not runs.recorded_already(summary, Config())
     with open(summary, "w") as file:
         json.dump({"config": dataclasses.asdict(Config())}, file)
     assert runs.recorded_already(summary, Config())
     with pytest.raises(UserError, match=r"2000\.summary\.json"):
         runs.recorded_already(summary, Config(steps=5))
-    assert runs.recording_folder(arguments(tmp_path, fresh=True)) == folder
+    with runs.recording_folder(arguments(tmp_path, fresh=True)) as fresh:
+        assert fresh == folder
     assert os.listdir(folder) == ["lock"]
     assert len(os.listdir(tmp_path)) == 2
 

@@ -16,7 +16,12 @@ ROWS = 16  # episodes that are played in lockstep
 
 def main():
     cfg, arguments = cli.parse(config.EXTRACT, __doc__)
-    folder = runs.recording_folder(arguments)
+    with runs.recording_folder(arguments) as folder:
+        record(folder, cfg)
+
+
+def record(folder, cfg):
+    """Plays every episode, and writes the summary."""
     summary = os.path.join(folder, f"{cfg.first_seed}.summary.json")
     if runs.recorded_already(summary, cfg):
         return
