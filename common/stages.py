@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from common.cli import option
 
-SCHEDULES = ("constant", "cosine", "paper_doom")
+SCHEDULES = ("constant", "cosine", "exponential")
 CONTROLLER_MODES = ("z", "z_hidden", "zc", "zh", "zch")
 
 
@@ -57,7 +57,7 @@ class Rnn:
     steps: int = option(4000, "training steps")
     learning_rate: float = option(1e-3, "Adam's step size (its peak, under the cosine schedule)")
     schedule: str = option(
-        "constant", "constant; cosine: to zero after a warm-up; paper_doom: rate * 0.99999^step", choices=SCHEDULES
+        "constant", "constant; cosine: to zero after a warm-up; exponential: rate * 0.99999^step", choices=SCHEDULES
     )
     clip: float = option(1.0, "gradients are clipped to +- this value")
     validation_episodes: int = option(

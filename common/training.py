@@ -4,14 +4,14 @@ from common import devices  # isort: skip  (loads TensorFlow without its banner)
 import keras
 import numpy as np
 
-from common import episodes, mdnrnn, vae
+from common import dream, episodes, mdnrnn, vae
 from common.cli import UserError
 
 WARMUP = 200  # steps of the cosine schedule, or a tenth of all steps if that is less
 
 
-class PaperDoomDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """The authors' schedule for Doom's M: 1e-5 + (rate - 1e-5) * 0.99999^step."""
+class ExponentialDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """1e-5 + (rate - 1e-5) * 0.99999^step, the authors' schedule for M."""
 
     def __init__(self, rate):
         self.rate = rate
@@ -33,8 +33,8 @@ def adam(cfg, variables, **options):
         warmup = max(1, min(WARMUP, cfg.steps // 10))
         decay = max(1, cfg.steps - warmup)
         rate = keras.optimizers.schedules.CosineDecay(0.0, decay, warmup_target=rate, warmup_steps=warmup)
-    elif cfg.schedule == "paper_doom":
-        rate = PaperDoomDecay(rate)
+    elif cfg.schedule == "exponential":
+        rate = ExponentialDecay(rate)
     optimizer = keras.optimizers.Adam(rate, **options)
     optimizer.build(variables)
     return optimizer
@@ -186,13 +186,13 @@ class MTrainer(_Trainer):
         """
         frames = np.resize(series.first[series.length.argmax()] + np.arange(series.length.max()), steps)
         seen, action = series.mu[frames].astype(np.float32), series.action[frames]
-        rng, model, weights = np.random.default_rng(self.cfg.seed), self.model, self.model.prepared()
-        dreamt, state = [seen[:1]], model.initial_state(1)
+        rng, weights = np.random.default_rng(self.cfg.seed), self.model.prepared()
+        dreamt, memory = [seen[:1]], self.model.initial_state(1)
         for t in range(steps - 1):
-            restart = np.float32([t == 0]) if model.shape.restart else None
-            state = model.step(weights, mdnrnn.inputs_of(dreamt[-1], action[t : t + 1], restart), state)
             luck = rng.random((1, series.z_size), np.float32), rng.standard_normal((1, series.z_size), np.float32)
-            dreamt.append(mdnrnn.sample(model.predict(weights, state[0])[0], 1.0, *luck))
+            start, state = np.float32([t == 0]), (dreamt[-1], *memory)
+            z, *memory, _ = dream.next_of(self.model, weights, state, start, action[t : t + 1], *luck, 1.0)
+            dreamt.append(z)
         rows = [np.array(decode(row[::every])) for row in (seen, np.concatenate(dreamt))]
         return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 

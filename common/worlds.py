@@ -15,7 +15,6 @@ import numpy as np
 import tensorflow as tf
 
 from common import mdnrnn, vae
-from common.games import Games, Recorded  # noqa: F401  real games, which need no TensorFlow
 
 
 class SeenGames:

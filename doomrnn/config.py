@@ -37,7 +37,7 @@ class Train(stages.Train):
 
 
 VAE_PAPER = stages.Vae(z_size=64, steps=308000)
-RNN_PAPER = stages.RestartRnn(hidden_size=512, sequence_length=500, steps=24400, schedule="paper_doom")
+RNN_PAPER = stages.RestartRnn(hidden_size=512, sequence_length=500, steps=24400, schedule="exponential")
 
 EXTRACT = {
     "paper": Extract(episodes=12800),

@@ -119,11 +119,11 @@ def main():
 
     with video.stage("DoomTakeCover", 35, arguments.video) as screen:
         policy = play.Keyboard(screen, keyboard_action)
-        reward, _ = play.watch(worlds.Games([DoomTakeCover()]), policy, arguments.seed, screen, picture)
+        reward, _ = play.watch(games.Games([DoomTakeCover()]), policy, arguments.seed, screen, picture)
     print(f"you lived for {reward:.0f} tics")
 
 
 if __name__ == "__main__":
-    from common import cli, play, video, worlds  # TensorFlow, which recorders do without
+    from common import cli, games, play, video  # TensorFlow, which recorders do without
 
     cli.run_main(main)

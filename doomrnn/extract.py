@@ -66,7 +66,7 @@ def record_random(folder, missing, cfg, done):
 
 def record_agent(folder, missing, cfg, arguments, done):
     """The agent plays, many games in lockstep in every thread; calls done(frames) after every episode."""
-    from common import devices, play, rollouts, worlds  # TensorFlow, which random players do without
+    from common import devices, games, play, rollouts, worlds  # TensorFlow, which random players do without
 
     from model import load_models, play_controller, real_games
 
@@ -81,7 +81,7 @@ def record_agent(folder, missing, cfg, arguments, done):
         done(len(obs) if len(obs) >= cfg.min_frames else 0)
 
     def make_worker():
-        world = worlds.SeenGames(worlds.Recorded(real_games(GAMES_PER_BLOCK), write), vae, rnn)
+        world = worlds.SeenGames(games.Recorded(real_games(GAMES_PER_BLOCK), write), vae, rnn)
 
         def work(seeds):
             policy = rollouts.Exploring(make_policy(seeds), seeds, cfg.explore, cfg.max_hold, [-1.0], [1.0])

@@ -11,7 +11,7 @@ seed, average_reward, stdev.
 
 import numpy as np
 
-from common import cli, controller, devices, dream, play, rollouts, video, weights, worlds
+from common import cli, controller, devices, dream, games, play, rollouts, video, weights, worlds
 
 import config
 from doomreal import DoomTakeCover
@@ -35,7 +35,7 @@ def play_controller(arguments, rnn, hashes):
 
 def real_games(count):
     """A batch of that many games."""
-    return worlds.Games([DoomTakeCover() for _ in range(count)])
+    return games.Games([DoomTakeCover() for _ in range(count)])
 
 
 def dreams(rnn, initial_z, temperature):
@@ -70,8 +70,8 @@ def main():
     def make_world(rows):
         if arguments.world == "doomrnn":
             return dreams(rnn, initial_z, arguments.temperature)
-        games = real_games(rows)
-        return games if blind else worlds.SeenGames(games, vae, rnn)
+        played = real_games(rows)
+        return played if blind else worlds.SeenGames(played, vae, rnn)
 
     about = {"game": arguments.world, "backend": "vizdoom" if arguments.world == "doomreal" else "dream"}
     if arguments.mode == "norender":

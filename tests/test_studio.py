@@ -21,7 +21,7 @@ import tornado.netutil
 import tornado.websocket
 from PIL import Image
 
-from common import controller, dream, episodes, mdnrnn, rollouts, session, studio, vae, worlds
+from common import controller, dream, episodes, games, mdnrnn, rollouts, session, studio, vae
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -68,7 +68,7 @@ SCENE = session.Scene(
     load_models=lambda run: random_models(),
     load_agent=load_agent,
     dreams=lambda rnn, initial_z, temperature: dream.DreamWorld(rnn, initial_z, temperature, ALIVE),
-    real_game=lambda: worlds.Games([Game()]),
+    real_game=lambda: games.Games([Game()]),
 )
 
 

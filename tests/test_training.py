@@ -55,9 +55,9 @@ def test_cosine_schedule_of_a_short_training_reaches_its_peak_and_zero(steps):
     assert rates[-1] == pytest.approx(0, abs=1e-9)
 
 
-def test_paper_doom_schedule():
+def test_exponential_schedule():
     """Catches the decay applied to the floor too; the figures are the authors' formula by hand."""
-    cfg = Config(schedule="paper_doom")
+    cfg = Config(schedule="exponential")
     assert rate_at(cfg, 0) == pytest.approx(1e-3)
     assert rate_at(cfg, 24400) == pytest.approx(1e-5 + 9.9e-4 * np.exp(24400 * np.log(0.99999)), rel=1e-3)
     assert rate_at(cfg, 3_000_000) == pytest.approx(1e-5, rel=1e-3)

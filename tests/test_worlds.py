@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import mdnrnn, rollouts, worlds
+from common import games, mdnrnn, rollouts, worlds
 from common.controller import Controller
 
 SEEDS = [1003, 1000, 1006, 1001, 1003]
@@ -65,10 +65,10 @@ def test_observation_action_memory_and_reward_line_up(rng, restart, action_size)
     """Catches an action on the frame before or after, M a step early or late, rows mixed up as others leave."""
     rnn, controller = random_rnn(rng, restart, action_size), Controller("zch", 2, 4, action_size, bias=True)
     parameters = random_parameters(rng, controller, len(SEEDS))
-    games = [CountingGame() for _ in range(len(SEEDS) + 2)]
-    world = worlds.SeenGames(worlds.Games(games), PaintedV(-80.0), rnn)
+    players = [CountingGame() for _ in range(len(SEEDS) + 2)]
+    world = worlds.SeenGames(games.Games(players), PaintedV(-80.0), rnn)
     returns, lengths = rollouts.rollout(world, rollouts.Candidates(controller, parameters), SEEDS)
-    for row, (game, seed) in enumerate(zip(games, SEEDS, strict=False)):
+    for row, (game, seed) in enumerate(zip(players, SEEDS, strict=False)):
         state, expected = rnn.initial_state(1), []
         for step in range(game.length):
             z = tf.constant([[step / 8, (seed - 1000) / 8]])
@@ -86,7 +86,7 @@ def test_a_batch_is_as_many_runs_of_one(rng):
     parameters = random_parameters(rng, controller, len(SEEDS))
 
     def play(rows):
-        world = worlds.SeenGames(worlds.Games([CountingGame() for _ in rows]), PaintedV(0.0), rnn)
+        world = worlds.SeenGames(games.Games([CountingGame() for _ in rows]), PaintedV(0.0), rnn)
         return rollouts.rollout(world, rollouts.Candidates(controller, parameters[rows]), [SEEDS[k] for k in rows])
 
     returns, lengths = play(range(len(SEEDS)))
@@ -104,7 +104,7 @@ def test_a_batch_is_as_many_runs_of_one(rng):
 def test_z_is_sampled_at_control_time():
     """Catches mu used for z: the authors' agents see V's noise, new at every step."""
     rnn = mdnrnn.MDNRNN(mdnrnn.Shape(2, 1, 4, True), "float32")
-    world = worlds.SeenGames(worlds.Games([CountingGame() for _ in range(200)]), PaintedV(float(2 * np.log(3))), rnn)
+    world = worlds.SeenGames(games.Games([CountingGame() for _ in range(200)]), PaintedV(float(2 * np.log(3))), rnn)
     seeds = [1006] * 100 + [1006 + 7 * k for k in range(1, 101)]
     before, *_ = world.reset(seeds)
     (after, *_), *_ = world.step(np.zeros((200, 1), np.float32))
@@ -117,7 +117,7 @@ def test_z_is_sampled_at_control_time():
 
 def test_finished_rows_leave(rng):
     """Catches a dead row that is still seen, and frames that are not those of the rows that go on."""
-    world = worlds.SeenGames(worlds.Games([CountingGame() for _ in SEEDS]), PaintedV(-80.0), random_rnn(rng))
+    world = worlds.SeenGames(games.Games([CountingGame() for _ in SEEDS]), PaintedV(-80.0), random_rnn(rng))
     live, step, state = list(SEEDS), 0, world.reset(SEEDS)
     while live:
         assert [len(part) for part in state] == [len(live)] * 3
@@ -135,7 +135,7 @@ def test_a_world_can_be_used_again(rng):
     """Catches memory, noise or rows left over from the episodes before."""
     controller = Controller("zch", 2, 4, 1, bias=False)
     policy = random_parameters(rng, controller, 3)
-    world = worlds.SeenGames(worlds.Games([CountingGame() for _ in range(3)]), PaintedV(0.0), random_rnn(rng))
+    world = worlds.SeenGames(games.Games([CountingGame() for _ in range(3)]), PaintedV(0.0), random_rnn(rng))
     first, second = (
         rollouts.rollout(world, rollouts.Candidates(controller, policy), [1003, 1001, 1002])[0] for _ in range(2)
     )
@@ -145,7 +145,7 @@ def test_a_world_can_be_used_again(rng):
 def test_more_episodes_than_games_are_refused():
     """Catches episodes that are silently not played."""
     with pytest.raises(ValueError, match="3 episodes for 2 games"):
-        worlds.Games([CountingGame(), CountingGame()]).reset([1000, 1001, 1002])
+        games.Games([CountingGame(), CountingGame()]).reset([1000, 1001, 1002])
 
 
 def test_random_actions_are_uniform_and_each_episodes_own():
@@ -163,8 +163,8 @@ def test_random_actions_are_uniform_and_each_episodes_own():
     np.testing.assert_array_equal(np.stack([alone.act(None)[0] for _ in range(20)]), draws[:, 7])
     policy.keep([3, 7])
     np.testing.assert_array_equal(policy.act(None)[1], alone.act(None)[0])
-    games = worlds.Games([CountingGame() for _ in SEEDS])
-    returns, lengths = rollouts.rollout(games, rollouts.RandomActions(SEEDS, [-1], [1]), SEEDS)
+    batch = games.Games([CountingGame() for _ in SEEDS])
+    returns, lengths = rollouts.rollout(batch, rollouts.RandomActions(SEEDS, [-1], [1]), SEEDS)
     assert lengths.tolist() == [2 + seed % 7 for seed in SEEDS]
     assert returns[0] == returns[4]
 
@@ -185,10 +185,10 @@ def test_evaluation_in_blocks_is_evaluation(rng, block_rows):
     """Catches results put under another candidate or seed, and blocks larger than asked for."""
     controller, seeds = Controller("z", 2, 4, 1, bias=True), np.array([1000, 1005, 1001, 1003])
     population = random_parameters(rng, controller, 5)
-    world = worlds.SeenGames(worlds.Games([CountingGame() for _ in range(20)]), PaintedV(-80.0), random_rnn(rng))
+    world = worlds.SeenGames(games.Games([CountingGame() for _ in range(20)]), PaintedV(-80.0), random_rnn(rng))
     returns, lengths = rollouts.evaluate(world, controller, population, seeds)
     assert lengths.tolist() == [(2 + seeds % 7).tolist()] * 5
-    one = worlds.SeenGames(worlds.Games([CountingGame()]), PaintedV(-80.0), world.rnn)
+    one = worlds.SeenGames(games.Games([CountingGame()]), PaintedV(-80.0), world.rnn)
     alone, _ = rollouts.rollout(one, rollouts.Candidates(controller, population[3:4]), seeds[1:2])
     np.testing.assert_allclose(returns[3, 1], alone[0], rtol=1e-6)
 
@@ -250,24 +250,24 @@ def test_the_world_and_m_know_the_action_as_the_game_receives_it(rng):
     """Catches CarRacing's raw tanh values handed to the game, or to M."""
     rnn, controller = random_rnn(rng, False, 3), Controller("z", 2, 4, 3, bias=True)
     parameters = random_parameters(rng, controller, 2)
-    games = [CountingGame(), CountingGame()]
-    world = worlds.SeenGames(worlds.Games(games), PaintedV(-80.0), rnn)
+    players = [CountingGame(), CountingGame()]
+    world = worlds.SeenGames(games.Games(players), PaintedV(-80.0), rnn)
     plain, mapped = (rollouts.Candidates(controller, parameters, f) for f in (None, lambda raw: (raw + 1) / 2))
     state = world.reset([1000, 1001])
     np.testing.assert_allclose(mapped.act(state), (plain.act(state) + 1) / 2)
     (_, h, _), *_ = world.step(mapped.act(state))
     inputs = mdnrnn.inputs_of(state[0], mapped.act(state))
     np.testing.assert_allclose(h, rnn.step(rnn.prepared(), inputs, state[1:])[0], atol=1e-6)
-    np.testing.assert_allclose([game.actions[0] for game in games], mapped.act(state), atol=1e-6)
+    np.testing.assert_allclose([game.actions[0] for game in players], mapped.act(state), atol=1e-6)
 
 
 def test_recorded_episodes_hold_what_was_seen_done_and_got_at_each_step():
     """Catches a frame that belongs to the step after, and episodes mixed up as others finish."""
-    written, games = {}, [CountingGame() for _ in SEEDS[:4]]
-    world = worlds.Recorded(worlds.Games(games), lambda seed, *arrays: written.update({seed: arrays}))
+    written, players = {}, [CountingGame() for _ in SEEDS[:4]]
+    world = games.Recorded(games.Games(players), lambda seed, *arrays: written.update({seed: arrays}))
     rollouts.rollout(world, rollouts.RandomActions(SEEDS[:4], [-1, 0], [1, 1]), SEEDS[:4])
     assert list(written) == sorted(SEEDS[:4], key=lambda seed: seed % 7)
-    for game in games:
+    for game in players:
         obs, action, reward, done = written[game.seed]
         steps = np.arange(game.length)
         assert obs.dtype == np.uint8

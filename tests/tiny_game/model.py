@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common import cli, controller, devices, dream, play, rollouts, weights, worlds
+from common import cli, controller, devices, dream, games, play, rollouts, weights, worlds
 
 import config
 from game import CatchDot
@@ -32,7 +32,7 @@ def main():
     c, parameters = play.load_controller(arguments, lambda mode: controller_on(rnn, mode), hashes)
     seeds = np.arange(arguments.seed, arguments.seed + arguments.episodes)
     returns, lengths = play.measure(
-        lambda rows: worlds.SeenGames(worlds.Games([CatchDot() for _ in range(rows)]), vae, rnn),
+        lambda rows: worlds.SeenGames(games.Games([CatchDot() for _ in range(rows)]), vae, rnn),
         lambda block: rollouts.Candidates(c, np.tile(parameters, (len(block), 1))),
         seeds,
     )
