@@ -1,8 +1,9 @@
 """A night in half an hour: evolves Doom's controller under random faults, then compares it with an undisturbed twin.
 
 The run has two MPI ranks and dreams with the V and M that ship; it is started again by the same command whenever it
-ends. The faults and their times follow from the seed; when they strike depends on the machine. The twin evolves in
-threads, undisturbed. Every log file, the distribution and the checkpoint must be equal to the last bit, times aside.
+ends. The faults and their times follow from the seed; when they strike depends on the machine. The twin evolves beside
+it in threads, undisturbed. Every log file, the distribution and the checkpoint must be equal to the last bit, times
+aside.
 
     python tests/faults/soak.py --out log/doomrnn.soak.jsonl      # what `make soak` does
 """
@@ -25,7 +26,7 @@ import processes
 
 BASE = "doomrnn.cma.2.8"
 TINY = ["--preset", "smoke", "--num_episode", 2, "--block_rows", 4, "--eval_steps", 10, "--eval_episodes", 8]
-TINY += ["--checkpoint_seconds", 0]
+TINY += ["--checkpoint_seconds", 0, "--temperature", 2]  # so hot that dreams, and so generations, are short
 STUCK = 3600  # seconds without a new generation: the run is given up for lost
 RANKS, THREADS = ["-n", 2, "-t", 4], ["-n", 1, "-t", 8]
 LOGS = ("json", "best.json", "hist.json", "hist_best.json", "log.json")
@@ -234,12 +235,14 @@ def main():
         kinds = collections.Counter()
         run, twin = Run(folder / "disturbed", RANKS), Run(folder / "twin", THREADS)
         try:
+            twin.start(2 * arguments.faults)  # the run will have come further than that
             generation = soak(run, rng, arguments.faults, 60 * arguments.minutes,
                               lambda **row: (kinds.update([row["what"]]), record(**row)))  # fmt: skip
             minutes = round((time.monotonic() - began) / 60, 1)
             processes.end(run.process)
             generations = generation + 3
             finish(run, generations)
+            assert twin.process.wait() == 0, f"the twin failed: see {twin.folder}/output"
             finish(twin, generations)
         finally:
             for one in (run, twin):
