@@ -63,6 +63,7 @@ class Rnn:
     validation_episodes: int = option(
         50, "episodes kept out of training to measure the loss on; the last ones recorded"
     )
+    start_from: str = option("", "an rnn.json whose weights to start from, such as an earlier round's; default random")
     seed: int = option(1, "decides initial weights, order of episodes and the sampling of z")
     report_every: int = option(20, "steps between lines in metrics.jsonl")
     validate_every: int = option(500, "steps between measurements on the validation episodes")
@@ -74,7 +75,6 @@ class RestartRnn(Rnn):
     """Training an M that also predicts when an episode ends."""
 
     restart_weight: float = option(10.0, "weight of restarts in the restart flag's cross-entropy")
-    start_from: str = option("", "an rnn.json whose weights to start from, such as an earlier round's; default random")
 
 
 @dataclass(frozen=True)
