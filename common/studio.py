@@ -29,6 +29,7 @@ from common import cli
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PAGE = os.path.join(ROOT, "common", "page")
+FIRST = "doomrnn"  # the game a page opens with: its agent is the stronger one
 MESSAGE_BYTES = 4096  # a page's longest message holds every dimension of z
 PAGES = 8  # that may be open at once; each has a world of its own
 HEADERS = {
@@ -41,9 +42,10 @@ HEADERS = {
 
 
 def game_folders():
-    """{name: folder} of the games."""
-    return {os.path.basename(os.path.dirname(path)): os.path.dirname(path)
-            for path in sorted(glob.glob(os.path.join(ROOT, "*", "scene.py")))}  # fmt: skip
+    """{name: folder} of the games, FIRST first."""
+    folders = [os.path.dirname(path) for path in sorted(glob.glob(os.path.join(ROOT, "*", "scene.py")))]
+    names = {os.path.basename(folder): folder for folder in folders}
+    return dict(sorted(names.items(), key=lambda item: item[0] != FIRST))
 
 
 def load_scene(folder):

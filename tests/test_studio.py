@@ -477,11 +477,11 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """A browser on a studio that serves Doom with the weights that ship; without one the tests are skipped."""
+    """A browser on a studio that serves both games with the weights that ship; without one the tests are skipped."""
     if not (CHROMIUM and shutil.which("chromedriver")):
         pytest.skip("no chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)")
     downloads = tmp_path_factory.mktemp("downloads")
-    server = subprocess.Popen(run_studio("--game", "doomrnn", "--port", 0), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(run_studio("--port", 0), cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         url = next(word for line in server.stdout for word in line.split() if word.startswith("http://127.0.0.1:"))
         page = Browser(url, downloads)
@@ -561,6 +561,23 @@ def test_the_controls_work_without_a_mouse(browser):
     browser.driver.find_element("css selector", "input[name=driver]").send_keys(RIGHT)  # the agent
     browser.element("one").send_keys(ENTER)
     browser.until(lambda: browser.number("reward") == 1)
+    assert not browser.errors()
+
+
+def test_the_game_is_switched_while_one_runs(browser):
+    """Catches a last frame that finds no panels and freezes the page, a lost focus, a text of loading left behind."""
+    for name, key in (("carracing", RIGHT), ("doomrnn", LEFT)):
+        browser.until(lambda: browser.element("one").is_enabled())
+        browser.element("run").send_keys(ENTER)
+        browser.until(lambda: browser.number("steps") >= 5)
+        browser.driver.find_element("css selector", "input[name=game]:checked").send_keys(key)
+        browser.until(lambda: "is ready" in browser.text("status") and browser.text("steps") == "0")
+        assert browser.focused().get_attribute("value") == name
+        assert browser.focused().is_selected()
+    browser.element("run").send_keys(ENTER)
+    browser.until(lambda: browser.number("steps") >= 5)
+    browser.press(SPACE)
+    assert not browser.driver.find_elements("class name", "loading")
     assert not browser.errors()
 
 

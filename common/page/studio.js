@@ -75,19 +75,23 @@ socket.onclose = ({ reason }) => {
 // --- doing things ---
 
 async function open(name) {
-  set({ running: false, about: null, now: null, busy: "Loading V and M" });
+  set({ running: false, busy: "Loading V and M" });
+  await latest; // a last step still needs the panels that now go
+  set({ about: null, now: null });
   const about = await ask({ do: "open", game: name });
-  if (about.error) return;
+  if (about.error) return set({ busy: "" });
   set({ about, temperature: about.temperature, frame: 0, held: {}, fader: 0, driver: "you", busy: "" });
   await start();
 }
 
 async function start(changes = {}) {
-  set({ ...changes, running: false, busy: page.world === "game" ? "Starting the game" : "Falling asleep" });
+  const { world, frame } = { ...page, ...changes };
+  set({ world, frame, running: false, busy: world === "game" ? "Starting the game" : "Falling asleep" });
   pressed.clear();
-  const { world, frame } = page;
-  show(await ask({ do: "start", world, frame, ...controls() }));
+  const answer = await ask({ do: "start", world, frame, ...controls() });
   set({ busy: "" });
+  if (answer.error) return;
+  show(answer);
   say(`${CAPTIONS[world][2] === "Dream" ? "The dream" : "The game"} is ready. Start runs it; the arrow keys drive.`);
 }
 
@@ -136,6 +140,8 @@ async function startAgain() {
   await start();
   await run(true);
 }
+
+const unlessBusy = (act) => (page.busy ? set({}) : act()); // set({}) puts the choice back; disabled, it would lose focus
 
 let look = false; // whether a control has moved while nothing runs
 
@@ -210,10 +216,10 @@ function fader(event, k) {
 
 // --- what it looks like ---
 
-function choice(name, value, text, disabled = false, changed = (changes) => set(changes)) {
+function choice(name, value, text, disabled = false, changed = set) {
   return html`<label class="choice">
     <input type="radio" name=${name} value=${value} checked=${page[name] === value} disabled=${disabled}
-      onChange=${() => changed({ [name]: value })} />
+      aria-disabled=${Boolean(page.busy)} onChange=${() => unlessBusy(() => changed({ [name]: value }))} />
     <span>${text}</span>
   </label>`;
 }
@@ -221,11 +227,12 @@ function choice(name, value, text, disabled = false, changed = (changes) => set(
 function header() {
   return html`<header>
     <h1>World Models <span>studio</span></h1>
-    <fieldset class="row" disabled=${page.busy && page.about}>
+    <fieldset class="row">
       <legend class="hidden">Game</legend>
       ${page.games.map((game) => html`<label class="choice">
         <input type="radio" name="game" value=${game.name} checked=${page.about?.name === game.name}
-          disabled=${game.lacking} onChange=${() => open(game.name)} />
+          disabled=${game.lacking} aria-disabled=${Boolean(page.busy)}
+          onChange=${() => unlessBusy(() => open(game.name))} />
         <span>${game.title}${game.lacking && html` <small>(${game.lacking})</small>`}</span>
       </label>`)}
     </fieldset>
@@ -294,8 +301,8 @@ function controlPanel() {
     <h2>Controls</h2>
     <p>${about.goal}</p>
     <fieldset class="row"><legend>World</legend>
-      ${choice("world", "dream", "Dream", Boolean(page.busy), start)}
-      ${choice("world", "game", "Real game", Boolean(page.busy), start)}
+      ${choice("world", "dream", "Dream", false, start)}
+      ${choice("world", "game", "Real game", false, start)}
     </fieldset>
     <fieldset class="row"><legend>Who drives</legend>
       ${choice("driver", "you", "You")}
@@ -313,8 +320,8 @@ function frames() {
     <h2 id="frames-title">Dream on from a real frame</h2>
     <div class="frames" role="radiogroup" aria-labelledby="frames-title">
       ${page.about.frames.map((source, k) => html`<label>
-        <input type="radio" name="frame" value=${k} checked=${page.frame === k} disabled=${Boolean(page.busy)}
-          onChange=${() => start({ frame: k, world: "dream" })} />
+        <input type="radio" name="frame" value=${k} checked=${page.frame === k} aria-disabled=${Boolean(page.busy)}
+          onChange=${() => unlessBusy(() => start({ frame: k, world: "dream" }))} />
         <img src=${source} alt=${`Real frame ${k + 1} of ${page.about.frames.length}`} width="64" height="64" />
       </label>`)}
     </div>
@@ -346,7 +353,7 @@ function desk() {
 }
 
 function view() {
-  if (!page.about) return html`${header()}<main><p class="loading">${page.busy} …</p></main>`;
+  if (!page.about) return html`${header()}<main><p class="loading">${page.busy ? `${page.busy} …` : "Choose a game."}</p></main>`;
   return html`${header()}
     <main aria-busy=${Boolean(page.busy)}>
       ${stage()}${transport()}
