@@ -524,6 +524,21 @@ def test_a_dream_is_driven_with_the_keyboard_and_its_reward_read(browser):
     assert not browser.errors()
 
 
+def test_steps_come_at_the_speed_that_is_set(browser):
+    """Catches a fixed sleep after each step, whose own time then adds to it, and a speed shown that is not the true one."""
+    browser.tab_to("speed")
+    browser.press(*[LEFT] * 15)
+    browser.element("again").send_keys(ENTER)
+    browser.until(lambda: browser.text("steps") == "1")
+    began = time.monotonic()
+    browser.until(lambda: browser.number("steps") >= 46)
+    assert 45 / (time.monotonic() - began) == pytest.approx(15, rel=0.1)
+    assert int(browser.text("speed-beside").removesuffix(" achieved")) == pytest.approx(15, abs=2)
+    browser.press(SPACE)
+    browser.tab_to("speed")
+    browser.press(*[RIGHT] * 15)
+
+
 def test_the_controls_work_without_a_mouse(browser):
     """Catches a slider, a fader, a start frame, a world or the GIF that only a pointer reaches."""
     browser.tab_to("temperature")

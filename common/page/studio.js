@@ -285,9 +285,9 @@ function pad() {
   </div>`;
 }
 
-function slider(id, text, hint, low, high, step) {
+function slider(id, text, hint, low, high, step, beside = "") {
   return html`<div class="slider">
-    <label for=${id}>${text} <output for=${id}>${page[id]}</output></label>
+    <label for=${id}>${text} <output for=${id}>${page[id]}</output></label> <small id=${`${id}-beside`}>${beside}</small>
     <input type="range" id=${id} min=${low} max=${high} step=${step} value=${page[id]} aria-describedby=${`${id}-hint`}
       onInput=${(event) => { set({ [id]: Number(event.target.value) }); look = true; }} />
     <small id=${`${id}-hint`}>${hint}</small>
@@ -310,7 +310,8 @@ function controlPanel() {
     </fieldset>
     ${about.no_agent && html`<p class="note">No agent can drive: ${about.no_agent}.</p>`}
     ${slider("temperature", "Temperature", "Low: calm and sure. High: strange and hard.", low, high, 0.05)}
-    ${slider("speed", "Steps per second", "While it stands still, each press of an arrow is one step.", 5, 50, 1)}
+    ${slider("speed", "Steps per second", "While it stands still, each press of an arrow is one step.", 5, 50, 1,
+      achieved())}
     <p class="note">Reward: ${about.reward[page.world]}.</p>
   </section>`;
 }
@@ -366,25 +367,32 @@ function view() {
 
 // --- the loop ---
 
-let waiting = false, due = 0, told = 0;
+let due = 0, told = 0; // when the next step is, when the reward was last told [ms]
+let times = []; // of the latest steps [ms]
 
-async function loop(time) {
-  requestAnimationFrame(loop);
-  if (waiting || page.busy || !page.now || time < due || !(page.running || look)) return;
-  waiting = true;
+async function loop() {
+  const period = page.running ? 1000 / page.speed : 20;
+  due = Math.max(due + period, performance.now() - 4 * period); // catches up with a deadline missed, not with many
   if (page.running) {
-    due = Math.max(due + 1000 / page.speed, time - 1000 / page.speed);
     await step();
-    if (page.running && time - told > 10000) {
+    const time = performance.now();
+    times = [...times.slice(-30), time];
+    if (time - told > 10000) {
       told = time;
       say(`Reward ${points(page.now.score)}.`);
     }
   } else {
-    show(await ask({ do: "look", ...controls() }));
+    times = [];
+    if (look && page.now && !page.busy) {
+      look = false;
+      show(await ask({ do: "look", ...controls() }));
+    }
   }
-  look = false;
-  waiting = false;
+  setTimeout(loop, due - performance.now());
 }
+
+const achieved = () => (times.length < 2 ? "" : `${
+  Math.round((1000 * (times.length - 1)) / (times.at(-1) - times[0]))} achieved`);
 
 set({});
 const games = await (await fetch("games")).json();
@@ -395,5 +403,5 @@ if (!first) {
 } else {
   if (socket.readyState === WebSocket.CONNECTING) await new Promise((resolve) => { socket.onopen = resolve; });
   await open(first.name);
-  requestAnimationFrame(loop);
+  loop();
 }
