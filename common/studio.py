@@ -152,12 +152,18 @@ def application(offered, open_models):
     )
 
 
-async def serve(app, host, port):
-    """Serves until it is interrupted; port 0 takes a free one."""
+def bind(host, port):
+    """The sockets of an address; port 0 takes a free one."""
+    if not 0 <= port < 2**16:
+        raise cli.UserError(f"--port {port}: give a number from 0 to {2**16 - 1}")
     try:
-        sockets = tornado.netutil.bind_sockets(port, host)
+        return tornado.netutil.bind_sockets(port, host)
     except OSError as error:
         raise cli.UserError(f"{host}:{port}: {error.strerror}; give another --port, or 0 for a free one") from None
+
+
+async def serve(app, host, sockets):
+    """Serves until it is interrupted."""
     tornado.httpserver.HTTPServer(app, max_body_size=MESSAGE_BYTES).add_sockets(sockets)
     print(f"the studio is open at http://{host}:{sockets[0].getsockname()[1]}/ (Ctrl-C closes it)", flush=True)
     await asyncio.Event().wait()
@@ -175,6 +181,7 @@ def main():
         raise cli.UserError(f"--run {arguments.run}: say with --game which game's run it is")
     if arguments.run is not None and not os.path.isdir(arguments.run):
         raise cli.UserError(f"--run {arguments.run}: no such folder")
+    sockets = bind(arguments.host, arguments.port)  # before TensorFlow and the weights, which take their time
 
     os.environ.setdefault("WORLDMODELS_DTYPE", "float32")  # a single row gains nothing by bfloat16
     from common import devices, session
@@ -197,7 +204,7 @@ def main():
         return session.Models(scenes[name], folders[name], runs[name])
 
     try:
-        asyncio.run(serve(application(offered, open_models), arguments.host, arguments.port))
+        asyncio.run(serve(application(offered, open_models), arguments.host, sockets))
     except KeyboardInterrupt:
         print("the studio is closed")
 

@@ -21,7 +21,7 @@ import tornado.netutil
 import tornado.websocket
 from PIL import Image
 
-from common import controller, dream, episodes, games, mdnrnn, rollouts, session, studio, vae
+from common import cli, controller, dream, episodes, games, mdnrnn, rollouts, session, studio, vae
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -400,13 +400,23 @@ def run_studio(*arguments):
 
 
 def test_a_users_mistakes_are_one_line(tmp_path):
-    """Catches a traceback, and a run whose game the studio would have to guess."""
+    """Catches a traceback, a run whose game the studio would have to guess, a port that is another one modulo 65536."""
     for arguments, complaint in ((["--run", tmp_path], "--game"), (["--game", "chess"], "chess"),
-                                 (["--game", "doomrnn", "--run", tmp_path / "none"], "no such folder")):  # fmt: skip
+                                 (["--game", "doomrnn", "--run", tmp_path / "none"], "no such folder"),
+                                 (["--port", 99999], "--port 99999"), (["--port", -1], "--port -1")):  # fmt: skip
         done = subprocess.run(run_studio(*arguments), cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
         assert complaint in done.stderr
+
+
+def test_a_port_in_use_is_said_before_anything_is_loaded(monkeypatch):
+    """Catches a user who waits for TensorFlow and the weights to be told that the port is taken."""
+    [taken] = tornado.netutil.bind_sockets(0, "127.0.0.1")
+    monkeypatch.setattr(sys, "argv", ["studio", "--port", str(taken.getsockname()[1])])
+    monkeypatch.setattr(studio, "load_scene", lambda folder: pytest.fail("a game was loaded first"))
+    with taken, pytest.raises(cli.UserError, match="give another --port"):
+        studio.main()
 
 
 # --- the page, in a browser ---
