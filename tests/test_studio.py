@@ -543,7 +543,7 @@ def test_steps_come_at_the_speed_that_is_set(browser):
     began = time.monotonic()
     browser.until(lambda: browser.number("steps") >= 46)
     assert 45 / (time.monotonic() - began) == pytest.approx(15, rel=0.1)
-    assert int(browser.text("speed-beside").removesuffix(" achieved")) == pytest.approx(15, abs=2)
+    assert int(browser.text("speed-beside").removeprefix("now ")) == pytest.approx(15, abs=2)
     browser.press(SPACE)
     browser.tab_to("speed")
     browser.press(*[RIGHT] * 15)
@@ -604,6 +604,21 @@ def test_the_game_is_switched_while_one_runs(browser):
     browser.press(SPACE)
     assert not browser.driver.find_elements("class name", "loading")
     assert not browser.errors()
+
+
+def test_the_pictures_stay_beside_the_controls(browser):
+    """Catches a slider or a fader of a dream that scrolls the picture away which it changes."""
+    browser.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    )
+    if not browser.text("stage").startswith("Started from"):
+        browser.driver.find_element("css selector", "input[name=world][value=game]").send_keys(LEFT)
+    browser.until(lambda: browser.text("stage").startswith("Started from") and browser.element("one").is_enabled())
+    sides = "const box = document.getElementById(arguments[0]).getBoundingClientRect(); return [box.top, box.bottom]"
+    for name in ("panel0", "panel1", "panel2", "run", "steps", "temperature", "z0", "z63"):
+        top, bottom = browser.driver.execute_script(sides, name)
+        assert 0 <= top < bottom <= 800, name
+    browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_a_screen_reader_is_told_what_everything_is(browser):

@@ -6,9 +6,10 @@ import htm from "./vendor/htm.mjs";
 const html = htm.bind(h);
 const SIDE = 64; // of a frame [pixels]
 const CAPTIONS = {
-  dream: ["Real frame", "What V sees", "Dream"],
+  dream: ["Started from", "… as V sees it", "Dream"],
   game: ["Real game", "What V sees", "What M expected"],
 };
+const PLAYED = { dream: 2, game: 0 }; // the picture of what happens
 const KEYS = {
   ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down",
   KeyA: "left", KeyD: "right", KeyW: "up", KeyS: "down",
@@ -244,9 +245,9 @@ function stage() {
   const over = now?.over ? html`<strong class="over">Over</strong>` : null;
   return html`<section id="stage" tabindex="0" role="application" aria-label=${`Stage. ${about.goal} Arrow keys drive: ${
     Object.entries(about.keys).map(([key, does]) => `${key}, ${does}`).join("; ")}. Space runs and pauses.`}>
-    ${CAPTIONS[world].map((caption, k) => html`<figure class=${k === 2 ? "dream" : ""}>
+    ${CAPTIONS[world].map((caption, k) => html`<figure class=${k === PLAYED[world] ? "played" : ""}>
       <canvas id=${`panel${k}`} width=${SIDE} height=${SIDE} role="img" aria-label=${caption}></canvas>
-      <figcaption>${caption}${k === 2 && over}</figcaption>
+      <figcaption>${caption}${k === PLAYED[world] && over}</figcaption>
     </figure>`)}
   </section>`;
 }
@@ -298,20 +299,21 @@ function controlPanel() {
   const { about } = page;
   const [low, high] = about.temperatures;
   return html`<section class="panel" aria-label="Controls">
-    <h2>Controls</h2>
-    <p>${about.goal}</p>
-    <fieldset class="row"><legend>World</legend>
-      ${choice("world", "dream", "Dream", false, start)}
-      ${choice("world", "game", "Real game", false, start)}
-    </fieldset>
-    <fieldset class="row"><legend>Who drives</legend>
-      ${choice("driver", "you", "You")}
-      ${choice("driver", "agent", "The agent", Boolean(about.no_agent))}
-    </fieldset>
+    <h2>${about.goal}</h2>
+    <div class="columns">
+      <fieldset class="row"><legend>World</legend>
+        ${choice("world", "dream", "Dream", false, start)}
+        ${choice("world", "game", "Real game", false, start)}
+      </fieldset>
+      <fieldset class="row"><legend>Who drives</legend>
+        ${choice("driver", "you", "You")}
+        ${choice("driver", "agent", "The agent", Boolean(about.no_agent))}
+      </fieldset>
+      ${slider("temperature", "Temperature", "Low: calm and sure. High: strange.", low, high, 0.05)}
+      ${slider("speed", "Steps per second", "Paused, each press of an arrow is one step.", 5, 50, 1,
+        achieved())}
+    </div>
     ${about.no_agent && html`<p class="note">No agent can drive: ${about.no_agent}.</p>`}
-    ${slider("temperature", "Temperature", "Low: calm and sure. High: strange and hard.", low, high, 0.05)}
-    ${slider("speed", "Steps per second", "While it stands still, each press of an arrow is one step.", 5, 50, 1,
-      achieved())}
     <p class="note">Reward: ${about.reward[page.world]}.</p>
   </section>`;
 }
@@ -356,10 +358,9 @@ function desk() {
 function view() {
   if (!page.about) return html`${header()}<main><p class="loading">${page.busy ? `${page.busy} …` : "Choose a game."}</p></main>`;
   return html`${header()}
-    <main aria-busy=${Boolean(page.busy)}>
-      ${stage()}${transport()}
-      <div class="columns">${controlPanel()}${frames()}</div>
-      ${desk()}
+    <main class=${page.world} aria-busy=${Boolean(page.busy)}>
+      <div class="pictures">${stage()}${transport()}</div>
+      <div class="controls">${controlPanel()}${desk()}${frames()}</div>
     </main>
     <footer>V turns a frame into z. M predicts the next z from z and the action; at a dream, its guess becomes the world.
       C, the agent, acts on z and M's memory.</footer>`;
@@ -391,8 +392,8 @@ async function loop() {
   setTimeout(loop, due - performance.now());
 }
 
-const achieved = () => (times.length < 2 ? "" : `${
-  Math.round((1000 * (times.length - 1)) / (times.at(-1) - times[0]))} achieved`);
+const achieved = () => (times.length < 2 ? "" : `now ${
+  Math.round((1000 * (times.length - 1)) / (times.at(-1) - times[0]))}`);
 
 set({});
 const games = await (await fetch("games")).json();
