@@ -50,8 +50,8 @@ class Scene:
     """{key: what it does}, of the keys that `keyboard_action` knows"""
     keyboard_action: typing.Callable
     """(set of keys) -> [A] float"""
-    actions: tuple
-    """names of an action's A parts"""
+    actions: dict
+    """{name: least value, -1 or 0} of an action's A parts"""
     load_models: typing.Callable
     """(run) -> (V, M, initial_z, hashes)"""
     load_agent: typing.Callable

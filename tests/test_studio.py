@@ -64,7 +64,7 @@ SCENE = session.Scene(
     reward={"dream": "1", "game": "the action"},
     keys={"left": "less", "right": "more"},
     keyboard_action=lambda keys: [("right" in keys) - ("left" in keys)],
-    actions=("push",),
+    actions={"push": -1},
     load_models=lambda run: random_models(),
     load_agent=load_agent,
     dreams=lambda rnn, initial_z, temperature: dream.DreamWorld(rnn, initial_z, temperature, ALIVE),
@@ -110,7 +110,7 @@ def dreaming(models):
 def test_a_game_is_opened_with_all_that_the_page_shows(models, ask):
     """Catches frames that are not those of the file, and limits the page does not know."""
     about, _ = ask("open", game="toy")
-    assert (about["title"], about["z_size"], about["no_agent"], about["actions"]) == ("Toy", 4, "", ["push"])
+    assert (about["title"], about["z_size"], about["no_agent"], about["actions"]) == ("Toy", 4, "", {"push": -1})
     assert models.frames.shape == (8, 64, 64, 3)
     for shown, frame in zip(about["frames"], models.frames, strict=True):
         kind, _, data = shown.partition(",")
@@ -438,7 +438,7 @@ class Browser:
         self.driver = webdriver.Chrome(options=options, service=service)
         self.driver.get(url)
 
-    def until(self, done, seconds=300):
+    def until(self, done, seconds=30):
         """Waits until done() is true, and returns what it was."""
         end = time.monotonic() + seconds
         while not (value := done()):
@@ -497,7 +497,7 @@ def browser(tmp_path_factory):
         page = Browser(url, downloads)
         page.downloads = downloads
         try:
-            page.until(lambda: page.text("reward") == "0")
+            page.until(lambda: page.text("steps") == "0")
             yield page
         finally:
             page.driver.quit()
@@ -509,40 +509,66 @@ def browser(tmp_path_factory):
 ENTER, SPACE, LEFT, UP, RIGHT, DELETE = "\ue007", " ", "\ue012", "\ue013", "\ue014", "\ue017"
 
 
-def test_a_dream_is_driven_with_the_keyboard_and_its_reward_read(browser):
-    """Catches a page that shows no dream, keys that do not drive it, and a reward that does not count its steps."""
+def test_a_dream_is_driven_with_the_keyboard_and_its_steps_read(browser):
+    """Catches a page that shows no dream, keys that do not drive it, and the reward of a game in a dream without it."""
     start, dreamt = browser.picture(0), browser.picture(2)
     browser.tab_to("run")
     browser.press(ENTER)
     assert browser.focused().get_attribute("id") == "stage"
     browser.hold(LEFT)
-    browser.until(lambda: browser.number("reward") >= 10)
+    browser.until(lambda: browser.number("steps") >= 10)
     drive = browser.driver.find_element("css selector", ".action dd")
     assert drive.text == "-1.00"
     browser.hold(LEFT, down=False)
     browser.until(lambda: drive.text == "0.00")
     browser.press(SPACE)
-    browser.until(lambda: "Paused at a reward of" in browser.text("status"))
-    reward, dreamt_now = browser.number("reward"), browser.picture(2)
-    assert f"of {reward:.0f}." in browser.text("status")
-    assert reward == browser.number("steps")
+    browser.until(lambda: "Paused after" in browser.text("status"))
+    steps, dreamt_now = browser.number("steps"), browser.picture(2)
+    assert browser.text("status") == f"Paused after {steps:.0f} steps."
+    assert browser.text("reward") is None
     assert browser.picture(0) == start
     assert dreamt_now != dreamt
     browser.press(RIGHT)  # standing still, a press is one step
-    browser.until(lambda: browser.number("reward") == reward + 1)
+    browser.until(lambda: browser.number("steps") == steps + 1)
     assert drive.text == "1.00"
     assert not browser.errors()
 
 
+def test_an_ended_dream_starts_again_by_a_key(browser):
+    """Catches an end that the picture does not tell, and one that only a button leads on from."""
+    browser.driver.execute_script("document.getElementById('speed').focus()")
+    browser.press("\ue010")  # End: 50 steps per second
+    browser.tab_to("temperature")
+    before = browser.focused().get_attribute("value")
+    browser.press("\ue010")  # 2.0, in which no one lives for long
+    for key in (SPACE, ENTER):
+        browser.element("again").send_keys(ENTER)
+        [over] = browser.until(lambda: browser.driver.find_elements("css selector", ".played .over"))
+        steps = browser.text("steps")
+        assert over.text == f"Over: {steps} steps. Space: again"
+        assert browser.text("status").startswith(f"Over after {steps} steps.")
+        browser.press(key)
+        browser.until(lambda: not browser.driver.find_elements("class name", "over"))
+        browser.until(lambda: browser.number("steps") >= 1)
+        browser.press(SPACE)
+        browser.until(lambda: "Paused" in browser.text("status") or "Over" in browser.text("status"))
+    browser.tab_to("speed")
+    browser.press("\ue011", *[RIGHT] * 25)  # Home
+    browser.tab_to("temperature")
+    browser.press("\ue011", *[RIGHT] * round((float(before) - 0.1) / 0.05))
+    assert browser.focused().get_attribute("value") == before
+    assert not browser.errors()
+
+
 def test_steps_come_at_the_speed_that_is_set(browser):
-    """Catches a fixed sleep after each step, whose own time then adds to it, and a speed shown that is not the true one."""
+    """Catches a fixed sleep after each step, whose own time adds to it, and a speed shown that is not the true one."""
     browser.tab_to("speed")
     browser.press(*[LEFT] * 15)
     browser.element("again").send_keys(ENTER)
-    browser.until(lambda: browser.text("steps") == "1")
-    began = time.monotonic()
-    browser.until(lambda: browser.number("steps") >= 46)
-    assert 45 / (time.monotonic() - began) == pytest.approx(15, rel=0.1)
+    browser.until(lambda: 1 <= browser.number("steps") <= 10)
+    first, began = browser.number("steps"), time.monotonic()
+    browser.until(lambda: browser.number("steps") >= 50)
+    assert (browser.number("steps") - first) / (time.monotonic() - began) == pytest.approx(15, rel=0.15)
     assert int(browser.text("speed-beside").removeprefix("now ")) == pytest.approx(15, abs=2)
     browser.press(SPACE)
     browser.tab_to("speed")
@@ -622,7 +648,7 @@ def test_the_pictures_stay_beside_the_controls(browser):
 
 
 def test_a_screen_reader_is_told_what_everything_is(browser):
-    """Catches a control without a name or two of the same, a picture without a text, a page without a language."""
+    """Catches a control without a name or two of the same, a tick or a number that is read out, no language."""
     assert browser.driver.find_element("tag name", "html").get_attribute("lang") == "en"
     assert browser.element("status").aria_role == "status"
     assert len(browser.driver.find_elements("tag name", "h1")) == 1
@@ -632,6 +658,9 @@ def test_a_screen_reader_is_told_what_everything_is(browser):
     assert len(controls) > 64 + 16
     assert all(name for _, name in controls)
     assert len(set(controls)) == len(controls)
+    assert {"Doom: Take Cover", "CarRacing", "Dream", "You"} <= {name for role, name in names if role == "radio"}
+    numbers = [pair for pair in names if pair[1].strip("●").isdigit()]
+    assert numbers == [], names
 
 
 def test_the_page_fits_a_telephone(browser):

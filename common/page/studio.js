@@ -38,8 +38,11 @@ function set(changes) {
   render(view(), byId("app"));
 }
 
-function say(text) {
-  byId("status").textContent = text;
+function say(text, fades = true) {
+  const status = byId("status");
+  status.textContent = text;
+  status.getAnimations().forEach((animation) => animation.cancel());
+  if (fades) status.animate({ opacity: [1, 1, 0], offset: [0, 0.9, 1] }, { duration: 4500, fill: "forwards" });
 }
 
 // --- asking the server ---
@@ -63,14 +66,14 @@ socket.onmessage = ({ data }) => {
   const answer = JSON.parse(new TextDecoder().decode(bytes.subarray(0, end)));
   if (answer.error) {
     set({ running: false });
-    say(`Error: ${answer.error}`);
+    say(`Error: ${answer.error}`, false);
   }
   answers.shift()({ ...answer, payload: bytes.subarray(end + 1) });
 };
 
 socket.onclose = ({ reason }) => {
   set({ running: false, busy: reason || "The studio is closed. Start it again, then reload this page." });
-  say(page.busy);
+  say(page.busy, false);
 };
 
 // --- doing things ---
@@ -93,7 +96,7 @@ async function start(changes = {}) {
   set({ busy: "" });
   if (answer.error) return;
   show(answer);
-  say(`${CAPTIONS[world][2] === "Dream" ? "The dream" : "The game"} is ready. Start runs it; the arrow keys drive.`);
+  say(`${CAPTIONS[world][2] === "Dream" ? "The dream" : "The game"} is ready.`);
 }
 
 const controls = () => ({ temperature: page.temperature, held: page.held });
@@ -115,11 +118,13 @@ function show(answer) {
   set({ now: { ...answer, payload: null } });
   if (over) {
     set({ running: false });
-    say(`Over after ${answer.steps} steps, with a reward of ${points(answer.score)}. Start again begins another.`);
+    say(`Over after ${progress()}. Space starts again.`);
   }
 }
 
 const points = (score) => score.toFixed(Number.isInteger(score) ? 0 : 1);
+
+const progress = () => `${page.now.steps} steps${page.world === "game" ? `, reward ${points(page.now.score)}` : ""}`;
 
 async function step() {
   show(await ask({ do: "step", driver: page.driver, keys: [...pressed], ...controls() }));
@@ -133,7 +138,7 @@ async function run(running) {
     say("Running.");
   } else {
     await latest; // the last step is still on its way
-    if (!page.now.over) say(`Paused at a reward of ${points(page.now.score)}.`);
+    if (!page.now.over) say(`Paused after ${progress()}.`);
   }
 }
 
@@ -188,9 +193,11 @@ function release(key) {
 document.addEventListener("keydown", (event) => {
   const within = event.target.closest("input, button, summary, a");
   if (event.ctrlKey || event.altKey || event.metaKey) return;
-  if (event.code === "Space" && !within) {
+  if ((event.code === "Space" || event.key === "Enter") && !within) {
     event.preventDefault();
-    run(!page.running);
+    if (event.repeat || page.busy) return;
+    if (page.now?.over) startAgain();
+    else run(!page.running);
   } else if (event.code in KEYS && within?.tagName !== "INPUT") {
     if (KEYS[event.code] in (page.about?.keys ?? {})) event.preventDefault(); // no scrolling while driving
     press(KEYS[event.code]);
@@ -242,12 +249,13 @@ function header() {
 
 function stage() {
   const { about, world, now } = page;
-  const over = now?.over ? html`<strong class="over">Over</strong>` : null;
+  const over = now?.over && html`<strong class="over">Over: ${progress()}. <span>Space: again</span></strong>`;
   return html`<section id="stage" tabindex="0" role="application" aria-label=${`Stage. ${about.goal} Arrow keys drive: ${
     Object.entries(about.keys).map(([key, does]) => `${key}, ${does}`).join("; ")}. Space runs and pauses.`}>
     ${CAPTIONS[world].map((caption, k) => html`<figure class=${k === PLAYED[world] ? "played" : ""}>
       <canvas id=${`panel${k}`} width=${SIDE} height=${SIDE} role="img" aria-label=${caption}></canvas>
-      <figcaption>${caption}${k === PLAYED[world] && over}</figcaption>
+      ${k === PLAYED[world] && over}
+      <figcaption>${caption}</figcaption>
     </figure>`)}
   </section>`;
 }
@@ -265,12 +273,14 @@ function transport() {
     </div>
     ${pad()}
     <dl class="figures">
-      <div><dt>Reward</dt><dd id="reward">${now ? points(now.score) : "–"}</dd></div>
+      ${page.world === "game" && html`<div><dt>Reward</dt><dd id="reward">${now ? points(now.score) : "–"}</dd></div>`}
       <div><dt>Step</dt><dd id="steps">${now ? now.steps : "–"}</dd></div>
-      ${page.about.actions.map((name, k) => html`<div class="action"><dt>${name}</dt>
+      ${Object.entries(page.about.actions).map(([name, least], k) => html`<div class="action"><dt>${name}</dt>
         <dd>${now?.action ? now.action[k].toFixed(2) : "–"}
-        <i aria-hidden="true" style=${{ "--value": now?.action?.[k] ?? 0 }}></i></dd></div>`)}
+        <i class=${least < 0 ? "" : "from-left"} aria-hidden="true" style=${{ "--value": now?.action?.[k] ?? 0 }}></i>
+        </dd></div>`)}
     </dl>
+    <p class="note">Arrow keys drive; Space starts and pauses.</p>
   </section>`;
 }
 
@@ -310,7 +320,7 @@ function controlPanel() {
         ${choice("driver", "agent", "The agent", Boolean(about.no_agent))}
       </fieldset>
       ${slider("temperature", "Temperature", "Low: calm and sure. High: strange.", low, high, 0.05)}
-      ${slider("speed", "Steps per second", "Paused, each press of an arrow is one step.", 5, 50, 1,
+      ${slider("speed", "Steps per second", "Paused, an arrow press is one step.", 5, 50, 1,
         achieved())}
     </div>
     ${about.no_agent && html`<p class="note">No agent can drive: ${about.no_agent}.</p>`}
@@ -368,7 +378,7 @@ function view() {
 
 // --- the loop ---
 
-let due = 0, told = 0; // when the next step is, when the reward was last told [ms]
+let due = 0, told = 0; // when the next step is, when progress was last told [ms]
 let times = []; // of the latest steps [ms]
 
 async function loop() {
@@ -380,7 +390,7 @@ async function loop() {
     times = [...times.slice(-30), time];
     if (time - told > 10000) {
       told = time;
-      say(`Reward ${points(page.now.score)}.`);
+      byId("progress").textContent = progress(); // for screen readers only
     }
   } else {
     times = [];
