@@ -353,14 +353,14 @@ function desk() {
     <p id="desk-hint">Move a fader: its dimension is held there, and the picture follows. Left and right go from fader to
       fader, up and down move one, Delete lets go of it.</p>
     <div class="faders" role="group" aria-labelledby="desk-title" aria-describedby="desk-hint">
-      ${z.map((value, k) => html`<label class=${k in held ? "held" : ""}>
+      ${z.map((value, k) => html`<div class=${k in held ? "held" : ""}>
         <input type="range" id=${`z${k}`} min=${-about.held} max=${about.held} step="0.1"
           value=${held[k] ?? value} tabindex=${page.fader === k ? 0 : -1} aria-orientation="vertical"
           aria-label=${`z ${k}`} aria-valuetext=${`${(held[k] ?? value).toFixed(1)}${k in held ? ", held" : ""}`}
           onFocus=${() => page.fader !== k && set({ fader: k })} onKeyDown=${(event) => fader(event, k)}
           onDblClick=${() => letGo(k)} onInput=${(event) => hold(k, Number(event.target.value))} />
         <span aria-hidden="true">${k in held && "●"}${k}</span>
-      </label>`)}
+      </div>`)}
     </div>
   </section>`;
 }
