@@ -26,7 +26,10 @@ run: setup
 	cd doomrnn && $(PY) series.py $(SMOKE)
 	cd doomrnn && $(PY) rnn_train.py $(SMOKE)
 	cd doomrnn && $(PY) train.py $(SMOKE)
-	cd doomrnn && $(PY) model.py doomreal norender log/doomrnn.cma.4.16.best.json 1000 --episodes 20 --run ../runs/smoke
+	cd doomrnn && $(PY) model.py doomreal norender log/doomrnn.cma.4.16.best.json 1000 --episodes 20 --run ../runs/smoke --out ../runs/smoke/doomreal.json
+	@echo "== Done. No more than the random policy's score is to be expected of so small a pipeline. =="
+	@echo "Scores: runs/doomreal.json, doomreal.random.json, carracing.json, carracing.random.json, smoke/doomreal.json"
+	@echo "Videos: runs/doomreal.mp4, runs/carracing.mp4"
 
 play: setup
 	$(PY) -m common.studio

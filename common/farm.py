@@ -134,13 +134,12 @@ class Threads:
         """A future of the task's result."""
         return self._pool.submit(self._work, task)
 
-    def map(self, tasks, done=lambda k: None):
-        """Results of all tasks, in order; calls done(k) when task k is finished."""
-        futures = {self.submit(task): k for k, task in enumerate(tasks)}
+    def map(self, tasks):
+        """Results of all tasks, in order."""
+        futures = [self.submit(task) for task in tasks]
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
-                done(futures[future])
         except BaseException:  # Ctrl-C too: the program does not end before its threads do
             for future in futures:
                 future.cancel()
@@ -308,8 +307,8 @@ class Ranks:
             error.add_note(f"on rank {self.rank}: {traceback.format_exc()}")  # which does not travel otherwise
             return None, error
 
-    def map(self, tasks, done=lambda k: None):
-        """On rank 0: results of all tasks, in order; calls done(k) when task k is finished."""
+    def map(self, tasks):
+        """On rank 0: results of all tasks, in order."""
         self._round += 1
         waiting, results, out, mine = collections.deque(range(len(tasks))), {}, {}, None
         while len(results) < len(tasks):
@@ -328,8 +327,6 @@ class Ranks:
             self._receive(results, out)
             if len(results) == finished:
                 time.sleep(POLL)
-            for k in list(results)[finished:]:
-                done(k)
             self._give_up_on_slow(out, waiting)
             self._sign_of_life()
             while waiting and waiting[0] in results:

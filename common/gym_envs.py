@@ -6,6 +6,7 @@
 
 An observation is what the agent knows, float32 [Z + H]: the dreamt z, then M's h. The action is the game's. M's restart
 logit terminates a dream, the game's time limit truncates it. `seed` is the dream's: the same as DreamWorld dreams.
+Doom's reward is 1 for every step; CarRacing's M knows no reward, and its dream gives 0: bring your own in a wrapper.
 """
 
 import functools
@@ -20,6 +21,7 @@ import tensorflow as tf
 from gymnasium.vector import AutoresetMode
 
 from common import dream, vae, weights
+from common.cli import UserError
 
 SEEDS = 2000, 500_000  # of dreams begun without a seed; tests have the others
 
@@ -27,6 +29,8 @@ SEEDS = 2000, 500_000  # of dreams begun without a seed; tests have the others
 @functools.cache
 def _load(game, run):
     """(config, V, M, initial_z) of a game's folder; by its path, for both games call their module `config`."""
+    if not os.path.isdir(run):
+        raise UserError(f"run={run!r}: no such folder")
     config = types.SimpleNamespace(**runpy.run_path(os.path.join(game, "config.py")))
     return config, *weights.load_models(run, config)[:3]
 

@@ -89,9 +89,10 @@ def load_controller(arguments, controller_of, hashes):
         (Controller, float32 [N]).
     """
     log = log_of(arguments.file)
-    check_hashes(arguments.file, log, hashes)
     shape = controller_of(log.get("config", {}).get("controller_mode"))
-    return shape, controller.read(arguments.file, shape)
+    parameters = controller.read(arguments.file, shape)  # of the other game, it has another number of them
+    check_hashes(arguments.file, log, hashes)
+    return shape, parameters
 
 
 def measure(make_world, make_policy, seeds, rows=ROWS_PER_BLOCK):
@@ -111,11 +112,11 @@ def measure(make_world, make_policy, seeds, rows=ROWS_PER_BLOCK):
 
     def make_worker():
         world = make_world(len(blocks[0]))
-        return lambda block: rollouts.rollout(world, make_policy(block), block)
+        return lambda block: rollouts.rollout(world, make_policy(block), block, bar.update)
 
-    workers = farm.Threads(make_worker, threads)
     with runs.progress(len(seeds), 0, "play") as bar:
-        results = workers.map(blocks, done=lambda k: bar.update(len(blocks[k])))
+        workers = farm.Threads(make_worker, threads)
+        results = workers.map(blocks)
     workers.close()
     return tuple(np.concatenate(part) for part in zip(*results, strict=True))
 

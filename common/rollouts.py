@@ -87,13 +87,14 @@ class Exploring:
         self._rows = [self._rows[k] for k in on]
 
 
-def rollout(world, policy, seeds):
+def rollout(world, policy, seeds, finished=lambda count: None):
     """Plays one episode per row, all in lockstep, until the last has finished.
 
     Args:
         world: a batch of worlds, see common/worlds.py.
         policy: Candidates, RandomActions or the like.
         seeds: [B] int, each row's episode.
+        finished: called with the number of episodes that have ended, whenever some have.
 
     Returns:
         (returns float64 [B], lengths int [B]).
@@ -104,8 +105,10 @@ def rollout(world, policy, seeds):
         state, reward, done = world.step(policy.act(state))
         returns[live] += reward
         lengths[live] += 1
-        if done.any() and not done.all():
-            policy.keep(np.flatnonzero(~done))
+        if done.any():
+            finished(int(done.sum()))
+            if not done.all():
+                policy.keep(np.flatnonzero(~done))
         live = live[~done]
     return returns, lengths
 

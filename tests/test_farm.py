@@ -129,28 +129,9 @@ def test_threads_keep_the_order_of_the_tasks():
 
         return work
 
-    workers, finished = farm.Threads(make_worker, 2), []
-    assert workers.map(range(6), finished.append) == [0, 1, 4, 9, 16, 25]
-    assert sorted(finished) == list(range(6))
-    assert workers.map([]) == []
-    workers.close()
-
-
-def test_done_is_called_as_tasks_finish():
-    """Catches a progress bar that stands still until all is done, or counts the tasks in their order."""
-    hold, finished = threading.Event(), []
-
-    def make_worker():
-        return lambda task: hold.wait(10) if task == 0 else None
-
-    def done(k):
-        finished.append(k)
-        if k == 1:
-            hold.set()  # only now may task 0 finish
-
     workers = farm.Threads(make_worker, 2)
-    assert workers.map([0, 1], done) == [True, None]
-    assert finished == [1, 0]
+    assert workers.map(range(6)) == [0, 1, 4, 9, 16, 25]
+    assert workers.map([]) == []
     workers.close()
 
 

@@ -203,3 +203,9 @@ def test_registration_is_small():
     loaded, *names = done.stdout.split()
     assert loaded == "False"
     assert {f"WorldModels/{name}Dream-v0" for name in GAMES} < set(names)
+
+
+def test_a_run_that_is_not_there_is_named(name):
+    """Catches a mistyped run whose place the weights that ship take silently."""
+    with pytest.raises(UserError, match=r"nowhere.*no such folder"):
+        gymnasium.make(name, run="nowhere")

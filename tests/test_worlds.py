@@ -164,7 +164,9 @@ def test_random_actions_are_uniform_and_each_episodes_own():
     policy.keep([3, 7])
     np.testing.assert_array_equal(policy.act(None)[1], alone.act(None)[0])
     batch = games.Games([CountingGame() for _ in SEEDS])
-    returns, lengths = rollouts.rollout(batch, rollouts.RandomActions(SEEDS, [-1], [1]), SEEDS)
+    ended = []
+    returns, lengths = rollouts.rollout(batch, rollouts.RandomActions(SEEDS, [-1], [1]), SEEDS, ended.append)
+    assert ended == [lengths.tolist().count(length) for length in sorted(set(lengths))]
     assert lengths.tolist() == [2 + seed % 7 for seed in SEEDS]
     assert returns[0] == returns[4]
 
