@@ -187,6 +187,7 @@ class Session:
         self._game = self._world = None
         about = {name: getattr(scene, name) for name in ("title", "goal", "reward", "keys", "actions")}
         about |= {"name": scene.config.GAME, "temperature": scene.config.TEMPERATURE}
+        about |= {"dream_rewards": scene.config.DREAM_REWARD > 0}
         about |= {"z_size": z_size, "temperatures": TEMPERATURES, "held": HELD, "no_agent": models.no_agent}
         return about | {"frames": [_data_url(frame) for frame in models.frames]}, b""
 

@@ -58,7 +58,7 @@ def load_agent(arguments, rnn, hashes):
 
 
 SCENE = session.Scene(
-    config=types.SimpleNamespace(GAME="toy", TEMPERATURE=1.0),
+    config=types.SimpleNamespace(GAME="toy", TEMPERATURE=1.0, DREAM_REWARD=1.0),
     title="Toy",
     goal="Go.",
     reward={"dream": "1", "game": "the action"},
@@ -509,8 +509,8 @@ def browser(tmp_path_factory):
 ENTER, SPACE, LEFT, UP, RIGHT, DELETE = "\ue007", " ", "\ue012", "\ue013", "\ue014", "\ue017"
 
 
-def test_a_dream_is_driven_with_the_keyboard_and_its_steps_read(browser):
-    """Catches a page that shows no dream, keys that do not drive it, and the reward of a game in a dream without it."""
+def test_a_dream_is_driven_with_the_keyboard_and_its_reward_read(browser):
+    """Catches a page that shows no dream, keys that do not drive it, and a reward that is not the dream's."""
     start, dreamt = browser.picture(0), browser.picture(2)
     browser.tab_to("run")
     browser.press(ENTER)
@@ -524,8 +524,8 @@ def test_a_dream_is_driven_with_the_keyboard_and_its_steps_read(browser):
     browser.press(SPACE)
     browser.until(lambda: "Paused after" in browser.text("status"))
     steps, dreamt_now = browser.number("steps"), browser.picture(2)
-    assert browser.text("status") == f"Paused after {steps:.0f} steps."
-    assert browser.text("reward") is None
+    assert browser.text("status") == f"Paused after {steps:.0f} steps, reward {steps:.0f}."
+    assert browser.number("reward") == steps  # 1 for every tic
     assert browser.picture(0) == start
     assert dreamt_now != dreamt
     browser.press(RIGHT)  # standing still, a press is one step
@@ -545,8 +545,8 @@ def test_an_ended_dream_starts_again_by_a_key(browser):
         browser.element("again").send_keys(ENTER)
         [over] = browser.until(lambda: browser.driver.find_elements("css selector", ".played .over"))
         steps = browser.text("steps")
-        assert over.text == f"Over: {steps} steps. Space: again"
-        assert browser.text("status").startswith(f"Over after {steps} steps.")
+        assert over.text == f"Over: {steps} steps, reward {steps}. Space: again"
+        assert browser.text("status").startswith(f"Over after {steps} steps, reward {steps}.")
         browser.press(key)
         browser.until(lambda: not browser.driver.find_elements("class name", "over"))
         browser.until(lambda: browser.number("steps") >= 1)
@@ -625,6 +625,7 @@ def test_the_game_is_switched_while_one_runs(browser):
         browser.until(lambda: "is ready" in browser.text("status") and browser.text("steps") == "0")
         assert browser.focused().get_attribute("value") == name
         assert browser.focused().is_selected()
+        assert (browser.text("reward") is None) == (name == "carracing")  # whose M does not know the game's
     browser.element("run").send_keys(ENTER)
     browser.until(lambda: browser.number("steps") >= 5)
     browser.press(SPACE)

@@ -124,7 +124,9 @@ function show(answer) {
 
 const points = (score) => score.toFixed(Number.isInteger(score) ? 0 : 1);
 
-const progress = () => `${page.now.steps} steps${page.world === "game" ? `, reward ${points(page.now.score)}` : ""}`;
+const rewarded = () => page.world === "game" || page.about.dream_rewards;
+
+const progress = () => `${page.now.steps} steps${rewarded() ? `, reward ${points(page.now.score)}` : ""}`;
 
 async function step() {
   show(await ask({ do: "step", driver: page.driver, keys: [...pressed], ...controls() }));
@@ -273,7 +275,7 @@ function transport() {
     </div>
     ${pad()}
     <dl class="figures">
-      ${page.world === "game" && html`<div><dt>Reward</dt><dd id="reward">${now ? points(now.score) : "–"}</dd></div>`}
+      ${rewarded() && html`<div><dt>Reward</dt><dd id="reward">${now ? points(now.score) : "–"}</dd></div>`}
       <div><dt>Step</dt><dd id="steps">${now ? now.steps : "–"}</dd></div>
       ${Object.entries(page.about.actions).map(([name, least], k) => html`<div class="action"><dt>${name}</dt>
         <dd>${now?.action ? now.action[k].toFixed(2) : "–"}
