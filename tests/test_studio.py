@@ -615,8 +615,16 @@ def test_the_controls_work_without_a_mouse(browser):
     assert not browser.errors()
 
 
+def dream_again(browser):
+    """From wherever the test before has left the page."""
+    if not browser.text("stage").startswith("Started from"):
+        browser.driver.find_element("css selector", "input[name=world][value=game]").send_keys(LEFT)
+    browser.until(lambda: browser.text("stage").startswith("Started from") and browser.element("one").is_enabled())
+
+
 def test_the_game_is_switched_while_one_runs(browser):
     """Catches a last frame that finds no panels and freezes the page, a lost focus, a text of loading left behind."""
+    dream_again(browser)
     for name, key in (("carracing", RIGHT), ("doomrnn", LEFT)):
         browser.until(lambda: browser.element("one").is_enabled())
         browser.element("run").send_keys(ENTER)
@@ -638,9 +646,7 @@ def test_the_pictures_stay_beside_the_controls(browser):
     browser.driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 1280, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     )
-    if not browser.text("stage").startswith("Started from"):
-        browser.driver.find_element("css selector", "input[name=world][value=game]").send_keys(LEFT)
-    browser.until(lambda: browser.text("stage").startswith("Started from") and browser.element("one").is_enabled())
+    dream_again(browser)
     sides = "const box = document.getElementById(arguments[0]).getBoundingClientRect(); return [box.top, box.bottom]"
     for name in ("panel0", "panel1", "panel2", "run", "steps", "temperature", "z0", "z63"):
         top, bottom = browser.driver.execute_script(sides, name)
