@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Everything that made the weights that ship, from nothing, on two cores; interrupted, it goes on by the same command.
-#   bash laptop.bash [DIR]      DIR, by default ../runs/doom, holds the run; DIR.short and DIR.random the earlier rounds'
+#   bash laptop.bash [DIR]      DIR, by default ../runs/doom, holds the run; DIR.short and so on the earlier rounds'
 set -eu
 cd "$(dirname "$0")"
 run=${1:-../runs/doom}
 short=$run.short
 random=$run.random
+agent=$run.agent
+warm=$run.warm
 python=../.venv/bin/python
 [ -x "$python" ] || python=python
-mkdir -p "$short" "$random/record" "$run/record"
+mkdir -p "$short" "$random/record" "$agent/record" "$warm/record" "$run"
 
 # V, and a first M with short chunks, on the first 3,000 episodes
 "$python" extract.py --run "$short" --episodes 3000
@@ -27,10 +29,23 @@ cp -an "$short/tf_vae" "$random/"
 
 # Games of that agent, which lives to see what random players do not; M goes on with them
 "$python" extract.py --run "$random" --controller log/doomrnn.cma.16.64.best.json --first_seed 20000 --episodes 1200 --explore 0.1
-cp -aln "$random/record/." "$run/record/"
-cp -an "$random/tf_vae" "$run/"
-"$python" series.py --run "$run"
-"$python" rnn_train.py --run "$run" "${long_chunks[@]}" --start_from "$random/tf_rnn/rnn.json" --steps 1200 --validate_every 200
+cp -aln "$random/record/." "$agent/record/"
+cp -an "$random/tf_vae" "$agent/"
+"$python" series.py --run "$agent"
+"$python" rnn_train.py --run "$agent" "${long_chunks[@]}" --start_from "$random/tf_rnn/rnn.json" --steps 1200 --validate_every 200
+"$python" train.py --run "$agent" --generations 107
 
-# C in this M's dream; what ships is its last mean
-"$python" train.py --run "$run"
+# More deaths for M; C goes on in its dream from where the last search stood
+"$python" extract.py --run "$warm" --first_seed 30000 --episodes 5228
+cp -aln "$agent/record/." "$warm/record/"
+cp -an "$agent/tf_vae" "$warm/"
+"$python" series.py --run "$warm"
+"$python" rnn_train.py --run "$warm" "${long_chunks[@]}" --start_from "$agent/tf_rnn/rnn.json" --steps 420 --validate_every 200
+mkdir -p "$warm/log" "$run/log"
+cp -n "$agent/log/doomrnn.cma.16.64.npz" "$warm/log/"
+"$python" train.py --run "$warm" --generations 20
+
+# And on in hotter dreams, which are harder than the game; what ships is its last mean
+cp -an "$warm"/tf_* "$run/"
+cp -n "$warm/log/doomrnn.cma.16.64.npz" "$run/log/"
+"$python" train.py --run "$run" --generations 20 --temperature 1.6
