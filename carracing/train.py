@@ -19,8 +19,7 @@ from common.cli import UserError
 import config
 import env
 
-BLOCK_ROWS = 64  # cars that step together
-EVALUATION_ROWS = 32  # the same, when there is but one candidate
+BLOCK_ROWS = 32  # cars that step together: two blocks even of 64 candidates on one track each
 MAY_CHANGE = ("fewer_episodes", "patience", "backend", "eval_episodes")  # when an evolution goes on
 
 
@@ -43,7 +42,8 @@ def main():
     base = f"{config.GAME}.{cfg.o}.{cfg.num_episode}.{popsize}"
     if cfg.n > 1 and not farm.under_mpi():
         farm.launch(cfg.n, os.path.join(arguments.run, "log", f"{base}.checkpoint.npz"))
-    from common import devices, es, evolution, rollouts, worlds  # TensorFlow, which the one that launches does without
+    # TensorFlow from here on, which the one that launches does without
+    from common import devices, es, evolution, play, rollouts, worlds
 
     from model import controller_on, load_models
 
@@ -71,7 +71,7 @@ def main():
         base,
         cfg,
         hashes,
-        lambda: es.CMA(controller.parameters, popsize, cfg.sigma_init, cfg.seed_start),
+        lambda: es.CMA(play.first_mean(cfg, arguments.run, controller), popsize, cfg.sigma_init, cfg.seed_start),
         MAY_CHANGE,
     )
     if run.finished:
@@ -84,7 +84,7 @@ def main():
             run.add_generation(returns, lengths)
             if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
                 mean, seeds = run.strategy.mean[None], run.evaluation_seeds()
-                returns, _ = rollouts.evaluate_in_blocks(workers, mean, seeds, EVALUATION_ROWS, 0)
+                returns, _ = rollouts.evaluate_in_blocks(workers, mean, seeds, BLOCK_ROWS, 0)
                 run.add_evaluation(returns.mean())
             bar.update()
             bar.set_postfix_str(run.latest(), refresh=False)

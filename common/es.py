@@ -44,10 +44,10 @@ STATE = (
 class CMA:
     """CMA-ES (pycma), maximising."""
 
-    def __init__(self, parameters, popsize, sigma_init, seed):
+    def __init__(self, mean, popsize, sigma_init, seed):
         """
         Args:
-            parameters: int, length of a candidate; the search starts at zero.
+            mean: float [parameters], where the search starts.
             popsize: int, candidates per generation.
             sigma_init: float, initial standard deviation.
             seed: int.
@@ -56,7 +56,7 @@ class CMA:
         options = {"popsize": popsize, "randn": self._normal, "seed": np.nan, "verbose": -9}
         options["conditioncov_alleviate"] = [1e8, 0]  # never other coordinates, which `STATE` knows nothing of
         options["CMA_mirrors"] = 0  # pycma's way with fewer than 6 candidates, which has a memory of its own as well
-        self._es = cma.CMAEvolutionStrategy(np.zeros(parameters), sigma_init, options)
+        self._es = cma.CMAEvolutionStrategy(np.asarray(mean, float), sigma_init, options)
         self._es.adapt_sigma.initialize_base(self._es)  # its path, which the first tell would make
         self._asked = None
 

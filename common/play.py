@@ -50,6 +50,13 @@ def find(path, run):
     raise UserError(f"{path}: no such file here, in {run} or at the root of the repository")
 
 
+def first_mean(cfg, run, controller_on_it):
+    """Where a search begins: the controller that the config's `start_from` names, else zero; float [N]."""
+    if not cfg.start_from:
+        return np.zeros(controller_on_it.parameters)
+    return controller.read(find(cfg.start_from, run), controller_on_it)
+
+
 def log_of(path):
     """What train.py wrote about a controller's training beside it: a dict, empty if there is nothing."""
     name = os.path.basename(path).split(".")

@@ -81,6 +81,8 @@ class Stage:
                 before = _flat(files.read_json(path))
             except (ValueError, AttributeError) as error:
                 raise UserError(f"{path}: damaged ({error}); --fresh sets it aside and starts anew") from None
+            # an option that is younger than the run had its default
+            before = {field.name: field.default for field in dataclasses.fields(self.cfg)} | before
             free = {*may_change, "checkpoint_seconds"}
             keys = [key for key, value in _flat(now).items() if key not in free and value != before.get(key)]
             if keys:

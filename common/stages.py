@@ -89,6 +89,7 @@ class Train:
     eval_steps: int = option(25, "generations between evaluations of the mean")
     eval_episodes: int = option(1024, "episodes in such an evaluation")
     sigma_init: float = option(0.1, "CMA-ES's initial standard deviation")
+    start_from: str = option("", "a controller's .json to start the search at, such as an earlier run's; default zero")
     controller_mode: str = option("zch", "what C reads: z, z_hidden, zc, zh or zch", choices=CONTROLLER_MODES)
     seed_start: int = option(0, "decides the candidates and the episodes they meet", "-s")
     checkpoint_seconds: float = option(60.0, "time between checkpoints [s]")

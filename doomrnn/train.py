@@ -22,7 +22,7 @@ def main():
     base = f"{config.GAME}.{cfg.o}.{cfg.num_episode}.{popsize}"
     if cfg.n > 1 and not farm.under_mpi():
         farm.launch(cfg.n, os.path.join(arguments.run, "log", f"{base}.checkpoint.npz"))
-    from common import devices, es, evolution, rollouts  # TensorFlow, which the one that launches does without
+    from common import devices, es, evolution, play, rollouts  # TensorFlow, which the one that launches does without
 
     from model import controller_on, dreams, load_models
 
@@ -40,7 +40,7 @@ def main():
         base,
         cfg,
         hashes,
-        lambda: es.CMA(controller.parameters, popsize, cfg.sigma_init, cfg.seed_start),
+        lambda: es.CMA(play.first_mean(cfg, arguments.run, controller), popsize, cfg.sigma_init, cfg.seed_start),
     )
     if run.finished:
         return workers.close()

@@ -37,7 +37,7 @@ def told_order(strategy, fitness):
 
 def test_cma_solves_a_sphere():
     """Catches fitness minimised instead of maximised, sigma_init or popsize not handed on, candidates mixed up."""
-    strategy = es.CMA(10, 16, 0.5, SEED)
+    strategy = es.CMA(np.zeros(10), 16, 0.5, SEED)
     start = sphere([strategy.mean])[0]
     assert strategy.rms_stdev == pytest.approx(0.5, rel=1e-4)  # pycma's initial C is 1 to 5 digits
     population = strategy.ask()
@@ -52,7 +52,7 @@ def test_cma_solves_a_sphere():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_fitness_that_is_not_finite_ranks_worst_and_is_counted(bad):
     """Catches a candidate whose broken dream makes it the best, or that spoils the distribution with NaN."""
-    strategy = es.CMA(10, 6, 0.1, SEED)
+    strategy = es.CMA(np.zeros(10), 6, 0.1, SEED)
     order, count = told_order(strategy, [-3.0, bad, -1.0, bad, -5000.0, -2.0])
     assert count == 2
     assert order == [2, 5, 0, 4, 1, 3]
@@ -62,14 +62,14 @@ def test_fitness_that_is_not_finite_ranks_worst_and_is_counted(bad):
 
 def test_finite_fitness_counts_none():
     """Catches zeros or large values taken for broken ones."""
-    order, count = told_order(es.CMA(10, 4, 0.1, SEED), [0.0, 1e30, -1e30, 5.0])
+    order, count = told_order(es.CMA(np.zeros(10), 4, 0.1, SEED), [0.0, 1e30, -1e30, 5.0])
     assert (order, count) == ([1, 3, 0, 2], 0)
 
 
 def test_tell_leaves_the_callers_fitness_alone():
     """Catches log files that show a made-up fitness in place of NaN."""
     fitness = np.array([1.0, np.nan, 2.0, 3.0])
-    strategy = es.CMA(10, 4, 0.1, SEED)
+    strategy = es.CMA(np.zeros(10), 4, 0.1, SEED)
     strategy.ask()
     strategy.tell(fitness)
     np.testing.assert_array_equal(fitness, [1.0, np.nan, 2.0, 3.0])
@@ -77,7 +77,7 @@ def test_tell_leaves_the_callers_fitness_alone():
 
 def test_no_finite_fitness_is_an_error():
     """Catches an evolution that goes on by chance after all dreams have broken."""
-    strategy = es.CMA(10, 4, 0.1, SEED)
+    strategy = es.CMA(np.zeros(10), 4, 0.1, SEED)
     strategy.ask()
     with pytest.raises(UserError, match="no candidate"):
         strategy.tell([np.nan, np.inf, -np.inf, np.nan])
@@ -85,7 +85,7 @@ def test_no_finite_fitness_is_an_error():
 
 def test_what_is_played_is_rounded_and_what_is_learnt_from_is_not():
     """Catches files that hold another controller than the one that was played, and a search that stalls at 4 digits."""
-    strategy = es.CMA(10, 16, 0.1, SEED)
+    strategy = es.CMA(np.zeros(10), 16, 0.1, SEED)
     told, original = [], strategy._es.tell
     strategy._es.tell = lambda candidates, costs: (told.append(np.array(candidates)), original(candidates, costs))
     population = strategy.ask()
@@ -96,7 +96,7 @@ def test_what_is_played_is_rounded_and_what_is_learnt_from_is_not():
     np.testing.assert_array_equal(strategy.mean, np.round(strategy._es.mean, 4))
     assert (strategy.mean != strategy._es.mean).any()
     # steps of a hundredth of the last digit: rounded candidates are all alike, unrounded ones carry the search on
-    fine = es.CMA(10, 16, 1e-6, SEED)
+    fine = es.CMA(np.zeros(10), 16, 1e-6, SEED)
     fine.ask()
     fine.tell(np.arange(16.0))
     assert (fine._es.mean != 0).all()
@@ -113,8 +113,8 @@ def through_a_file(path, state):
 )
 def test_restored_goes_on_bit_for_bit(tmp_path, size, popsize, generations):
     """Catches a state without the random numbers, the paths, the age of C's eigenvectors, or TPA's directions."""
-    whole = evolve(es.CMA(size, popsize, 0.5, SEED), generations, ramp)
-    resumed = es.CMA(size, popsize, 0.5, SEED)
+    whole = evolve(es.CMA(np.zeros(size), popsize, 0.5, SEED), generations, ramp)
+    resumed = es.CMA(np.zeros(size), popsize, 0.5, SEED)
     resumed.set_state(through_a_file(tmp_path / "state.npz", whole.state()))
     for strategy in (whole, resumed):
         evolve(strategy, 19, ramp)
@@ -130,7 +130,7 @@ def ramp(population):
 
 def test_saving_does_not_disturb_the_search():
     """Catches a save that draws numbers or changes C, so that a result depends on how often it is saved."""
-    saved, alone = es.CMA(10, 8, 0.5, SEED), evolve(es.CMA(10, 8, 0.5, SEED), 20)
+    saved, alone = es.CMA(np.zeros(10), 8, 0.5, SEED), evolve(es.CMA(np.zeros(10), 8, 0.5, SEED), 20)
     for _ in range(20):
         evolve(saved, 1)
         saved.arrays()
@@ -154,8 +154,8 @@ def test_saving_does_not_disturb_the_search():
 )
 def test_a_state_of_another_search_is_refused_and_changes_nothing(change):
     """Catches a checkpoint of another game, or a tampered one, that is taken in part."""
-    strategy = evolve(es.CMA(10, 8, 0.5, SEED), 5)
-    before, other = strategy.state(), evolve(es.CMA(10, 8, 0.5, SEED), 6).state()
+    strategy = evolve(es.CMA(np.zeros(10), 8, 0.5, SEED), 5)
+    before, other = strategy.state(), evolve(es.CMA(np.zeros(10), 8, 0.5, SEED), 6).state()
     with pytest.raises(ValueError):  # noqa: PT011  whose words are those of three libraries
         strategy.set_state(other | change)
     with pytest.raises(ValueError, match="it holds"):
@@ -167,10 +167,10 @@ def test_a_state_of_another_search_is_refused_and_changes_nothing(change):
 def test_numpys_global_random_state_plays_no_part():
     """Catches a search that depends on what else draws numbers in the process, or that seeds everything else anew."""
     np.random.seed(1)
-    quiet = evolve(es.CMA(10, 8, 0.5, SEED), 30)
+    quiet = evolve(es.CMA(np.zeros(10), 8, 0.5, SEED), 30)
     np.random.seed(2)
     before = np.random.get_state()[1].copy()
-    noisy = es.CMA(10, 8, 0.5, SEED)
+    noisy = es.CMA(np.zeros(10), 8, 0.5, SEED)
     evolve(noisy, 15)
     np.testing.assert_array_equal(np.random.get_state()[1], before)
     assert np.random.get_state()[2] == 624  # and not a number was drawn from it
@@ -179,17 +179,25 @@ def test_numpys_global_random_state_plays_no_part():
     np.testing.assert_array_equal(noisy.ask(), quiet.ask())
 
 
+def test_a_search_begins_where_it_is_told():
+    """Catches a search that begins at zero whatever it is given to start from."""
+    mean = np.arange(10) / 4
+    strategy = es.CMA(mean, 400, 0.1, SEED)
+    np.testing.assert_array_equal(strategy.mean, mean)
+    np.testing.assert_allclose(strategy.ask().mean(axis=0), mean, rtol=0, atol=5 * 0.1 / np.sqrt(400))
+
+
 def test_seeds_differ():
     """Catches a seed that is not handed on."""
-    first, second = (es.CMA(10, 8, 0.5, seed).ask() for seed in (SEED, SEED + 1))
+    first, second = (es.CMA(np.zeros(10), 8, 0.5, seed).ask() for seed in (SEED, SEED + 1))
     assert (first != second).mean() > 0.95
 
 
 def test_another_machine_takes_the_distribution_over():
     """Catches a mean, sigma, path or half of C that is lost on the way, and eigenvectors of the C before."""
-    there = evolve(es.CMA(10, 8, 0.5, SEED), 120, ellipsoid)
+    there = evolve(es.CMA(np.zeros(10), 8, 0.5, SEED), 120, ellipsoid)
     arrays = {name: np.array(array) for name, array in there.arrays().items()}  # as they come from an .npz
-    here = es.CMA(10, 8, 0.3, SEED + 1)
+    here = es.CMA(np.zeros(10), 8, 0.3, SEED + 1)
     here.ask()  # which has made the eigenvectors of its first C
     here.continue_from(arrays)
     for name in ("mean", "sigma", "pc", "ps"):
@@ -208,10 +216,10 @@ def test_another_machine_takes_the_distribution_over():
 
 def test_what_was_taken_over_keeps_converging():
     """Catches a distribution that is taken over in name but whose shape must be learnt anew."""
-    there = evolve(es.CMA(10, 8, 0.5, SEED), 120, ellipsoid)
-    here = es.CMA(10, 8, there.rms_stdev, SEED + 1)
+    there = evolve(es.CMA(np.zeros(10), 8, 0.5, SEED), 120, ellipsoid)
+    here = es.CMA(np.zeros(10), 8, there.rms_stdev, SEED + 1)
     here.continue_from(there.arrays())
-    novice = es.CMA(10, 8, there.rms_stdev, SEED + 1)
+    novice = es.CMA(np.zeros(10), 8, there.rms_stdev, SEED + 1)
     novice._es.mean = there._es.mean.copy()
     before = ellipsoid([there._es.mean])[0]
     taken, anew = (ellipsoid([evolve(strategy, 60, ellipsoid)._es.mean])[0] for strategy in (here, novice))
@@ -221,10 +229,10 @@ def test_what_was_taken_over_keeps_converging():
 
 def test_a_distribution_of_another_size_is_refused():
     """Catches a controller of one mode that goes on from another's distribution, and a triangle that does not fit."""
-    strategy = es.CMA(10, 8, 0.5, SEED)
+    strategy = es.CMA(np.zeros(10), 8, 0.5, SEED)
     before = strategy.arrays()
     with pytest.raises(UserError, match="of 9 parameters, the controller has 10"):
-        strategy.continue_from(es.CMA(9, 8, 0.5, SEED).arrays())
+        strategy.continue_from(es.CMA(np.zeros(9), 8, 0.5, SEED).arrays())
     with pytest.raises(UserError, match="parameters"):
         strategy.continue_from(before | {"c": before["c"][:-1]})
     for name, array in strategy.arrays().items():

@@ -81,6 +81,19 @@ def test_a_file_is_looked_for_here_then_in_the_run_then_at_the_root(tmp_path, mo
         assert play.find("c.json", str(run)) == str(found)
 
 
+def test_a_search_starts_at_zero_or_at_the_controller_named(tmp_path):
+    """Catches a start that is ignored, or taken from a controller of another length."""
+    c = controller.Controller("z", 4, 2, 1, bias=False)
+    np.testing.assert_array_equal(play.first_mean(argparse.Namespace(start_from=""), ".", c), np.zeros(4))
+    for name, length in (("good.json", 4), ("long.json", 5)):
+        controller.write(tmp_path / name, np.arange(length) / 8, 700)
+    named = argparse.Namespace(start_from="good.json")
+    np.testing.assert_array_equal(play.first_mean(named, str(tmp_path), c), np.arange(4) / 8)
+    named.start_from = "long.json"
+    with pytest.raises(UserError, match="holds 5 parameters"):
+        play.first_mean(named, str(tmp_path), c)
+
+
 def test_the_log_of_every_file_of_an_evolution_is_found(tmp_path):
     """Catches hashes and mode of another evolution in the same folder, or of none."""
     for base, episodes in (("doomrnn.cma.16.64", 16), ("doomrnn.cma.16.640", 640)):

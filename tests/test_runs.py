@@ -99,6 +99,24 @@ def test_another_config_is_refused_and_named(stage_of):
         stage_of(Config(steps=7), may_change=("steps",))
 
 
+def test_an_option_younger_than_the_run_had_its_default(stage_of):
+    """Catches a newer version of the code that refuses every run of an older one, or that hides a change from it."""
+    path = stage_of().path("config.json")
+
+    def forget():
+        with open(path) as file:
+            about = json.load(file)
+        del about["config"]["rate"]
+        with open(path, "w") as file:
+            json.dump(about, file)
+
+    forget()
+    stage_of()
+    forget()
+    with pytest.raises(UserError, match=re.escape("rate 0.001 -> 0.5")):
+        stage_of(Config(rate=0.5))
+
+
 def test_other_foundations_are_refused(stage_of):
     """Catches C going on with a V or M that it did not grow up with."""
     stage_of(about={"hashes": {"vae": "a"}})
