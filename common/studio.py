@@ -29,7 +29,6 @@ from common import cli
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PAGE = os.path.join(ROOT, "common", "page")
-FIRST = "doomrnn"  # the game a page opens with: its agent is the stronger one
 MESSAGE_BYTES = 4096  # a page's longest message holds every dimension of z
 PAGES = 8  # that may be open at once; each has a world of its own
 HEADERS = {
@@ -42,10 +41,9 @@ HEADERS = {
 
 
 def game_folders():
-    """{name: folder} of the games, FIRST first."""
+    """{name: folder} of the games."""
     folders = [os.path.dirname(path) for path in sorted(glob.glob(os.path.join(ROOT, "*", "scene.py")))]
-    names = {os.path.basename(folder): folder for folder in folders}
-    return dict(sorted(names.items(), key=lambda item: item[0] != FIRST))
+    return {os.path.basename(folder): folder for folder in folders}
 
 
 def load_scene(folder):
@@ -189,6 +187,8 @@ def main():
     devices.for_blocks()
     names = [arguments.game] if arguments.game else list(folders)
     scenes = {name: load_scene(folders[name]) for name in names}
+    # a page opens with the first: one whose dream brings reward, if there is one
+    scenes = dict(sorted(scenes.items(), key=lambda item: -item[1].config.DREAM_REWARD))
     runs = {name: os.path.abspath(arguments.run or folders[name]) for name in names}
     offered = []
     for name, scene in scenes.items():
