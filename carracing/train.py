@@ -19,7 +19,8 @@ from common.cli import UserError
 import config
 import env
 
-BLOCK_ROWS = 32  # cars that step together: two blocks even of 64 candidates on one track each
+BLOCK_ROWS = 64  # cars that step together; half of a generation if that is fewer, for a second thread
+EVALUATION_ROWS = 32  # the same, when there is but one candidate
 MAY_CHANGE = ("fewer_episodes", "patience", "backend", "eval_episodes")  # when an evolution goes on
 
 
@@ -79,12 +80,13 @@ def main():
     with runs.progress(cfg.generations, run.generation, "evolve C") as bar:
         while run.generation < cfg.generations:
             population, seeds = run.strategy.ask(), run.seeds(tracks_of(run.generation + 1))
-            returns, lengths = rollouts.evaluate_in_blocks(workers, population, seeds, BLOCK_ROWS, cfg.patience)
+            block_rows = min(BLOCK_ROWS, -(-popsize * len(seeds) // 2))
+            returns, lengths = rollouts.evaluate_in_blocks(workers, population, seeds, block_rows, cfg.patience)
             run.strategy.tell(returns.mean(axis=1))
             run.add_generation(returns, lengths)
             if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
                 mean, seeds = run.strategy.mean[None], run.evaluation_seeds()
-                returns, _ = rollouts.evaluate_in_blocks(workers, mean, seeds, BLOCK_ROWS, 0)
+                returns, _ = rollouts.evaluate_in_blocks(workers, mean, seeds, EVALUATION_ROWS, 0)
                 run.add_evaluation(returns.mean())
             bar.update()
             bar.set_postfix_str(run.latest(), refresh=False)
