@@ -71,6 +71,7 @@ def for_blocks():
     One thread per operation makes a block's result independent of how many cores or ranks share the work, and costs no
     waiting of threads for each other.
     """
+    tf.get_logger().setLevel("ERROR")  # each world compiles its own step, once, of which it would warn at length
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(cores())
