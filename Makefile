@@ -32,7 +32,7 @@ run: setup
 	@echo "Videos: runs/doomreal.mp4, runs/carracing.mp4"
 
 play: setup
-	$(PY) -m common.studio
+	$(PY) -m common.studio $(if $(PORT),--port $(PORT))
 
 test: setup lint
 	$(PY) -m pytest

@@ -71,7 +71,7 @@ def lacking(scene, run):
 
 
 def recorded_frames(record, count=REAL_FRAMES):
-    """Frames of recorded games, from the first one's beginning to the last one's end.
+    """Frames of recorded games, from the first one's second quarter (a game may begin with an intro) to the last's end.
 
     Args:
         record: a record/ folder, which need not be there.
@@ -86,7 +86,7 @@ def recorded_frames(record, count=REAL_FRAMES):
     for k in range(count):
         with contextlib.suppress(ValueError):  # damaged; the stages that need it name it
             obs = episodes.read(paths[k * len(paths) // count])["obs"]
-            frames.append(obs[k * len(obs) // count])
+            frames.append(obs[(count + 3 * k) * len(obs) // (4 * count)])
     return np.array(frames, np.uint8).reshape(-1, *episodes.FRAME)
 
 

@@ -271,8 +271,8 @@ def test_frames_come_from_the_runs_recordings(tmp_path):
         obs = np.broadcast_to(np.arange(10)[:, None, None, None] + 10 * seed, (10, 64, 64, 3))
         episodes.write(str(tmp_path), seed, obs, np.zeros(10), np.zeros(10), np.zeros(10))
     (tmp_path / "2.npz").write_bytes(b"cut")
-    assert session.recorded_frames(str(tmp_path))[:, 0, 0, 0].tolist() == [0, 10 + 2, 30 + 7]
-    assert session.recorded_frames(str(tmp_path), count=2)[:, 0, 0, 0].tolist() == [0]
+    assert session.recorded_frames(str(tmp_path))[:, 0, 0, 0].tolist() == [2, 10 + 4, 30 + 8]
+    assert session.recorded_frames(str(tmp_path), count=2)[:, 0, 0, 0].tolist() == [2]
     assert session.recorded_frames(str(tmp_path / "none")).shape == (0, 64, 64, 3)
 
 
@@ -466,6 +466,11 @@ class Browser:
 
         ActionChains(self.driver).send_keys(*keys).perform()
 
+    def click(self, *where):
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).click(self.driver.find_element(*where)).perform()
+
     def hold(self, key, down=True):
         from selenium.webdriver import ActionChains
 
@@ -612,6 +617,62 @@ def test_the_controls_work_without_a_mouse(browser):
     browser.driver.find_element("css selector", "input[name=driver]").send_keys(RIGHT)  # the agent
     browser.element("one").send_keys(ENTER)
     browser.until(lambda: browser.number("reward") == 1)
+    assert not browser.errors()
+
+
+def test_after_a_click_the_keys_drive_again(browser):
+    """Catches arrows that change what was clicked last, the game among it, and a Space that no longer starts."""
+    dream_again(browser)
+    browser.tab_to("speed")
+    browser.press("\ue011", RIGHT)  # 6 steps per second: none ends meanwhile
+    for where in (("css selector", "input[value=agent] + span"), ("id", "temperature"), ("id", "gif"), ("id", "again")):
+        browser.element("again").send_keys(ENTER)
+        browser.until(lambda: browser.text("run") == "Pause")
+        browser.press(SPACE)
+        browser.until(lambda: "Paused" in browser.text("status"))
+        browser.click(*where)
+        if where[1] != "again":
+            browser.press(SPACE)
+        browser.until(lambda: browser.text("run") == "Pause")
+        browser.press(SPACE)
+        browser.until(lambda: "Paused" in browser.text("status"))
+    browser.click("css selector", "input[value=you] + span")
+    steps = browser.number("steps")
+    temperature = browser.element("temperature").get_attribute("value")
+    browser.press(RIGHT)
+    browser.until(lambda: browser.number("steps") == steps + 1)
+    assert browser.driver.find_element("css selector", "input[name=driver]:checked").get_attribute("value") == "you"
+    assert browser.element("temperature").get_attribute("value") == temperature
+    browser.driver.find_element("css selector", "input[name=frame]").send_keys("")
+    browser.click("css selector", ".frames label:nth-child(3)")
+    browser.until(lambda: browser.text("steps") == "0" and browser.element("one").is_enabled())
+    browser.press(LEFT)
+    browser.until(lambda: browser.text("steps") == "1")
+    assert browser.driver.find_elements("css selector", "input[name=frame]")[2].is_selected()
+    browser.click("css selector", "input[value=carracing] + span")
+    browser.until(lambda: browser.text("reward") is None and browser.text("steps") == "0")
+    browser.until(lambda: browser.element("one").is_enabled())
+    browser.press(UP)
+    browser.until(lambda: browser.text("steps") == "1")
+    browser.click("css selector", "input[value=doomrnn] + span")
+    browser.until(lambda: browser.text("reward") == "0" and browser.element("one").is_enabled())
+    browser.tab_to("speed")
+    browser.press("\ue011", *[RIGHT] * 25)
+    assert not browser.errors()
+
+
+def test_a_dream_goes_on_after_its_gif(browser):
+    """Catches a GIF that leaves a running dream paused."""
+    dream_again(browser)
+    gif = browser.downloads / "doomrnn-dream.gif"
+    gif.unlink(missing_ok=True)
+    browser.element("again").send_keys(ENTER)
+    browser.until(lambda: browser.number("steps") >= 5)
+    browser.element("gif").send_keys(ENTER)
+    browser.until(gif.exists)
+    steps = browser.number("steps")
+    browser.until(lambda: browser.number("steps") >= steps + 5 or "Over" in browser.text("status"))
+    browser.press(SPACE)
     assert not browser.errors()
 
 

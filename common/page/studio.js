@@ -96,6 +96,7 @@ async function start(changes = {}) {
   set({ busy: "" });
   if (answer.error) return;
   show(answer);
+  toStage();
   say(`${CAPTIONS[world][2] === "Dream" ? "The dream" : "The game"} is ready.`);
 }
 
@@ -165,10 +166,12 @@ function letGo(dimension) {
 }
 
 async function saveGif() {
+  const { running } = page;
   set({ running: false });
   say("Making the GIF.");
   const { frames, payload, error } = await ask({ do: "gif" });
   if (error) return;
+  if (running) set({ running });
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([payload], { type: "image/gif" }));
   link.download = `${page.about.name}-${page.world}.gif`;
@@ -192,10 +195,24 @@ function release(key) {
   set({});
 }
 
+// What a pointer has chosen needs the keyboard no longer: the keys are for driving again. Who came by Tab stays.
+let pointed = false; // whether the latest choice is a pointer's
+document.addEventListener("pointerdown", () => { pointed = true; }, true);
+document.addEventListener("keydown", () => { pointed = false; }, true);
+
+const toStage = () => pointed && byId("stage")?.focus();
+
+for (const chosen of ["click", "change"]) {
+  document.addEventListener(chosen, ({ target }) => {
+    if (target.closest("button, label, input") && !target.closest(".faders")) toStage();
+  });
+}
+
 document.addEventListener("keydown", (event) => {
   const within = event.target.closest("input, button, summary, a");
+  const takesSpace = event.target.closest("button, summary, a, input[type=radio]:not(:checked)");
   if (event.ctrlKey || event.altKey || event.metaKey) return;
-  if ((event.code === "Space" || event.key === "Enter") && !within) {
+  if (event.code === "Space" ? !takesSpace : event.key === "Enter" && !within) {
     event.preventDefault();
     if (event.repeat || page.busy) return;
     if (page.now?.over) startAgain();
