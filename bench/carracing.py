@@ -26,7 +26,7 @@ import config
 import env
 from model import controller_on
 
-ROWS = 64  # cars of a batch, as in train.py
+ROWS, THREADS_PER_CORE = 64, 2  # cars of a batch, and batches, as in train.py
 FIRST_SEED = 1000
 WARM_UP = 10  # steps of a first round that is not counted
 
@@ -117,7 +117,8 @@ def main():
     if env.available("envpool") != "envpool":
         raise cli.UserError("this measures EnvPool, which is not installed here")
     devices.for_blocks()
-    threads = devices.cores()
+    cores = devices.cores()
+    threads = THREADS_PER_CORE * cores
     model_v, shape = vae.ConvVAE(32), mdnrnn.Shape(32, config.ACTION_SIZE, 256, restart=False)
     model_m = mdnrnn.MDNRNN(shape)
     tracks = [NotedTracks() for _ in range(threads)]
@@ -139,15 +140,16 @@ def main():
         "agent_steps_per_s": agent,
         "game_steps_per_s": game,
         "one_at_a_time_steps_per_s": one,
-        "ratio_per_core": agent / threads / one,
+        "ratio_per_core": agent / cores / one,
         "game_fraction": float(np.median([agent / game for agent, game, _ in rounds])),
     }
     for name, value in figures.items():
         print(f"{name:28}{value:12,.2f}")
     dtype = devices.product_dtype().name
-    print(f"{threads} threads of {ROWS} cars, {arguments.steps} steps, {arguments.rounds} rounds, {dtype} products")
+    about = {"cores": cores, "threads": threads, "cars": ROWS, "dtype": dtype}
+    print(", ".join(f"{name} {value}" for name, value in about.items()))
     if arguments.out:
-        files.write_json(arguments.out, figures | {"cores": threads, "cars": ROWS, "dtype": dtype}, indent=1)
+        files.write_json(arguments.out, figures | about, indent=1)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import config
 import env
 
 BLOCK_ROWS = 64  # cars that step together; half of a generation if that is fewer, for a second thread
+THREADS_PER_CORE = 2  # EnvPool steps a batch in a thread of its own, for which ours waits
 EVALUATION_ROWS = 32  # the same, when there is but one candidate
 MAY_CHANGE = ("fewer_episodes", "patience", "backend", "eval_episodes")  # when an evolution goes on
 
@@ -66,7 +67,7 @@ def main():
 
         return work
 
-    workers = farm.start(make_worker, devices.cores())
+    workers = farm.start(make_worker, THREADS_PER_CORE * devices.cores())
     run = evolution.Evolution(
         arguments,
         base,
