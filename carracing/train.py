@@ -52,6 +52,7 @@ def main():
     devices.for_blocks()
     vae, rnn, _, hashes = load_models(arguments.run)
     controller = controller_on(rnn, cfg.controller_mode)
+    mean = play.first_mean(cfg, arguments.run, controller)  # before the run is opened: a mistyped file leaves no trace
     backend = env.available(cfg.backend)
 
     def make_worker():
@@ -73,7 +74,7 @@ def main():
         base,
         cfg,
         hashes,
-        lambda: es.CMA(play.first_mean(cfg, arguments.run, controller), popsize, cfg.sigma_init, cfg.seed_start),
+        lambda: es.CMA(mean, popsize, cfg.sigma_init, cfg.seed_start),
         MAY_CHANGE,
     )
     if run.finished:

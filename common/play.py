@@ -50,11 +50,11 @@ def find(path, run):
     raise UserError(f"{path}: no such file here, in {run} or at the root of the repository")
 
 
-def first_mean(cfg, run, controller_on_it):
+def first_mean(cfg, run, c):
     """Where a search begins: the controller that the config's `start_from` names, else zero; float [N]."""
     if not cfg.start_from:
-        return np.zeros(controller_on_it.parameters)
-    return controller.read(find(cfg.start_from, run), controller_on_it)
+        return np.zeros(c.parameters)
+    return controller.read(find(cfg.start_from, run), c)
 
 
 def log_of(path):

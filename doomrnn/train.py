@@ -29,6 +29,7 @@ def main():
     devices.for_blocks()
     _, rnn, initial_z, hashes = load_models(arguments.run)
     controller = controller_on(rnn, cfg.controller_mode)
+    mean = play.first_mean(cfg, arguments.run, controller)  # before the run is opened: a mistyped file leaves no trace
 
     def make_worker():
         world = dreams(rnn, initial_z, cfg.temperature)
@@ -40,7 +41,7 @@ def main():
         base,
         cfg,
         hashes,
-        lambda: es.CMA(play.first_mean(cfg, arguments.run, controller), popsize, cfg.sigma_init, cfg.seed_start),
+        lambda: es.CMA(mean, popsize, cfg.sigma_init, cfg.seed_start),
     )
     if run.finished:
         return workers.close()

@@ -643,7 +643,6 @@ def test_after_a_click_the_keys_drive_again(browser):
     browser.until(lambda: browser.number("steps") == steps + 1)
     assert browser.driver.find_element("css selector", "input[name=driver]:checked").get_attribute("value") == "you"
     assert browser.element("temperature").get_attribute("value") == temperature
-    browser.driver.find_element("css selector", "input[name=frame]").send_keys("")
     browser.click("css selector", ".frames label:nth-child(3)")
     browser.until(lambda: browser.text("steps") == "0" and browser.element("one").is_enabled())
     browser.press(LEFT)
