@@ -41,15 +41,9 @@ def frame_of(screens):
         uint8 [64, 64, 3], or [B, 64, 64, 3]: of every screen the same, alone or in a batch.
     """
     batch = screens.reshape(-1, 96, 96, 3)
-    n = len(batch)
-    if n == 0:
-        return np.zeros((0, 64, 64, 3), np.uint8)
-    # Two calls for all of them: first the rows, those of all screens one below the other, are made shorter; then the
-    # columns, side by side. Colours are resized each for itself, so that the second image may as well be grey.
-    rows = Image.fromarray(batch[:, :84].reshape(n * 84, 96, 3)).resize((64, n * 84), Image.BILINEAR)
-    columns = np.asarray(rows).reshape(n, 84, 192).swapaxes(0, 1).reshape(84, n * 192)
-    frames = np.asarray(Image.fromarray(columns).resize((n * 192, 64), Image.BILINEAR))
-    frames = np.ascontiguousarray(frames.reshape(64, n, 64, 3).swapaxes(0, 1))
+    frames = np.empty((len(batch), 64, 64, 3), np.uint8)
+    for frame, screen in zip(frames, batch, strict=True):
+        frame[:] = Image.fromarray(screen[:84]).resize((64, 64), Image.BILINEAR)
     return frames.reshape(*screens.shape[:-3], 64, 64, 3)
 
 
@@ -189,8 +183,10 @@ class Cars:
             done = done | gave_up
         if self._steps == self._max_steps:
             done = np.ones_like(done)
-        self._cars, self._idle = self._cars[~done], self._idle[~done]
-        return frame_of(screens[~done]), reward, done
+        if done.any():
+            on = ~done
+            screens, self._cars, self._idle = screens[on], self._cars[on], self._idle[on]
+        return frame_of(screens), reward, done
 
 
 @functools.cache

@@ -42,7 +42,7 @@ class SeenGames:
         """Starts one episode per seed, M's memory empty."""
         # each episode has its own noise, so that it does not depend on its neighbours in the batch
         self._noise = [np.random.default_rng([int(seed), 1]) for seed in seeds]
-        self._restart = tf.ones([len(seeds)])
+        self._restart = np.ones(len(seeds), np.float32)
         return self._see(self.games.reset(seeds), *self.rnn.initial_state(len(seeds)))
 
     def step(self, action):
@@ -52,7 +52,7 @@ class SeenGames:
         if done.any():
             on = np.flatnonzero(~done)
             h, c, self._noise = tf.gather(h, on), tf.gather(c, on), [self._noise[k] for k in on]
-        self._restart = tf.zeros([len(frames)])
+        self._restart = np.zeros(len(frames), np.float32)
         return (self._see(frames, h, c) if len(frames) else None), reward, done
 
     def _see(self, frames, h, c):
