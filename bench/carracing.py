@@ -25,9 +25,10 @@ from common import cli, devices, farm, files, games, mdnrnn, rollouts, vae, worl
 import config
 import env
 from model import controller_on
-from train import BLOCK_ROWS, THREADS_PER_CORE  # cars of a batch, and batches
+from train import THREADS_PER_CORE
 
 FIRST_SEED = 1000
+ROWS = config.TRAIN["laptop"].block_rows  # cars of a batch
 WARM_UP = 10  # steps of a first round that is not counted
 
 
@@ -85,7 +86,8 @@ class Agents:
                 action = policy.act(state)
                 count += len(action)
                 state, _, done = self._world.step(action)
-                policy.keep(np.flatnonzero(~done))
+                if done.any():
+                    policy.keep(np.flatnonzero(~done))
             return count
 
         return drive
@@ -123,7 +125,7 @@ def main():
     model_m = mdnrnn.MDNRNN(shape)
     tracks = [NotedTracks() for _ in range(threads)]
     batches = [
-        Agents(env.Cars(noted), FIRST_SEED + thread * BLOCK_ROWS, BLOCK_ROWS, model_v, model_m, env.action_of)
+        Agents(env.Cars(noted), FIRST_SEED + thread * ROWS, ROWS, model_v, model_m, env.action_of)
         for thread, noted in enumerate(tracks)
     ]
     single = Agents(
@@ -146,7 +148,7 @@ def main():
     for name, value in figures.items():
         print(f"{name:28}{value:12,.2f}")
     dtype = devices.product_dtype().name
-    about = {"cores": cores, "threads": threads, "cars": BLOCK_ROWS, "dtype": dtype}
+    about = {"cores": cores, "threads": threads, "cars": ROWS, "dtype": dtype}
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     if arguments.out:
         files.write_json(arguments.out, figures | about, indent=1)

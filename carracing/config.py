@@ -49,6 +49,9 @@ class Train(stages.Train):
     )
     sample_z: bool = option(True, "C sees a sample of V's posterior; --no-sample_z: its mean")
     backend: str = option("envpool", "the game's implementation", choices=("gymnasium", "gym", "envpool"))
+    block_rows: int = option(
+        16, "cars that step together in one thread; a quarter of the generation's if those are fewer"
+    )
 
 
 VAE_PAPER = stages.Vae(z_size=32, steps=1000000)  # the authors' 10 epochs of 10,000 episodes of 1,000 frames
@@ -91,6 +94,7 @@ TRAIN = {
         generations=200,
         eval_steps=10,
         eval_episodes=32,
+        block_rows=128,
     ),
     "smoke": replace(
         TRAIN_PAPER,

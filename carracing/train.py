@@ -19,10 +19,8 @@ from common.cli import UserError
 import config
 import env
 
-BLOCK_ROWS = 64  # cars that step together; half of a generation if that is fewer, for a second thread
 THREADS_PER_CORE = 2  # EnvPool steps a batch in a thread of its own, for which ours waits
-EVALUATION_ROWS = 32  # the same, when there is but one candidate
-MAY_CHANGE = ("fewer_episodes", "patience", "backend", "eval_episodes")  # when an evolution goes on
+MAY_CHANGE = ("fewer_episodes", "patience", "backend", "eval_episodes", "block_rows")  # when an evolution goes on
 
 
 def tracks_by_generation(cfg):
@@ -68,6 +66,10 @@ def main():
 
         return work
 
+    def block_rows(candidates, seeds):
+        # four blocks or more, for the threads of two cores; how many steps together changes no result
+        return min(cfg.block_rows, -(-len(candidates) * len(seeds) // 4))
+
     workers = farm.start(make_worker, THREADS_PER_CORE * devices.cores())
     run = evolution.Evolution(
         arguments,
@@ -82,13 +84,14 @@ def main():
     with runs.progress(cfg.generations, run.generation, "evolve C") as bar:
         while run.generation < cfg.generations:
             population, seeds = run.strategy.ask(), run.seeds(tracks_of(run.generation + 1))
-            block_rows = min(BLOCK_ROWS, -(-popsize * len(seeds) // 2))
-            returns, lengths = rollouts.evaluate_in_blocks(workers, population, seeds, block_rows, cfg.patience)
+            returns, lengths = rollouts.evaluate_in_blocks(
+                workers, population, seeds, block_rows(population, seeds), cfg.patience
+            )
             run.strategy.tell(returns.mean(axis=1))
             run.add_generation(returns, lengths)
             if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
                 mean, seeds = run.strategy.mean[None], run.evaluation_seeds()
-                returns, _ = rollouts.evaluate_in_blocks(workers, mean, seeds, EVALUATION_ROWS, 0)
+                returns, _ = rollouts.evaluate_in_blocks(workers, mean, seeds, block_rows(mean, seeds), 0)
                 run.add_evaluation(returns.mean())
             bar.update()
             bar.set_postfix_str(run.latest(), refresh=False)

@@ -4,6 +4,7 @@ import functools
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -275,6 +276,20 @@ def test_every_stage(smoke):
         assert json.load(file)["config"]["sample_z"] is False
     out, _ = run("train.py", "--preset", "smoke", "--run", smoke, "-t", 4, "--patience", 8, "--eval_episodes", 1)
     assert "nothing to do" in out
+
+
+def test_evolution_is_the_same_over_mpi_ranks_in_smaller_blocks(smoke, tmp_path):
+    """Catches candidates or tracks that get mixed up on their way to ranks and blocks."""
+    for trained in ("tf_vae", "tf_rnn", "tf_initial_z"):
+        shutil.copytree(smoke / trained, tmp_path / trained)
+    flags = ["--num_episode", 2, "--patience", 8, "--eval_episodes", 1, "--block_rows", 1]
+    run("train.py", "--preset", "smoke", "--run", tmp_path, "-n", 2, "-t", 2, *flags)
+    hist, alone = (
+        json.loads((folder / "log" / "carracing.cma.2.4.hist.json").read_text()) for folder in (tmp_path, smoke)
+    )
+    for row in hist + alone:
+        del row[1]  # seconds
+    assert hist == alone
 
 
 def test_a_further_round_of_data(smoke):
