@@ -90,7 +90,7 @@ def main():
             run.strategy.tell(returns.mean(axis=1))
             run.add_generation(returns, lengths)
             if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
-                mean, seeds = run.strategy.mean[None], run.evaluation_seeds()
+                mean, seeds = run.mean[None], run.evaluation_seeds()
                 returns, _ = rollouts.evaluate_in_blocks(workers, mean, seeds, block_rows(mean, seeds), 0)
                 run.add_evaluation(returns.mean())
             bar.update()

@@ -24,8 +24,10 @@ class Evolution:
                            "prev", x, "best", x]
     <base>.log.json        a row per evaluation: [generation, score, parameters]
     <base>.best.json       [[the mean with the best evaluation], its score]
-    <base>.npz             the distribution, for another machine to go on from: see es.CMA.arrays
+    <base>.npz             the distribution, for another machine to go on from: see es.CMA.arrays; and the average
     <base>.checkpoint.npz  all of the above and the search's whole state, to go on from bit for bit: see es.CMA.state
+
+    What is evaluated is `mean`: with the config's `averaging`, the running average of the search's means.
     """
 
     def __init__(self, arguments, base, cfg, hashes, make_strategy, may_change=()):
@@ -38,12 +40,15 @@ class Evolution:
             make_strategy: () -> a fresh strategy, such as es.CMA.
             may_change: names of config fields that a later start may change, besides these.
         """
+        if not 0 <= cfg.averaging < 1:
+            raise UserError(f"--averaging {cfg.averaging:g}: give a share from 0 to below 1")
         # more generations; other ranks, for popsize = n * t is in the file name
-        may_change = ("generations", "n", "t", *may_change)
+        may_change = ("generations", "n", "t", "averaging", *may_change)
         self._stage = runs.Stage(arguments, "log", "json", cfg, f"{base}.", may_change, {"hashes": hashes})
         self._cfg, self._began = cfg, time.monotonic()
         self.strategy, self._path = make_strategy(), self._stage.path("checkpoint.npz")
         self.hist, self._hist_best, self._log, self._best, self._seconds_before = [], [], [], None, 0.0
+        self._average = None  # before the first generation
         if os.path.exists(self._path):
             self._restore()
         elif os.path.exists(self._stage.path("npz")):
@@ -57,7 +62,7 @@ class Evolution:
         """Goes on from the checkpoint, exactly."""
         try:
             arrays = files.read_npz(self._path)
-            logs = json.loads(str(arrays.pop("logs")))
+            logs, self._average = json.loads(str(arrays.pop("logs"))), arrays.pop("average", None)
             self.strategy.set_state(arrays)
             self.hist, self._hist_best, self._log = logs["hist"], logs["hist_best"], logs["log"]
             self._best, self._seconds_before = logs["best"], logs["seconds"]
@@ -75,7 +80,9 @@ class Evolution:
             print(
                 f"{self._stage.path('checkpoint')}: of an earlier version, not read; going on from the .npz beside it"
             )
-        self.strategy.continue_from(files.read_npz(self._stage.path("npz")))
+        arrays = files.read_npz(self._stage.path("npz"))
+        self.strategy.continue_from(arrays)
+        self._average = arrays.get("average")
         logs = {"hist": [], "hist_best": [], "log": [], "best": None}
         for name in logs:
             if os.path.exists(self._stage.path(f"{name}.json")):
@@ -106,6 +113,15 @@ class Evolution:
         evaluation = f", mean controller {self._log[-1][1]:.1f}" if self._log else ""
         return f"generation {self.generation}: population {mean:.1f}, best candidate {best:.1f}{evaluation}"
 
+    @property
+    def mean(self):
+        """What is evaluated: the running average of the search's means (Polyak & Juditsky 1992), float64 [N].
+
+        Near an optimum the fitness of a few episodes is mostly luck, which drives the search's mean about; it cancels
+        out in the average. Rounded to the 4 decimals that controllers are saved with.
+        """
+        return self.strategy.mean if self._average is None else np.round(self._average, 4)
+
     def seeds(self, count=None):
         """The seeds of the next generation's episodes, the same for all candidates and for any resumed run.
 
@@ -123,7 +139,9 @@ class Evolution:
         return round(self._seconds_before + time.monotonic() - self._began, 1)
 
     def add_generation(self, returns, lengths):
-        """Logs a generation: returns and lengths, [P, E]."""
+        """Logs a generation, which the strategy has been told: returns and lengths, [P, E]."""
+        before = self.strategy.mean if self._average is None else self._average
+        self._average = self._cfg.averaging * before + (1 - self._cfg.averaging) * self.strategy.mean
         fitness = returns.mean(axis=1)
         broken = np.flatnonzero(~np.isfinite(fitness))
         if len(broken):
@@ -139,7 +157,7 @@ class Evolution:
 
     def add_evaluation(self, score):
         """Logs an evaluation of the present mean; keeps it as the best if it is."""
-        score, mean = float(score), self.strategy.mean.tolist()
+        score, mean = float(score), self.mean.tolist()
         if not np.isfinite(score):
             print(f"\ngeneration {self.generation}: the mean has no finite score and is left out", file=sys.stderr)
             return
@@ -162,9 +180,12 @@ class Evolution:
         """Writes the checkpoint, and then the log files, which a start after a kill between the two writes again."""
         logs = {"hist": self.hist, "hist_best": self._hist_best, "log": self._log, "best": self._best}
         logs = json.dumps(logs | {"seconds": self._seconds()})
-        files.write_npz(self._path, compresslevel=0, **self.strategy.state(), logs=logs)
+        files.write_npz(self._path, compresslevel=0, **self.strategy.state(), **self._averages(), logs=logs)
         self._write_logs()
         self._saved_at = time.monotonic()
+
+    def _averages(self):
+        return {} if self._average is None else {"average": self._average}
 
     def _write_logs(self):
         stage = self._stage
@@ -173,7 +194,7 @@ class Evolution:
             controller.write(stage.path("best.json"), *self._best)
         files.write_json(stage.path("hist_best.json"), self._hist_best)
         files.write_json(stage.path("log.json"), self._log)
-        files.write_npz(stage.path("npz"), **self.strategy.arrays())
+        files.write_npz(stage.path("npz"), **self.strategy.arrays(), **self._averages())
         files.write_json(stage.path("hist.json"), self.hist)  # the last, so that it tells whether all are written
 
     def _logs_are_behind(self):

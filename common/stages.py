@@ -88,6 +88,9 @@ class Train:
     generations: int = option(1800, "generations to evolve for")
     eval_steps: int = option(25, "generations between evaluations of the mean")
     eval_episodes: int = option(1024, "episodes in such an evaluation")
+    averaging: float = option(
+        0.0, "share of the past in a running average of the search's means, which is evaluated in place of the last"
+    )
     sigma_init: float = option(0.1, "CMA-ES's initial standard deviation")
     start_from: str = option("", "a controller's .json to start the search at, such as an earlier run's; default zero")
     controller_mode: str = option("zch", "what C reads: z, z_hidden, zc, zh or zch", choices=CONTROLLER_MODES)

@@ -52,8 +52,9 @@ def main():
             run.strategy.tell(returns.mean(axis=1))
             run.add_generation(returns, lengths)
             if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
-                mean = run.strategy.mean[None]
-                returns, _ = rollouts.evaluate_in_blocks(workers, mean, run.evaluation_seeds(), cfg.block_rows)
+                returns, _ = rollouts.evaluate_in_blocks(
+                    workers, run.mean[None], run.evaluation_seeds(), cfg.block_rows
+                )
                 run.add_evaluation(returns.mean())
             bar.update()
             bar.set_postfix_str(run.latest(), refresh=False)

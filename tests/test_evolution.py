@@ -26,6 +26,7 @@ class Config:
     t: int = 6
     num_episode: int = 3
     eval_episodes: int = 4
+    averaging: float = 0.0
     seed_start: int = 1000
     checkpoint_seconds: int = 0
 
@@ -277,6 +278,33 @@ def test_the_best_mean_is_kept(start, tmp_path):
         run = start()
     assert logs(tmp_path)["best.json"] == [means[1], 7.0]
     assert logs(tmp_path)["json"] == [means[3]]
+
+
+@pytest.mark.parametrize("kept", ["checkpoint.npz", "npz"])
+def test_the_average_is_of_all_means_whatever_comes_between(start, tmp_path, kept):
+    """Catches an average of other weights than the means', one forgotten at a restart, and one not evaluated."""
+    means = []
+    for _ in range(3):
+        run = evolve(start(Config(averaging=0.75)), 1)
+        means.append(run.strategy.mean)
+        if kept == "npz":
+            os.remove(tmp_path / "log" / f"{BASE}.checkpoint.npz")
+    run = start(Config(averaging=0.75))
+    expected = 0.75**2 * means[0] + 0.75 * 0.25 * means[1] + 0.25 * means[2]
+    np.testing.assert_allclose(run.mean, expected, atol=5.1e-5)
+    run.add_evaluation(100.0)
+    run.save()
+    assert logs(tmp_path)["best.json"] == [run.mean.tolist(), 100.0]
+    assert logs(tmp_path)["json"] == [means[2].tolist()]
+    assert np.abs(means[2] - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize("share", [1.0, -0.1])
+def test_an_average_without_the_present_is_refused(start, tmp_path, share):
+    """Catches an average that never moves, and a run left behind that refuses the corrected flag."""
+    with pytest.raises(UserError, match=f"--averaging {share:g}"):
+        start(Config(averaging=share))
+    assert not list(tmp_path.iterdir())
 
 
 def test_seeds_are_new_in_every_generation_and_the_same_after_a_restart(start):
