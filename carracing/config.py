@@ -94,7 +94,6 @@ TRAIN = {
         generations=200,
         eval_steps=10,
         eval_episodes=32,
-        averaging=0.96,
         block_rows=128,
     ),
     "smoke": replace(
