@@ -280,16 +280,20 @@ def test_every_stage(smoke):
 
 def test_evolution_is_the_same_over_mpi_ranks_in_smaller_blocks(smoke, tmp_path):
     """Catches candidates or tracks that get mixed up on their way to ranks and blocks."""
-    for trained in ("tf_vae", "tf_rnn", "tf_initial_z"):
-        shutil.copytree(smoke / trained, tmp_path / trained)
-    flags = ["--num_episode", 2, "--patience", 8, "--eval_episodes", 1, "--block_rows", 1]
-    run("train.py", "--preset", "smoke", "--run", tmp_path, "-n", 2, "-t", 2, *flags)
-    hist, alone = (
-        json.loads((folder / "log" / "carracing.cma.2.4.hist.json").read_text()) for folder in (tmp_path, smoke)
-    )
-    for row in hist + alone:
+    flags = ["--num_episode", 2, "--patience", 40, "--sigma_init", 1, "--eval_episodes", 1]
+    hists, means = [], []
+    for name, division in (("alone", ["-t", 4]), ("ranks", ["-n", 2, "-t", 2, "--block_rows", 1])):
+        for trained in ("tf_vae", "tf_rnn", "tf_initial_z"):
+            shutil.copytree(smoke / trained, tmp_path / name / trained)
+        run("train.py", "--preset", "smoke", "--run", tmp_path / name, *flags, *division)
+        log = tmp_path / name / "log"
+        hists.append(json.loads((log / "carracing.cma.2.4.hist.json").read_text()))
+        means.append(json.loads((log / "carracing.cma.2.4.json").read_text()))
+    for row in hists[0] + hists[1]:
         del row[1]  # seconds
-    assert hist == alone
+    assert hists[0] == hists[1]
+    assert means[0] == means[1]
+    assert hists[0][0][4] > 0  # the first candidates' returns differ, so that their order moves the mean
 
 
 def test_a_further_round_of_data(smoke):
