@@ -48,7 +48,7 @@ class Train(stages.Train):
         "in evaluations",
     )
     sample_z: bool = option(True, "C sees a sample of V's posterior; --no-sample_z: its mean")
-    backend: str = option("envpool", "the game's implementation", choices=("gymnasium", "gym", "envpool"))
+    backend: str = option("envpool", "the game's implementation", choices=("gymnasium", "gym", "envpool", "draft"))
     block_rows: int = option(
         16, "cars that step together in one thread; a quarter of the generation's if those are fewer"
     )

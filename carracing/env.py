@@ -1,12 +1,14 @@
-"""CarRacing, many cars in lockstep, on any of three backends.
+"""CarRacing, many cars in lockstep, on any of four backends.
 
     python env.py        # play it with the arrow keys; escape ends it
 
     gymnasium  Gymnasium's CarRacing (v3), the reference: every reported score
     gym        gym 0.26's CarRacing (v2)
     envpool    EnvPool's CarRacing-v2 in C++, ten times as fast, not anti-aliased: recording and training in bulk
+    draft      Gymnasium's, drawn in half the width and height and without the dashboard: what V sees of it is
+               Gymnasium's to a few levels of 255, three times as fast. For training that is to end in Gymnasium
 
-Physics, reward and colours are one lineage. A seed gives the same track on gymnasium and gym, another on envpool.
+Physics, reward and colours are one lineage. A seed gives the same track on all but envpool.
 No TensorFlow here, so that recorders and the processes that play Python games stay small.
 """
 
@@ -26,7 +28,7 @@ import config
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
-BACKENDS = ("gymnasium", "gym", "envpool")
+BACKENDS = ("gymnasium", "gym", "envpool", "draft")
 LOW, HIGH = np.float32(config.ACTION_LOW), np.float32(config.ACTION_HIGH)
 LAP_SHARE = 1.0  # of tiles, above which touching tile 0 ends an episode: never, so only all tiles do, as in the paper
 
@@ -68,6 +70,9 @@ def python_game(package):
             sys.stderr.close()
             sys.stderr = stderr
 
+    edge = module.PLAYFIELD
+    field = [(edge, edge), (edge, -edge), (-edge, -edge), (-edge, edge)]
+
     class CarRacing(module.CarRacing):
         """The game, but for the polygons that `_draw_colored_polygon` would find to be off the screen one by one."""
 
@@ -75,19 +80,20 @@ def python_game(package):
             self._polygons = None
             return super().reset(**kwargs)
 
+        def _lay_polygons(self):
+            size, grass = module.GRASS_DIM, []
+            for x in range(-20, 20, 2):
+                for y in range(-20, 20, 2):
+                    left, bottom = size * x, size * y
+                    right, top = left + size, bottom + size
+                    grass.append([(right, bottom), (left, bottom), (left, top), (right, top)])
+            self._polygons = [(patch, self.grass_color) for patch in grass]
+            self._polygons += self.road_poly  # whose colours change as the car touches tiles
+            self._corners = np.array([polygon for polygon, _ in self._polygons])
+
         def _render_road(self, zoom, translation, angle):
             if self._polygons is None:
-                size, grass = module.GRASS_DIM, []
-                for x in range(-20, 20, 2):
-                    for y in range(-20, 20, 2):
-                        left, bottom = size * x, size * y
-                        right, top = left + size, bottom + size
-                        grass.append([(right, bottom), (left, bottom), (left, top), (right, top)])
-                self._polygons = [(patch, self.grass_color) for patch in grass]
-                self._polygons += self.road_poly  # whose colours change as the car touches tiles
-                self._corners = np.array([polygon for polygon, _ in self._polygons])
-            edge = module.PLAYFIELD
-            field = [(edge, edge), (edge, -edge), (-edge, -edge), (-edge, edge)]
+                self._lay_polygons()
             self._draw_colored_polygon(self.surf, field, self.bg_color, zoom, translation, angle, clip=False)
             turn = zoom * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
             corners = self._corners @ turn + translation
@@ -100,11 +106,50 @@ def python_game(package):
     return CarRacing
 
 
-class PythonTracks:
-    """Cars of Gymnasium's or gym's class, each with its own track."""
+@functools.cache
+def draft_game():
+    """Gymnasium's CarRacing whose screens are drawn small and without the dashboard, which V does not see."""
+    import pygame
+    from gymnasium.envs.box2d import car_racing as module
 
-    def __init__(self, package):
-        self._make = functools.partial(python_game(package), lap_complete_percent=LAP_SHARE)
+    width, height = module.WINDOW_W // 2, module.WINDOW_H // 2
+
+    class Draft(python_game("gymnasium")):
+        def _lay_polygons(self):
+            super()._lay_polygons()
+            self._centers = self._corners.mean(axis=1)
+            self._reach = np.linalg.norm(self._corners - self._centers[:, None], axis=2).max(axis=1)
+
+        def _render(self, mode):
+            if mode != "state_pixels":
+                return super()._render(mode)
+            if self._polygons is None:
+                self._lay_polygons()
+            zoomed_in = min(self.t, 1)  # over the first second
+            zoom = module.SCALE * (0.1 * (1 - zoomed_in) + module.ZOOM * zoomed_in) * width / module.WINDOW_W
+            angle = -self.car.hull.angle
+            turn = zoom * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+            translation = np.array([width / 2, height / 4]) - np.array(self.car.hull.position) @ turn
+            screen = pygame.Surface((width, height))
+            pygame.draw.polygon(screen, self.bg_color, (field @ turn + translation).tolist())
+            middle = (np.array([width / 2, height / 2]) - translation) @ turn.T / zoom**2  # of the screen, on the map
+            view = np.hypot(width / 2, height / 2) / zoom
+            in_view = np.flatnonzero(np.linalg.norm(self._centers - middle, axis=1) < view + self._reach)
+            for k, corners in zip(in_view, (self._corners[in_view] @ turn + translation).tolist(), strict=True):
+                pygame.draw.polygon(screen, [int(c) for c in self._polygons[k][1]], corners)
+            self.car.draw(screen, zoom, tuple(translation), angle, draw_particles=False)
+            return self._create_image_array(screen, (module.STATE_W, module.STATE_H))[::-1]
+
+    edge = module.PLAYFIELD
+    field = np.array([(edge, edge), (edge, -edge), (-edge, -edge), (-edge, edge)])
+    return Draft
+
+
+class PythonTracks:
+    """Cars of a class of Gymnasium's or gym's, each with its own track."""
+
+    def __init__(self, game):
+        self._make = functools.partial(game, lap_complete_percent=LAP_SHARE)
         self._games = []
 
     def start(self, seeds):
@@ -203,7 +248,9 @@ def available(backend):
 
 def cars_here(backend, **rules):
     """A batch of cars in this thread; backend is one of BACKENDS that is available, rules are those of Cars."""
-    return Cars(PoolTracks() if backend == "envpool" else PythonTracks(backend), **rules)
+    if backend == "envpool":
+        return Cars(PoolTracks(), **rules)
+    return Cars(PythonTracks(draft_game() if backend == "draft" else python_game(backend)), **rules)
 
 
 def cars(backend, **rules):

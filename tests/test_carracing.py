@@ -16,7 +16,7 @@ from PIL import Image
 from common import episodes
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "carracing")
-BACKENDS = ("gymnasium", "gym", "envpool")
+BACKENDS = ("gymnasium", "gym", "envpool", "draft")
 SEEDS = np.array([1003, 1000, 1003])
 
 
@@ -86,6 +86,21 @@ def test_drawing_only_what_is_on_the_screen_changes_no_pixel(game, package):
         other_screen, other_reward, *_ = ours.step(action)
         np.testing.assert_array_equal(screen, other_screen)
         assert reward == other_reward
+
+
+def test_a_draft_is_the_same_game_drawn_in_less_detail(game):
+    """Catches a view that is shifted, turned or zoomed otherwise, missing polygons, stale colours, another game."""
+    fine, draft = game.env.cars_here("gymnasium"), game.env.cars_here("draft")
+    frames, drafts = fine.reset([1000, 1001]), draft.reset([1000, 1001])
+    rng = np.random.default_rng(1000)
+    for step in range(70):  # the view zooms in over the first 50
+        difference = np.abs(frames.astype(float) - drafts)
+        assert difference.mean() < 0.4, step  # one pixel to the side makes 0.6 to 4
+        action = rng.uniform([-1, 0.3, 0], [1, 1, 0.1], (2, 3))
+        frames, reward, done = fine.step(action)
+        drafts, draft_reward, draft_done = draft.step(action)
+        np.testing.assert_array_equal(reward, draft_reward)
+        np.testing.assert_array_equal(done, draft_done)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
