@@ -7,10 +7,12 @@ record/<seed>.npz, one episode of T frames; row t holds what was seen, done and 
     done    bool    [T]               whether it ended the episode
 series/series.npz, all N frames of E episodes, one after the other:
     mu, logvar float16 [N, Z];  action float16 [N, A];  reward float32 [N];  done bool [N];  length int32 [E]
+    recording  str [E]                the seed, from the name of the episode's file, by which the episodes are in order
 """
 
 import concurrent.futures
 import copy
+import glob
 import itertools
 import os
 import zipfile
@@ -21,6 +23,7 @@ from common import files
 from common.cli import UserError
 
 FRAME = (64, 64, 3)
+PER_EPISODE = ("length", "recording")  # the arrays of a series that do not have a row per frame
 MOST_BYTES = 2**31  # of an episode in memory: 170,000 frames
 
 
@@ -201,8 +204,44 @@ class FrameStream:
         return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(64)
 
 
+def not_encoded(paths, folder):
+    """Which recordings are neither in a folder's series.npz nor in a part of it.
+
+    Args:
+        paths: list of recordings.
+        folder: series/.
+
+    Returns:
+        (paths, parts): those recordings, and the readable files of encoded ones, series.npz first.
+
+    Raises:
+        UserError: the series does not say which recordings it holds.
+    """
+    series = os.path.join(folder, "series.npz")
+    parts, encoded = [], set()
+    for path in [series, *sorted(glob.glob(os.path.join(glob.escape(folder), "part*.npz")))]:
+        try:
+            names = set(files.read_npz(path)["recording"].tolist())
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError) as error:
+            if path == series and isinstance(error, KeyError):
+                raise UserError(f"{path}: made by an earlier version; --fresh sets it aside and encodes all") from None
+            print(f"encoded again: {error}")
+            os.remove(path)
+            continue
+        if names <= encoded:  # joined to the series by a run that was killed before it could remove this part
+            os.remove(path)
+        else:
+            parts.append(path)
+            encoded |= names
+    return [path for path in paths if _name(path) not in encoded], parts
+
+
 def encode(paths, vae, folder, episodes_per_part):
-    """Encodes recordings by V in parts, each written whole, so that a killed run goes on from the last one.
+    """Encodes by V the recordings that are not encoded yet, and joins them to those that are, in order of their seeds.
+
+    It works in parts, each written whole, so that a killed run goes on from the last one.
 
     Args:
         paths: list of recordings.
@@ -215,59 +254,70 @@ def encode(paths, vae, folder, episodes_per_part):
     from common import runs
 
     encode_batch = tf.function(vae.encode, input_signature=[tf.TensorSpec((None, *FRAME), tf.uint8)])
-    groups = [paths[k : k + episodes_per_part] for k in range(0, len(paths), episodes_per_part)]
-    parts = [os.path.join(folder, f"part{k}.npz") for k in range(len(groups))]
-    missing = [k for k, part in enumerate(parts) if not _is_whole(part)]
-    done = sum(len(group) for group in groups) - sum(len(groups[k]) for k in missing)
+    missing, parts = not_encoded(paths, folder)
+    groups = [missing[k : k + episodes_per_part] for k in range(0, len(missing), episodes_per_part)]
+    free = (path for k in itertools.count() if (path := os.path.join(folder, f"part{k}.npz")) not in parts)
     frames = 0
     # the next group is read while this one is encoded
-    with runs.progress(len(paths), done, "encode") as bar, concurrent.futures.ThreadPoolExecutor(1) as reader:
-        ahead = [reader.submit(_read_group, groups[k]) for k in missing[:1]]
-        for k, following in itertools.zip_longest(missing, missing[1:]):
-            group = ahead.pop().result()
+    with (
+        runs.progress(len(paths), len(paths) - len(missing), "encode") as bar,
+        concurrent.futures.ThreadPoolExecutor(1) as reader,
+    ):
+        ahead = [reader.submit(_read_group, group) for group in groups[:1]]
+        for group, following in itertools.zip_longest(groups, groups[1:]):
+            recorded = ahead.pop().result()
             if following is not None:
-                ahead.append(reader.submit(_read_group, groups[following]))
-            coded = _encode_group(group, encode_batch)
-            files.write_npz(parts[k], **coded)
-            frames += len(coded["mu"])
-            bar.update(len(groups[k]))
+                ahead.append(reader.submit(_read_group, following))
+            if recorded:
+                coded = _encode_group(recorded, encode_batch)
+                parts.append(next(free))
+                files.write_npz(parts[-1], **coded)
+                frames += len(coded["mu"])
+            bar.update(len(group))
             bar.set_postfix(frames=frames, refresh=False)
-    loaded = [files.read_npz(part) for part in parts]
-    files.write_npz(
-        os.path.join(folder, "series.npz"), **{k: np.concatenate([p[k] for p in loaded]) for k in loaded[0]}
-    )
+    if not parts:
+        raise UserError(f"{os.path.dirname(paths[0])}: every recording is bad; record again with: bash extract.bash")
+    series = os.path.join(folder, "series.npz")
+    files.write_npz(series, **_joined([files.read_npz(part) for part in parts]))
     for part in parts:
-        os.remove(part)
+        if part != series:
+            os.remove(part)
 
 
-def _is_whole(part):
-    """Whether a part is there and readable; says so of one that is not readable."""
-    try:
-        files.read_npz(part)
-    except FileNotFoundError:
-        return False
-    except ValueError as error:
-        print(f"encoded again: {error}")
-        return False
-    return True
+def _joined(parts):
+    """The arrays of several parts as one's, its episodes in order of their seeds."""
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = sorted(range(len(joined["length"])), key=lambda k: int(joined["recording"][k]))
+    if order != list(range(len(order))):
+        first = np.cumsum(joined["length"]) - joined["length"]
+        frames = np.concatenate([np.arange(first[k], first[k] + joined["length"][k]) for k in order])
+        joined = {name: array[order if name in PER_EPISODE else frames] for name, array in joined.items()}
+    return joined
+
+
+def _name(path):
+    """What a recording is called in the series: its file's name without .npz, which is its seed."""
+    return os.path.basename(path)[:-4]
 
 
 def _read_group(paths):
-    """The good ones of some recordings, joined: {name: array}, with the length of each."""
-    good = []
+    """The good ones of some recordings, joined: {name: array}, with length and name of each; {} if there are none."""
+    good = {}
     for path in paths:
         try:
-            good.append(read(path))
+            good[_name(path)] = read(path)
         except ValueError as error:
             print(f"\nskipped: {error}")
-    if not good:
-        raise UserError(f"{paths[0]} and the {len(paths) - 1} after it are all bad; record them again")
-    for episode in good:  # recordings of the authors' code hold neither
+    for episode in good.values():  # recordings of the authors' code hold neither
         frames = len(episode["obs"])
         episode.setdefault("reward", np.full(frames, np.nan, np.float32))
         episode.setdefault("done", np.arange(1, frames + 1) == frames)
-    arrays = {name: np.concatenate([episode[name] for episode in good]) for name in ("obs", "action", "reward", "done")}
-    return arrays | {"length": np.array([len(episode["obs"]) for episode in good], np.int32)}
+    if not good:
+        return {}
+    names = ("obs", "action", "reward", "done")
+    arrays = {name: np.concatenate([episode[name] for episode in good.values()]) for name in names}
+    length = np.array([len(episode["obs"]) for episode in good.values()], np.int32)
+    return arrays | {"length": length, "recording": np.array(list(good))}
 
 
 def _encode_group(group, encode_batch, batch=256):

@@ -35,13 +35,14 @@ def train_v(config, description):
 
 
 def encode(config, description):
-    """record/ and V -> series/."""
+    """record/ and V -> series/; recordings that have come since are added."""
     cfg, arguments = cli.parse(config.SERIES, description)
     paths, _ = episodes.scan(os.path.join(arguments.run, "record"))
     vae_path = weights.find(arguments.run, config, "vae")["vae"]
-    about = {"encoded": {"vae": files.sha256(vae_path), "recordings": len(paths)}}
-    stage = runs.Stage(arguments, "series", "series.npz", cfg, about=about)
-    if stage.finished:
+    about = {"encoded": {"vae": files.sha256(vae_path)}}
+    stage = runs.Stage(arguments, "series", "series.npz", cfg, ("episodes_per_part",), about)
+    missing, parts = episodes.not_encoded(paths, stage.folder)
+    if not missing and parts == [stage.result] and stage.finished:
         return
     devices.for_training(seed=0)
     episodes.encode(paths, weights.read_vae(vae_path), stage.folder, cfg.episodes_per_part)

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -449,8 +450,50 @@ def test_a_damaged_part_is_encoded_again(tmp_path, folder, capsys):
     part = tmp_path / "series" / "part0.npz"
     files.write_npz(str(part), mu=np.zeros(3))
     truncated(str(part))
+    files.write_npz(str(tmp_path / "series" / "part3.npz"), mu=np.zeros(3))  # of an earlier version
     vae = CountingV()
     episodes.encode(paths, vae, str(tmp_path / "series"), episodes_per_part=2)
     assert vae.frames == sum(LENGTHS.values())
     assert "encoded again" in capsys.readouterr().out
     assert os.listdir(tmp_path / "series") == ["series.npz"]
+
+
+def test_recordings_that_come_later_are_added(tmp_path, folder):
+    """Catches all of them encoded again, a later episode out of its place, one doubled that a killed run had joined."""
+    paths, _ = episodes.scan(folder)
+    series, early = str(tmp_path / "series"), [paths[k] for k in (0, 3)]
+    os.makedirs(series)
+    episodes.encode(early, CountingV(), series, episodes_per_part=1)
+    assert episodes.not_encoded(early, series) == ([], [os.path.join(series, "series.npz")])
+    shutil.copy(os.path.join(series, "series.npz"), os.path.join(series, "part0.npz"))
+    assert episodes.not_encoded(paths, series)[0] == [paths[k] for k in (1, 2, 4)]
+    vae = CountingV()
+    episodes.encode(paths, vae, series, episodes_per_part=2)
+    lengths = list(LENGTHS.values())
+    assert vae.frames == lengths[1] + lengths[2] + lengths[4]
+    assert os.listdir(series) == ["series.npz"]
+    episodes.encode(paths, CountingV(), str(tmp_path / "at_once"), episodes_per_part=2)
+    grown, at_once = (files.read_npz(str(tmp_path / name / "series.npz")) for name in ("series", "at_once"))
+    assert grown["recording"].tolist() == [os.path.basename(path)[:-4] for path in paths]
+    for name, array in at_once.items():
+        np.testing.assert_array_equal(grown[name], array)
+
+
+def test_a_series_that_does_not_say_what_it_holds_is_kept(tmp_path, folder):
+    """Catches a series of an earlier version overwritten by one of the recordings that are still there."""
+    series = tmp_path / "series" / "series.npz"
+    write_series(series, [10, 25])
+    with pytest.raises(UserError, match="earlier version"):
+        episodes.encode(episodes.scan(folder)[0], CountingV(), str(tmp_path / "series"), episodes_per_part=2)
+    assert episodes.Series(str(series)).length.tolist() == [10, 25]
+
+
+def test_recordings_that_are_all_bad_make_no_series(tmp_path, folder):
+    """Catches an empty series, and a damaged recording that stops the encoding of those around it."""
+    paths, _ = episodes.scan(folder)
+    (tmp_path / "series").mkdir()
+    truncated(paths[0])
+    with pytest.raises(UserError, match="every recording is bad"):
+        episodes.encode(paths[:1], CountingV(), str(tmp_path / "series"), episodes_per_part=1)
+    episodes.encode(paths, CountingV(), str(tmp_path / "series"), episodes_per_part=1)
+    assert episodes.Series(str(tmp_path / "series" / "series.npz")).length.tolist() == list(LENGTHS.values())[1:]
