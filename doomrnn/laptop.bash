@@ -31,6 +31,7 @@ cp -an "$short/tf_vae" "$random/"
 "$python" extract.py --run "$random" --controller log/doomrnn.cma.16.64.best.json --first_seed 20000 --episodes 1200 --explore 0.1
 cp -aln "$random/record/." "$agent/record/"
 cp -an "$random/tf_vae" "$agent/"
+cp -an "$random/series" "$agent/"  # which goes on with what is new
 "$python" series.py --run "$agent"
 "$python" rnn_train.py --run "$agent" "${long_chunks[@]}" --start_from "$random/tf_rnn/rnn.json" --steps 1200 --validate_every 200
 "$python" train.py --run "$agent" --generations 107
@@ -39,6 +40,7 @@ cp -an "$random/tf_vae" "$agent/"
 "$python" extract.py --run "$warm" --first_seed 30000 --episodes 5228
 cp -aln "$agent/record/." "$warm/record/"
 cp -an "$agent/tf_vae" "$warm/"
+cp -an "$agent/series" "$warm/"
 "$python" series.py --run "$warm"
 "$python" rnn_train.py --run "$warm" "${long_chunks[@]}" --start_from "$agent/tf_rnn/rnn.json" --steps 420 --validate_every 200
 mkdir -p "$warm/log" "$run/log"
