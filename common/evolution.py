@@ -62,7 +62,7 @@ class Evolution:
         """Goes on from the checkpoint, exactly."""
         try:
             arrays = files.read_npz(self._path)
-            logs, self._average = json.loads(str(arrays.pop("logs"))), arrays.pop("average", None)
+            logs, self._average = json.loads(str(arrays.pop("logs"))), self._average_in(arrays)
             self.strategy.set_state(arrays)
             self.hist, self._hist_best, self._log = logs["hist"], logs["hist_best"], logs["log"]
             self._best, self._seconds_before = logs["best"], logs["seconds"]
@@ -80,15 +80,28 @@ class Evolution:
             print(
                 f"{self._stage.path('checkpoint')}: of an earlier version, not read; going on from the .npz beside it"
             )
-        arrays = files.read_npz(self._stage.path("npz"))
-        self.strategy.continue_from(arrays)
-        self._average = arrays.get("average")
-        logs = {"hist": [], "hist_best": [], "log": [], "best": None}
-        for name in logs:
-            if os.path.exists(self._stage.path(f"{name}.json")):
-                logs[name] = files.read_json(self._stage.path(f"{name}.json"))
-        self.hist, self._hist_best, self._log, self._best = logs.values()
-        self._seconds_before = self.hist[-1][1] if self.hist else 0.0
+        path, logs = self._stage.path("npz"), {"hist": [], "hist_best": [], "log": [], "best": None}
+        try:
+            arrays = files.read_npz(path)
+            self._average = self._average_in(arrays)
+            self.strategy.continue_from(arrays)
+            for name in logs:
+                path = self._stage.path(f"{name}.json")
+                if os.path.exists(path):
+                    logs[name] = files.read_json(path)
+            self.hist, self._hist_best, self._log, self._best = logs.values()
+            self._seconds_before = self.hist[-1][1] if self.hist else 0.0
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: damaged, or of another search ({error}); begin anew with --fresh") from None
+
+    def _average_in(self, arrays):
+        """Takes the running average out of a file's arrays, float64 [N], or None; ValueError if it is no such thing."""
+        average = arrays.pop("average", None)
+        if average is not None:
+            size = self.strategy.mean.shape
+            if average.dtype != float or average.shape != size or not np.isfinite(average).all():
+                raise ValueError(f"average is {average.dtype}{list(average.shape)} or not finite")
+        return average
 
     @property
     def generation(self):

@@ -190,6 +190,32 @@ def test_a_damaged_checkpoint_is_not_passed_over(start, tmp_path, damage):
     assert logs(tmp_path) == before
 
 
+@pytest.mark.parametrize("kind", ["checkpoint.npz", "npz"])
+@pytest.mark.parametrize("average", [np.zeros(4), np.full(5, np.nan), np.zeros(5, int)])
+def test_a_damaged_average_is_not_gone_on_with(start, tmp_path, kind, average):
+    """Catches a mean of another shape, or of NaN, that is evaluated for generations and kept as the best."""
+    evolve(start(Config(averaging=0.5)), 2)
+    path = tmp_path / "log" / f"{BASE}.{kind}"
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    if kind == "npz":
+        os.remove(tmp_path / "log" / f"{BASE}.checkpoint.npz")
+    np.savez(path, **arrays | {"average": average})
+    with pytest.raises(UserError, match=r"npz: damaged.*average"):
+        start(Config(averaging=0.5))
+
+
+@pytest.mark.parametrize("name", ["npz", "hist.json"])
+def test_a_damaged_distribution_of_another_machine_is_named(start, tmp_path, name):
+    """Catches a traceback where the checkpoint is not there, and an evolution that silently begins anew."""
+    evolve(start(), 2)
+    os.remove(tmp_path / "log" / f"{BASE}.checkpoint.npz")
+    path = tmp_path / "log" / f"{BASE}.{name}"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(UserError, match=rf"{name}: damaged"):
+        start()
+
+
 def test_logs_that_a_kill_left_behind_are_written_again(start, tmp_path):
     """Catches a finished evolution without its last best.json, for it was killed after the checkpoint's rename."""
     run = evolve(start(), 3)
