@@ -40,7 +40,7 @@ def encode(config, description):
     paths, _ = episodes.scan(os.path.join(arguments.run, "record"))
     vae_path = weights.find(arguments.run, config, "vae")["vae"]
     about = {"encoded": {"vae": files.sha256(vae_path)}}
-    stage = runs.Stage(arguments, "series", "series.npz", cfg, ("episodes_per_part",), about)
+    stage = runs.Stage(arguments, "series", "series.npz", cfg, may_change=("episodes_per_part",), about=about)
     missing, parts = episodes.not_encoded(paths, stage.folder)
     if not missing and parts == [stage.result] and stage.finished:
         return
