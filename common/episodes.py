@@ -7,7 +7,7 @@ record/<seed>.npz, one episode of T frames; row t holds what was seen, done and 
     done    bool    [T]               whether it ended the episode
 series/series.npz, all N frames of E episodes, one after the other:
     mu, logvar float16 [N, Z];  action float16 [N, A];  reward float32 [N];  done bool [N];  length int32 [E]
-    recording  str [E]                the seed, from the name of the episode's file, by which the episodes are in order
+    recording str [E];  bytes int64 [E]    name (the seed, by which they are in order) and size of each episode's file
 """
 
 import concurrent.futures
@@ -23,7 +23,7 @@ from common import files
 from common.cli import UserError
 
 FRAME = (64, 64, 3)
-PER_EPISODE = ("length", "recording")  # the arrays of a series that do not have a row per frame
+PER_EPISODE = ("length", "recording", "bytes")  # the arrays of a series that do not have a row per frame
 MOST_BYTES = 2**31  # of an episode in memory: 170,000 frames
 
 
@@ -212,39 +212,45 @@ def not_encoded(paths, folder):
         folder: series/.
 
     Returns:
-        (paths, parts): those recordings, and the readable files of encoded ones, series.npz first.
+        (paths, parts): those recordings, and the files of encoded ones, series.npz first.
 
     Raises:
-        UserError: the series does not say which recordings it holds.
+        UserError: the series is damaged or does not say what it holds, or one of its recordings is another by now.
     """
     series = os.path.join(folder, "series.npz")
-    parts, encoded = [], set()
+    parts, encoded = [], {}
     for path in [series, *sorted(glob.glob(os.path.join(glob.escape(folder), "part*.npz")))]:
         try:
-            names = set(files.read_npz(path)["recording"].tolist())
+            arrays = files.read_npz(path)
+            holds = dict(zip(arrays["recording"].tolist(), arrays["bytes"].tolist(), strict=True))
         except FileNotFoundError:
             continue
         except (ValueError, KeyError) as error:
-            if path == series and isinstance(error, KeyError):
-                raise UserError(f"{path}: made by an earlier version; --fresh sets it aside and encodes all") from None
-            print(f"encoded again: {error}")
+            if path == series:
+                raise UserError(
+                    f"{path}: damaged, or of an earlier version ({error}); --fresh sets it aside and encodes all again"
+                ) from None
+            print(f"encoded again: {path} ({error})")
             os.remove(path)
             continue
-        if names <= encoded:  # joined to the series by a run that was killed before it could remove this part
+        if holds.keys() <= encoded.keys():  # joined by a run that was killed before it could remove this part
             os.remove(path)
         else:
             parts.append(path)
-            encoded |= names
+            encoded |= holds
+    for path in paths:
+        if encoded.get(_name(path), os.path.getsize(path)) != os.path.getsize(path):
+            raise UserError(f"{path}: recorded anew since {folder} was made; --fresh sets that aside and encodes all")
     return [path for path in paths if _name(path) not in encoded], parts
 
 
-def encode(paths, vae, folder, episodes_per_part):
-    """Encodes by V the recordings that are not encoded yet, and joins them to those that are, in order of their seeds.
+def encode(missing, parts, vae, folder, episodes_per_part):
+    """Encodes recordings by V and joins them to those that are encoded, all in order of their seeds.
 
     It works in parts, each written whole, so that a killed run goes on from the last one.
 
     Args:
-        paths: list of recordings.
+        missing, parts: what `not_encoded` returned.
         vae: ConvVAE.
         folder: where series.npz goes, and the parts until it is complete.
         episodes_per_part: int.
@@ -254,15 +260,11 @@ def encode(paths, vae, folder, episodes_per_part):
     from common import runs
 
     encode_batch = tf.function(vae.encode, input_signature=[tf.TensorSpec((None, *FRAME), tf.uint8)])
-    missing, parts = not_encoded(paths, folder)
     groups = [missing[k : k + episodes_per_part] for k in range(0, len(missing), episodes_per_part)]
-    free = (path for k in itertools.count() if (path := os.path.join(folder, f"part{k}.npz")) not in parts)
-    frames = 0
+    paths = (os.path.join(folder, f"part{k}.npz") for k in itertools.count())
+    series, parts, frames = os.path.join(folder, "series.npz"), list(parts), 0
     # the next group is read while this one is encoded
-    with (
-        runs.progress(len(paths), len(paths) - len(missing), "encode") as bar,
-        concurrent.futures.ThreadPoolExecutor(1) as reader,
-    ):
+    with runs.progress(len(missing), 0, "encode") as bar, concurrent.futures.ThreadPoolExecutor(1) as reader:
         ahead = [reader.submit(_read_group, group) for group in groups[:1]]
         for group, following in itertools.zip_longest(groups, groups[1:]):
             recorded = ahead.pop().result()
@@ -270,15 +272,15 @@ def encode(paths, vae, folder, episodes_per_part):
                 ahead.append(reader.submit(_read_group, following))
             if recorded:
                 coded = _encode_group(recorded, encode_batch)
-                parts.append(next(free))
+                parts.append(next(path for path in paths if path not in parts))
                 files.write_npz(parts[-1], **coded)
                 frames += len(coded["mu"])
             bar.update(len(group))
             bar.set_postfix(frames=frames, refresh=False)
     if not parts:
-        raise UserError(f"{os.path.dirname(paths[0])}: every recording is bad; record again with: bash extract.bash")
-    series = os.path.join(folder, "series.npz")
-    files.write_npz(series, **_joined([files.read_npz(part) for part in parts]))
+        raise UserError("every recording is bad (named above); record again with: bash extract.bash")
+    if parts != [series]:
+        files.write_npz(series, **_joined([files.read_npz(part) for part in parts]))
     for part in parts:
         if part != series:
             os.remove(part)
@@ -301,11 +303,12 @@ def _name(path):
 
 
 def _read_group(paths):
-    """The good ones of some recordings, joined: {name: array}, with length and name of each; {} if there are none."""
-    good = {}
+    """The good ones of some recordings, joined: {name: array}, see the head of this file; {} if there are none."""
+    good, sizes = {}, []
     for path in paths:
         try:
             good[_name(path)] = read(path)
+            sizes.append(os.path.getsize(path))
         except ValueError as error:
             print(f"\nskipped: {error}")
     for episode in good.values():  # recordings of the authors' code hold neither
@@ -317,7 +320,7 @@ def _read_group(paths):
     names = ("obs", "action", "reward", "done")
     arrays = {name: np.concatenate([episode[name] for episode in good.values()]) for name in names}
     length = np.array([len(episode["obs"]) for episode in good.values()], np.int32)
-    return arrays | {"length": length, "recording": np.array(list(good))}
+    return arrays | {"length": length, "recording": np.array(list(good)), "bytes": np.array(sizes, np.int64)}
 
 
 def _encode_group(group, encode_batch, batch=256):

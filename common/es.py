@@ -104,14 +104,15 @@ class CMA:
 
         Raises:
             UserError: it is of another number of parameters.
-            ValueError: it is not finite.
+            KeyError, ValueError: an array is not there, not of floats, or not finite.
         """
         es, size = self._es, len(self._es.mean)
-        if arrays["mean"].shape != (size,) or arrays["c"].shape != (size * (size + 1) // 2,):
-            raise UserError(f"the distribution is of {arrays['mean'].size} parameters, the controller has {size}")
-        for name in ("mean", "sigma", "pc", "ps", "c"):
-            if arrays[name].dtype.kind != "f" or not np.isfinite(arrays[name]).all():
-                raise ValueError(f"{name} is not finite")
+        for name, own in self.arrays().items():
+            array = np.asarray(arrays[name])
+            if array.shape != np.shape(own):
+                raise UserError(f"the distribution is of {arrays['mean'].size} parameters, the controller has {size}")
+            if array.dtype.kind != "f" or not np.isfinite(array).all():
+                raise ValueError(f"{name} is {array.dtype}, or not finite")
         lower = np.zeros((size, size))
         lower[np.tril_indices(size)] = arrays["c"]
         es.mean, es.pc, es.adapt_sigma.ps = (np.array(arrays[name], float) for name in ("mean", "pc", "ps"))

@@ -91,7 +91,7 @@ class Evolution:
                     logs[name] = files.read_json(path)
             self.hist, self._hist_best, self._log, self._best = logs.values()
             self._seconds_before = self.hist[-1][1] if self.hist else 0.0
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, UserError) as error:
             raise UserError(f"{path}: damaged, or of another search ({error}); begin anew with --fresh") from None
 
     def _average_in(self, arrays):

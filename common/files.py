@@ -79,7 +79,7 @@ def read_npz(path, limit=None):
         limit: int, bytes its arrays may take, by default what this machine has: a few kB can claim to be terabytes.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError, PermissionError, MemoryError: what says nothing about the file's content.
         ValueError: it is damaged, not an .npz, holds Python objects, or too much.
     """
     limit = limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -91,7 +91,7 @@ def read_npz(path, limit=None):
             raise ValueError(f"its arrays would take {size} bytes, more than {limit}")
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:  # zipfile, zlib and NumPy report damage by ten kinds of exception
         raise ValueError(f"{path}: not readable as npz ({error})") from error

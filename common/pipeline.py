@@ -45,7 +45,7 @@ def encode(config, description):
     if not missing and parts == [stage.result] and stage.finished:
         return
     devices.for_training(seed=0)
-    episodes.encode(paths, weights.read_vae(vae_path), stage.folder, cfg.episodes_per_part)
+    episodes.encode(missing, parts, weights.read_vae(vae_path), stage.folder, cfg.episodes_per_part)
     print(f"{stage.result}: written")
 
 

@@ -83,8 +83,9 @@ class _Trainer:
             int, steps done.
         """
         start, saved = stage.restore(self._variables)
-        self._stage, self._batches = stage, self._distributed(batches.dataset(start, self.cfg.steps))
-        self._restore_state(saved)
+        self._stage = stage
+        self._restore_state(saved, batches)
+        self._batches = self._distributed(batches.dataset(start, self.cfg.steps))
         return start
 
     def save(self, step):
@@ -111,7 +112,7 @@ class _Trainer:
     def _state(self):
         return {}
 
-    def _restore_state(self, saved):
+    def _restore_state(self, saved, batches):
         pass
 
 
@@ -200,7 +201,14 @@ class MTrainer(_Trainer):
         return to_replicas(self.strategy, np.zeros((2, streams, self.cfg.hidden_size), np.float32))
 
     def _state(self):
-        return {"state": from_replicas(self.strategy, self._memory)}
+        return {"state": from_replicas(self.strategy, self._memory), "frames": self._series_frames}
 
-    def _restore_state(self, saved):
+    def _restore_state(self, saved, batches):
+        self._series_frames = len(batches.series.mu)
+        before = int(saved.get("frames", self._series_frames))
+        if before != self._series_frames:  # episodes held out of training so far would come into it
+            raise UserError(
+                f"{self._stage.folder}: its training began on {before} frames, the series has {self._series_frames} "
+                "now; give another --run, or begin anew with --fresh"
+            )
         self._memory = to_replicas(self.strategy, saved["state"]) if saved else self._no_memory(self.cfg.streams)

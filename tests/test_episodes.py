@@ -403,11 +403,16 @@ class CountingV:
         return mu, -mu
 
 
+def encode(paths, vae, folder, episodes_per_part):
+    """As series.py does it."""
+    episodes.encode(*episodes.not_encoded(paths, folder), vae, folder, episodes_per_part)
+
+
 def test_encode_keeps_frames_actions_and_lengths_together(tmp_path, folder):
     """Catches episodes out of order, actions of another frame, parts left behind or joined in another order."""
     paths, _ = episodes.scan(folder)
     truncated(paths[1])
-    episodes.encode(paths, CountingV(), str(tmp_path / "series"), episodes_per_part=2)
+    encode(paths, CountingV(), str(tmp_path / "series"), 2)
     assert os.listdir(tmp_path / "series") == ["series.npz"]
     series = episodes.Series(str(tmp_path / "series" / "series.npz"))
     assert series.length.tolist() == [30, 55, 1, 22]
@@ -436,10 +441,10 @@ def test_an_interrupted_encoding_goes_on_from_its_last_part(tmp_path, folder):
             return super().encode(frames)
 
     with pytest.raises(BaseException):  # noqa: B017, PT011  TensorFlow wraps it as it likes
-        episodes.encode(paths, DyingV(), str(tmp_path / "series"), episodes_per_part=2)
+        encode(paths, DyingV(), str(tmp_path / "series"), 2)
     assert os.listdir(tmp_path / "series") == ["part0.npz"]
     second = CountingV()
-    episodes.encode(paths, second, str(tmp_path / "series"), episodes_per_part=2)
+    encode(paths, second, str(tmp_path / "series"), 2)
     assert second.frames == 55 + 1 + 22
     assert episodes.Series(str(tmp_path / "series" / "series.npz")).length.tolist() == list(LENGTHS.values())
 
@@ -452,7 +457,7 @@ def test_a_damaged_part_is_encoded_again(tmp_path, folder, capsys):
     truncated(str(part))
     files.write_npz(str(tmp_path / "series" / "part3.npz"), mu=np.zeros(3))  # of an earlier version
     vae = CountingV()
-    episodes.encode(paths, vae, str(tmp_path / "series"), episodes_per_part=2)
+    encode(paths, vae, str(tmp_path / "series"), 2)
     assert vae.frames == sum(LENGTHS.values())
     assert "encoded again" in capsys.readouterr().out
     assert os.listdir(tmp_path / "series") == ["series.npz"]
@@ -463,29 +468,69 @@ def test_recordings_that_come_later_are_added(tmp_path, folder):
     paths, _ = episodes.scan(folder)
     series, early = str(tmp_path / "series"), [paths[k] for k in (0, 3)]
     os.makedirs(series)
-    episodes.encode(early, CountingV(), series, episodes_per_part=1)
+    encode(early, CountingV(), series, 1)
     assert episodes.not_encoded(early, series) == ([], [os.path.join(series, "series.npz")])
     shutil.copy(os.path.join(series, "series.npz"), os.path.join(series, "part0.npz"))
     assert episodes.not_encoded(paths, series)[0] == [paths[k] for k in (1, 2, 4)]
     vae = CountingV()
-    episodes.encode(paths, vae, series, episodes_per_part=2)
+    encode(paths, vae, series, 2)
     lengths = list(LENGTHS.values())
     assert vae.frames == lengths[1] + lengths[2] + lengths[4]
     assert os.listdir(series) == ["series.npz"]
-    episodes.encode(paths, CountingV(), str(tmp_path / "at_once"), episodes_per_part=2)
+    encode(paths, CountingV(), str(tmp_path / "at_once"), 2)
     grown, at_once = (files.read_npz(str(tmp_path / name / "series.npz")) for name in ("series", "at_once"))
     assert grown["recording"].tolist() == [os.path.basename(path)[:-4] for path in paths]
     for name, array in at_once.items():
         np.testing.assert_array_equal(grown[name], array)
 
 
-def test_a_series_that_does_not_say_what_it_holds_is_kept(tmp_path, folder):
-    """Catches a series of an earlier version overwritten by one of the recordings that are still there."""
+def test_a_series_to_which_nothing_comes_is_not_written_again(tmp_path, folder):
+    """Catches a series joined anew at every start, for ever, because one recording is bad inside."""
+    paths, _ = episodes.scan(folder)
+    flipped(paths[1])
     series = tmp_path / "series" / "series.npz"
-    write_series(series, [10, 25])
-    with pytest.raises(UserError, match="earlier version"):
-        episodes.encode(episodes.scan(folder)[0], CountingV(), str(tmp_path / "series"), episodes_per_part=2)
-    assert episodes.Series(str(series)).length.tolist() == [10, 25]
+    encode(paths, CountingV(), str(series.parent), 2)
+    before = os.stat(series)
+    encode(paths, CountingV(), str(series.parent), 2)
+    assert os.stat(series).st_ino == before.st_ino
+    assert os.listdir(series.parent) == ["series.npz"]
+
+
+def test_a_recording_made_anew_is_not_taken_for_the_encoded_one(tmp_path, folder):
+    """Catches an M that learns from the games before `extract.py --fresh`, and a mixture of both."""
+    paths, _ = episodes.scan(folder)
+    encode(paths, CountingV(), str(tmp_path / "series"), 2)
+    shutil.copy(paths[0], paths[2])
+    with pytest.raises(UserError, match=r"2002\.npz: recorded anew"):
+        episodes.not_encoded(paths, str(tmp_path / "series"))
+
+
+@pytest.mark.parametrize("error", [MemoryError, PermissionError])
+def test_a_series_that_cannot_be_read_now_is_kept(tmp_path, folder, monkeypatch, error):
+    """Catches hours of encoding removed because memory is short today."""
+    paths, _ = episodes.scan(folder)
+    encode(paths, CountingV(), str(tmp_path / "series"), 2)
+    monkeypatch.setattr(np, "load", lambda *_, **__: raise_(error))
+    with pytest.raises(error):
+        episodes.not_encoded(paths, str(tmp_path / "series"))
+    assert os.listdir(tmp_path / "series") == ["series.npz"]
+
+
+def raise_(error):
+    raise error
+
+
+@pytest.mark.parametrize("damage", [lambda path: write_series(path, [10, 25]), truncated])
+def test_a_series_that_does_not_say_what_it_holds_is_kept(tmp_path, folder, damage):
+    """Catches a series of an earlier version, or a damaged one, overwritten by what recordings are still there."""
+    paths, _ = episodes.scan(folder)
+    series = tmp_path / "series" / "series.npz"
+    encode(paths, CountingV(), str(series.parent), 2)
+    damage(str(series))
+    before = series.read_bytes()
+    with pytest.raises(UserError, match=r"series\.npz: damaged, or of an earlier version"):
+        encode(paths, CountingV(), str(series.parent), 2)
+    assert series.read_bytes() == before
 
 
 def test_recordings_that_are_all_bad_make_no_series(tmp_path, folder):
@@ -494,6 +539,6 @@ def test_recordings_that_are_all_bad_make_no_series(tmp_path, folder):
     (tmp_path / "series").mkdir()
     truncated(paths[0])
     with pytest.raises(UserError, match="every recording is bad"):
-        episodes.encode(paths[:1], CountingV(), str(tmp_path / "series"), episodes_per_part=1)
-    episodes.encode(paths, CountingV(), str(tmp_path / "series"), episodes_per_part=1)
+        encode(paths[:1], CountingV(), str(tmp_path / "series"), 1)
+    encode(paths, CountingV(), str(tmp_path / "series"), 1)
     assert episodes.Series(str(tmp_path / "series" / "series.npz")).length.tolist() == list(LENGTHS.values())[1:]

@@ -233,7 +233,13 @@ def test_a_distribution_of_another_size_is_refused():
     before = strategy.arrays()
     with pytest.raises(UserError, match="of 9 parameters, the controller has 10"):
         strategy.continue_from(es.CMA(np.zeros(9), 8, 0.5, SEED).arrays())
-    with pytest.raises(UserError, match="parameters"):
-        strategy.continue_from(before | {"c": before["c"][:-1]})
+    for name in ("c", "pc", "ps"):
+        with pytest.raises(UserError, match="parameters"):
+            strategy.continue_from(before | {name: before[name][:-1]})
+    for name in before:
+        with pytest.raises(ValueError, match=f"^{name} is"):
+            strategy.continue_from(before | {name: before[name] * np.nan})
+        with pytest.raises(ValueError, match=f"^{name} is"):
+            strategy.continue_from(before | {name: np.zeros_like(before[name], int)})
     for name, array in strategy.arrays().items():
         np.testing.assert_array_equal(array, before[name])

@@ -91,6 +91,19 @@ def test_a_loss_that_is_not_finite_stops_the_training():
             training._Trainer._checked(trainer, 5, (tf.constant(1.0), tf.constant(bad)))
 
 
+def test_m_does_not_go_on_with_a_series_that_has_grown():
+    """Catches episodes that come from the validation into the training when it is resumed."""
+    trainer = types.SimpleNamespace(
+        strategy=tf.distribute.get_strategy(), _stage=types.SimpleNamespace(folder="tf_rnn")
+    )
+    saved = {"frames": np.array(10), "state": np.zeros((2, 4, 3), np.float32)}
+    batches = types.SimpleNamespace(series=types.SimpleNamespace(mu=np.zeros((10, 2))))
+    training.MTrainer._restore_state(trainer, saved, batches)
+    batches.series.mu = np.zeros((12, 2))
+    with pytest.raises(UserError, match="tf_rnn: its training began on 10 frames, the series has 12 now"):
+        training.MTrainer._restore_state(trainer, saved, batches)
+
+
 def test_rows_that_do_not_divide_are_the_users_mistake():
     """Catches a traceback of NumPy's when three streams are to be shared by two devices."""
     strategy = types.SimpleNamespace(num_replicas_in_sync=2)
