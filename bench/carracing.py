@@ -112,9 +112,9 @@ def timed(works):
 
 def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", metavar="FILE", help="write the figures here, as JSON")
-    parser.add_argument("--steps", type=int, default=150, help="of every car in a round")
-    parser.add_argument("--rounds", type=int, default=3, help="whose median is reported")
+    parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
+    parser.add_argument("--steps", type=cli.number(int, 1), default=150, help="of every car in a round")
+    parser.add_argument("--rounds", type=cli.number(int, 1), default=3, help="whose median is reported")
     arguments = parser.parse_args()
     if env.available("envpool") != "envpool":
         raise cli.UserError("this measures EnvPool, which is not installed here")

@@ -32,7 +32,7 @@ def rate(units, work):
 
 def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", metavar="FILE", help="write the figures here, as JSON")
+    parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
     arguments = parser.parse_args()
     devices.for_blocks()
     cores = devices.cores()

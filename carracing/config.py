@@ -46,6 +46,7 @@ class Train(stages.Train):
         0,
         "a car without a new tile for so many steps is ended, charged the -0.1 of every step left; 0 means never, as "
         "in evaluations",
+        least=0,
     )
     sample_z: bool = option(True, "C sees a sample of V's posterior; --no-sample_z: its mean")
     backend: str = option("envpool", "the game's implementation", choices=("gymnasium", "gym", "envpool", "draft"))

@@ -25,8 +25,10 @@ def picture_of(vae):
 
 def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--temperature", type=float, default=config.TEMPERATURE, help="above 1 the dream is stranger")
-    parser.add_argument("--seed", type=int, default=0, help="of the dream")
+    parser.add_argument(
+        "--temperature", type=cli.number(float, 0), default=config.TEMPERATURE, help="above 1 the dream is stranger"
+    )
+    parser.add_argument("--seed", type=cli.number(int, 0), default=0, help="of the dream")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with this run's tf_*/")
     play.add_video(parser)
     arguments = parser.parse_args()

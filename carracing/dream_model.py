@@ -16,8 +16,10 @@ from model import load_models, play_controller
 def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     play.add_file_and_seed(parser)
-    parser.add_argument("--temperature", type=float, default=config.TEMPERATURE, help="above 1 the dream is stranger")
-    parser.add_argument("--video", metavar="FILE", help="write the dream to this .mp4 or .gif")
+    parser.add_argument(
+        "--temperature", type=cli.number(float, 0), default=config.TEMPERATURE, help="above 1 the dream is stranger"
+    )
+    parser.add_argument("--video", type=cli.new_file, metavar="FILE", help="write the dream to this .mp4 or .gif")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with this run's tf_*/ and log/")
     arguments = play.parse(parser)
     devices.for_blocks()

@@ -267,7 +267,7 @@ def keyboard_action(keys):
 
 def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0, help="of the track")
+    parser.add_argument("--seed", type=cli.number(int, 0), default=0, help="of the track")
     play.add_video(parser)
     arguments = parser.parse_args()
     play.need_display(arguments.video)

@@ -4,7 +4,11 @@
 set -eu
 cd "$(dirname "$0")"
 options=()
-if [[ "${1:-}" =~ ^[1-9][0-9]*$ ]]; then options+=(-n "$1" -t "$((64 / $1))"); shift; fi
+if [[ "${1:-}" =~ ^[1-9][0-9]*$ ]]; then
+  if ((64 % $1)); then echo "$0: $1 ranks do not divide the population of 64" >&2; exit 2; fi
+  options+=(-n "$1" -t "$((64 / $1))")
+  shift
+fi
 python=../.venv/bin/python
 [ -x "$python" ] || python=python
 exec "$python" train.py "${options[@]}" "$@"

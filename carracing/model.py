@@ -50,7 +50,7 @@ def random_policy(seeds):
 def parse():
     parser = play.parser(__doc__)
     parser.add_argument("mode", choices=["render", "norender"], help="watch one episode, or measure many")
-    play.add_file_and_seed(parser)
+    play.add_file_and_seed(parser, ", or the word: random")
     parser.add_argument("--backend", choices=env.BACKENDS, default="gymnasium", help="the game's implementation")
     return play.parse(parser)
 

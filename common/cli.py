@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import errno
+import os
 import sys
 
 NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -12,7 +13,32 @@ class UserError(Exception):
     """A mistake the user can mend: the message says what is wrong, with which file or value, and what to do."""
 
 
-def option(default, help, *short, choices=None):
+def number(kind, least):
+    """An argparse type: an int or a float that is at least so much."""
+
+    def read(text):
+        value = kind(text)
+        if not value >= least:  # as NaN is not
+            raise argparse.ArgumentTypeError(f"{text}: give a number from {least} up")
+        return value
+
+    read.__name__ = kind.__name__  # what argparse calls it where the text is no number
+    return read
+
+
+def new_file(path):
+    """An argparse type: a file that can be written, known before the work that ends in it."""
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(folder):  # it will be made
+        folder = os.path.dirname(folder)
+    if os.path.isdir(path):
+        raise argparse.ArgumentTypeError(f"{path}: is a folder; give the name of a file")
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        raise argparse.ArgumentTypeError(f"{path}: {folder} is not a folder that can be written to")
+    return path
+
+
+def option(default, help, *short, choices=None, least=None):
     """A dataclass field that is also a command-line flag.
 
     Args:
@@ -20,8 +46,10 @@ def option(default, help, *short, choices=None):
         help: one line for `--help`: meaning and unit.
         *short: the authors' names for the same flag, such as "-n".
         choices: the values allowed, if not all are.
+        least: of a number, by default 1 for an int and 0 for a float.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "short": short, "choices": choices})
+    metadata = {"help": help, "short": short, "choices": choices, "least": least}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -43,6 +71,9 @@ def add_options(parser, instance):
         kind = {"type": type(value), "choices": field.metadata["choices"]}
         if isinstance(value, bool):
             kind = {"action": argparse.BooleanOptionalAction}
+        elif not isinstance(value, str):
+            least = field.metadata["least"]
+            kind["type"] = number(type(value), (1 if isinstance(value, int) else 0) if least is None else least)
         # no default here: an absent flag must not overwrite what the preset says
         parser.add_argument(*flags, dest=field.name, default=argparse.SUPPRESS, help=field.metadata["help"], **kind)
 

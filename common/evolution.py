@@ -218,5 +218,14 @@ class Evolution:
 
 
 def read_log(path):
-    """[(generation, score, float64 [N] parameters)] of the means that an evolution evaluated, from <base>.log.json."""
-    return [(generation, score, np.array(parameters)) for generation, score, parameters in files.read_json(path)]
+    """[(generation, score, float64 [N] parameters)] of the means that an evolution evaluated, from <base>.log.json.
+
+    Raises:
+        UserError: it is damaged, or another kind of file.
+    """
+    try:
+        return [
+            (int(generation), float(score), np.array(mean, float)) for generation, score, mean in files.read_json(path)
+        ]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: not an evolution's .log.json ({error})") from None

@@ -64,12 +64,12 @@ def launch(ranks, checkpoint):
         code = _run_job(command)
         if code in (0, 2, 130, 143):  # done, the user's mistake, Ctrl-C, asked to end
             sys.exit(code)
-        left = RESTARTS if _version(checkpoint) != before else left
+        if _version(checkpoint) != before:  # set aside, or made: what is there now is this run's own
+            command, left = [word for word in command if word != "--fresh"], RESTARTS
         print(f"mpirun ended with code {code}; starts left without a new checkpoint: {left}", file=sys.stderr)
         if not left:
             sys.exit(code)
         left -= 1
-        command = [word for word in command if word != "--fresh"]  # what is there now is this run's own
 
 
 def _version(path):

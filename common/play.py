@@ -11,26 +11,28 @@ from common.cli import UserError
 ROWS_PER_BLOCK = 32  # games that step together in one thread
 
 
-def _count(text):
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text}: give a number from 1 up")
-    return int(text)
-
-
 def parser(description):
     """A command line with what both games' model.py take; the caller adds what comes before FILE."""
     parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=_count, default=100, help="episodes to play; episode i has seed + i")
-    parser.add_argument("--out", metavar="FILE", help="write the scores of all episodes here, as JSON")
-    parser.add_argument("--video", metavar="FILE", help="write what render shows to this .mp4 or .gif")
+    parser.add_argument(
+        "--episodes", type=cli.number(int, 1), default=100, help="episodes to play; episode i has seed + i"
+    )
+    parser.add_argument(
+        "--out", type=cli.new_file, metavar="FILE", help="write the scores of all episodes here, as JSON"
+    )
+    parser.add_argument(
+        "--video", type=cli.new_file, metavar="FILE", help="write what render shows to this .mp4 or .gif"
+    )
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with this run's tf_*/ and log/")
     return parser
 
 
-def add_file_and_seed(parser):
-    """The last two positional arguments of model.py."""
-    parser.add_argument("file", metavar="FILE", help="a controller's .json, or the word: random")
-    parser.add_argument("seed", nargs="?", type=int, default=0, help="seed of the first episode (default 0)")
+def add_file_and_seed(parser, or_random=""):
+    """The last two positional arguments of model.py and dream_model.py; model.py's FILE may be the word random."""
+    parser.add_argument("file", metavar="FILE", help=f"a controller's .json{or_random}")
+    parser.add_argument(
+        "seed", nargs="?", type=cli.number(int, 0), default=0, help="seed of the first episode (default 0)"
+    )
 
 
 def parse(parser):
@@ -175,7 +177,9 @@ class Keyboard:
 
 def add_video(parser):
     """The --video of scripts in which a person plays."""
-    parser.add_argument("--video", metavar="FILE", help="also write it to this .mp4 or .gif (no display: only that)")
+    parser.add_argument(
+        "--video", type=cli.new_file, metavar="FILE", help="also write it to this .mp4 or .gif (no display: only that)"
+    )
 
 
 def need_display(path):

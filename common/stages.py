@@ -16,9 +16,11 @@ class Extract:
     """Recording episodes of the game."""
 
     episodes: int = option(10000, "episodes to play; episode i has seed `first_seed` + i")
-    first_seed: int = option(2000, "seed of the first episode (1000-1999 and 500000 upwards are for tests only)")
+    first_seed: int = option(
+        2000, "seed of the first episode (1000-1999 and 500000 upwards are for tests only)", least=0
+    )
     max_hold: int = option(10, "a random action is held for 1 to this many steps")
-    workers: int = option(0, "processes, or threads with a controller; 0 means one per core")
+    workers: int = option(0, "processes, or threads with a controller; 0 means one per core", least=0)
     controller: str = option("", "a controller's .json that plays instead of random actions")
     explore: float = option(0.2, "share of its time in which a controller's player holds random actions")
 
@@ -34,7 +36,7 @@ class Vae:
     schedule: str = option(
         "constant", "constant, or cosine: to zero over all steps after a warm-up", choices=SCHEDULES[:2]
     )
-    seed: int = option(1, "decides initial weights, order of frames and noise")
+    seed: int = option(1, "decides initial weights, order of frames and noise", least=0)
     report_every: int = option(50, "steps between lines in metrics.jsonl")
     checkpoint_seconds: float = option(120.0, "time between checkpoints [s]")
 
@@ -64,7 +66,7 @@ class Rnn:
         50, "episodes kept out of training to measure the loss on; the last ones recorded"
     )
     start_from: str = option("", "an rnn.json whose weights to start from, such as an earlier round's; default random")
-    seed: int = option(1, "decides initial weights, order of episodes and the sampling of z")
+    seed: int = option(1, "decides initial weights, order of episodes and the sampling of z", least=0)
     report_every: int = option(20, "steps between lines in metrics.jsonl")
     validate_every: int = option(500, "steps between measurements on the validation episodes")
     checkpoint_seconds: float = option(120.0, "time between checkpoints [s]")
@@ -94,5 +96,5 @@ class Train:
     sigma_init: float = option(0.1, "CMA-ES's initial standard deviation")
     start_from: str = option("", "a controller's .json to start the search at, such as an earlier run's; default zero")
     controller_mode: str = option("zch", "what C reads: z, z_hidden, zc, zh or zch", choices=CONTROLLER_MODES)
-    seed_start: int = option(0, "decides the candidates and the episodes they meet", "-s")
+    seed_start: int = option(0, "decides the candidates and the episodes they meet", "-s", least=0)
     checkpoint_seconds: float = option(60.0, "time between checkpoints [s]")

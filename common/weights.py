@@ -45,7 +45,8 @@ def find(run, config, *names):
     lacking = [path for path in paths.values() if not os.path.exists(path)]
     if lacking:
         raise UserError(f"neither {missing[0]} nor {lacking[0]} is there; train it first with: bash gpu_jobs.bash")
-    print(f"weights: {', '.join(paths.values())}" + (f" (this run has no {missing[0]})" if missing else ""))
+    listed = ", ".join(paths.values())
+    print(f"weights: {listed} (this run has no {missing[0]})" if missing else f"weights: {listed}")
     return paths
 
 

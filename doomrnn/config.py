@@ -25,7 +25,7 @@ RNN_FILE_ORDER = ("kernel", "bias", "output_w", "output_b")
 class Extract(stages.Extract):
     """Recording episodes of the real game."""
 
-    min_frames: int = option(101, "shorter episodes are not kept [frames]")
+    min_frames: int = option(101, "shorter episodes are not kept [frames]", least=0)
 
 
 @dataclass(frozen=True)

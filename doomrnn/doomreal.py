@@ -109,7 +109,7 @@ class DoomTakeCover:
 
 def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0, help="of the episode")
+    parser.add_argument("--seed", type=cli.number(int, 0), default=0, help="of the episode")
     play.add_video(parser)
     arguments = parser.parse_args()
     play.need_display(arguments.video)

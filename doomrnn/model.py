@@ -47,8 +47,8 @@ def parse():
     parser = play.parser(__doc__)
     parser.add_argument("world", choices=["doomreal", "doomrnn"], help="the real game, or M's dream of it")
     parser.add_argument("mode", choices=["render", "norender"], help="watch one episode, or measure many")
-    play.add_file_and_seed(parser)
-    parser.add_argument("--temperature", type=float, default=config.TEMPERATURE, help="of the dream")
+    play.add_file_and_seed(parser, ", or the word: random")
+    parser.add_argument("--temperature", type=cli.number(float, 0), default=config.TEMPERATURE, help="of the dream")
     return play.parse(parser)
 
 

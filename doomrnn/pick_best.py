@@ -21,10 +21,12 @@ FIRST_SEED = 5000  # of validation episodes in the real game
 def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", metavar="FILE", help="an evolution's .log.json")
-    parser.add_argument("--episodes", type=int, default=100, help="games per mean in the first round")
-    parser.add_argument("--finalists", type=int, default=3, help="means that play a second round")
-    parser.add_argument("--final_episodes", type=int, default=400, help="games per mean in the second round")
-    parser.add_argument("--from_generation", type=int, default=0, help="leave the means before it out")
+    parser.add_argument("--episodes", type=cli.number(int, 1), default=100, help="games per mean in the first round")
+    parser.add_argument("--finalists", type=cli.number(int, 1), default=3, help="means that play a second round")
+    parser.add_argument(
+        "--final_episodes", type=cli.number(int, 0), default=400, help="games per mean in the second round"
+    )
+    parser.add_argument("--from_generation", type=cli.number(int, 0), default=0, help="leave the means before it out")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with this run's tf_*/ and log/")
     arguments = parser.parse_args()
     path = play.find(arguments.file, arguments.run)
@@ -38,7 +40,7 @@ def main():
     devices.for_blocks()
     vae, rnn, _, hashes = load_models(arguments.run)
     play.check_hashes(path, log, hashes)
-    c = controller_on(rnn, log["config"]["controller_mode"])
+    c = controller_on(rnn, log.get("config", {}).get("controller_mode"))
 
     def score(parameters, seeds):
         returns, _ = play.measure(

@@ -31,7 +31,7 @@ except ImportError as error:
 
 REWARD_SCALE = 0.01  # so that values, some hundred steps of reward 1, are of the size that networks begin with
 STEPS_PER_SAVE = 100_000
-FIRST_SEED = 20_000  # of the dreams
+FIRST_SEED, SEEDS = 20_000, 400_000  # of the dreams; from 500,000 on they are for tests only
 RANDOM_SCORES = "log/doomrnn.doomreal.random.scores.json"
 
 
@@ -94,10 +94,12 @@ class Player:
 
 def main():
     parser = play.parser(__doc__)
-    parser.add_argument("--steps", type=int, default=500_000, help="dreamt steps to train for, all starts together")
-    parser.add_argument("--num_envs", type=int, default=64, help="dreams in lockstep")
-    parser.add_argument("--temperature", type=float, default=config.TEMPERATURE, help="of the dream")
-    parser.add_argument("--seed", type=int, default=1000, help="of the first real game")
+    parser.add_argument(
+        "--steps", type=cli.number(int, 1), default=500_000, help="dreamt steps to train for, all starts together"
+    )
+    parser.add_argument("--num_envs", type=cli.number(int, 1), default=64, help="dreams in lockstep")
+    parser.add_argument("--temperature", type=cli.number(float, 0), default=config.TEMPERATURE, help="of the dream")
+    parser.add_argument("--seed", type=cli.number(int, 0), default=1000, help="of the first real game")
     arguments = parser.parse_args()
     devices.for_blocks()
     vae, rnn, _, hashes = load_models(arguments.run)
@@ -114,7 +116,7 @@ def main():
     if os.path.exists(path):
         agent = PPO.load(path, device="cpu")
         print(f"{path}: going on from step {agent.num_timesteps}")
-        agent.set_env(VecMonitor(Dreams(envs, FIRST_SEED + agent.num_timesteps)))  # other dreams than before
+        agent.set_env(VecMonitor(Dreams(envs, FIRST_SEED + agent.num_timesteps % SEEDS)))  # other dreams than before
     else:
         agent = PPO(
             "MlpPolicy",

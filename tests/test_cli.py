@@ -18,6 +18,7 @@ class Config:
     rate: float = option(1e-3, "step size")
     schedule: str = option("constant", "how it falls", choices=("constant", "cosine"))
     noisy: bool = option(False, "whether to add noise")
+    seed: int = option(1, "decides the noise", least=0)
 
 
 PRESETS = {"laptop": Config(steps=50, noisy=True), "smoke": Config(steps=5), "paper": Config()}
@@ -38,6 +39,28 @@ def test_presets_and_overrides():
     assert isinstance(parse("--rate", "1")[0].rate, float)
 
 
+def test_the_least_value_is_allowed():
+    """Catches a bound that is one too high."""
+    assert parse("--steps", "1", "--rate", "0", "--seed", "0")[0] == Config(steps=1, rate=0.0, noisy=True, seed=0)
+
+
+def test_a_file_that_cannot_be_written_is_known_before_the_work(tmp_path, capsys):
+    """Catches a thousand games whose scores end in a traceback."""
+    parser = cli.OneLineParser()
+    parser.add_argument("--out", type=cli.new_file)
+    (tmp_path / "file").write_text("kept")
+    for good in ("a.json", "to/be/made/a.json", "file"):
+        assert parser.parse_args(["--out", str(tmp_path / good)]).out == str(tmp_path / good)
+    assert parser.parse_args(["--out", "a.json"]).out == "a.json"
+    for bad in ("", "file/a.json"):
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_args(["--out", str(tmp_path / bad)])
+        assert ended.value.code == 2
+        assert "--out: " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 def test_run_and_fresh_are_not_part_of_the_config():
     """Catches --fresh or --run lost on the way."""
     arguments = parse("--run", "there", "--fresh")[1]
@@ -55,6 +78,10 @@ def test_run_and_fresh_are_not_part_of_the_config():
         (["--preset", "huge"], "huge"),
         (["--steps", "many"], "many"),
         (["--steps", "1.5"], "1.5"),
+        (["--steps", "0"], "0: give a number from 1 up"),
+        (["--rate", "-1"], "-1: give a number from 0 up"),
+        (["--rate", "nan"], "nan: give"),
+        (["--seed", "-1"], "-1: give a number from 0 up"),
         (["--schedule", "cosin"], "cosin"),
         (["stray"], "stray"),
     ],

@@ -378,3 +378,11 @@ def test_save_if_due_waits_its_time(start, tmp_path):
     os.remove(tmp_path / "log" / f"{BASE}.checkpoint.npz")
     run.save_if_due()
     assert not (tmp_path / "log" / f"{BASE}.checkpoint.npz").exists()
+
+
+@pytest.mark.parametrize("content", ["[[1, 2", '{"config": {}}', "[[1, 2]]", '[[10, 3.5, ["a"]]]'])
+def test_what_is_no_log_is_the_users_mistake(tmp_path, content):
+    """Catches a traceback where pick_best.py is given a damaged file, or one that is not of an evolution."""
+    (tmp_path / "game.log.json").write_text(content)
+    with pytest.raises(UserError, match=r"game\.log\.json: not an evolution's"):
+        evolution.read_log(str(tmp_path / "game.log.json"))

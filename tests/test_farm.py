@@ -387,16 +387,26 @@ ALWAYS = [1] * 20
     [([0], 0, 1), ([2], 2, 1), ([130], 130, 1), ([9, 1, 0], 0, 3), ([9, 2], 2, 2), (ALWAYS, 1, 1 + farm.RESTARTS)],
 )
 def test_launch_starts_a_died_job_again(mpirun, tmp_path, codes, code, starts):
-    """Catches a job that stays dead, one started for ever, a user's mistake made again, --fresh that discards twice."""
+    """Catches a job that stays dead, one started for ever, a user's mistake made again, --fresh forgotten too soon."""
     lines = mpirun(codes)
+    (tmp_path / "checkpoint").write_text("the run before, which no start lived to set aside")
     with pytest.raises(SystemExit) as ended:
         farm.launch(3, tmp_path / "checkpoint")
     assert ended.value.code == code
     lines = lines.read_text().splitlines()
     assert len(lines) == starts
     words = ["-np", "3", "-disable-auto-cleanup", sys.executable, "train.py", "-n", "3"]
-    assert lines[0].split() == [*words, "--fresh"]
-    assert all(line.split() == words for line in lines[1:])
+    assert all(line.split() == [*words, "--fresh"] for line in lines)
+
+
+@pytest.mark.parametrize("done", ["rm checkpoint", "echo new > new; mv new checkpoint"])
+def test_launch_sets_aside_only_once(mpirun, tmp_path, done):
+    """Catches a job that discards its own generations whenever it is started again."""
+    (tmp_path / "checkpoint").write_text("the run before")
+    lines = mpirun([9, 9, 0], f"cd {tmp_path}; test $(wc -l < starts) -ne 2 || {{ {done}; }}")
+    with pytest.raises(SystemExit):
+        farm.launch(3, tmp_path / "checkpoint")
+    assert ["--fresh" in line for line in lines.read_text().splitlines()] == [True, True, False]
 
 
 def test_launch_counts_only_starts_without_progress(mpirun, tmp_path):

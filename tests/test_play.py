@@ -110,7 +110,9 @@ def test_a_number_of_episodes_is_one_or_more(episodes, capsys):
     with pytest.raises(SystemExit) as ended:
         play.parser("").parse_args(["--episodes", episodes])
     assert ended.value.code == 2
-    assert f"{episodes}: give a number from 1 up" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "argument --episodes" in error
+    assert episodes in error
 
 
 @pytest.mark.parametrize(
