@@ -71,10 +71,11 @@ def python_game(package):
             sys.stderr = stderr
 
     edge = module.PLAYFIELD
-    field = [(edge, edge), (edge, -edge), (-edge, -edge), (-edge, edge)]
 
     class CarRacing(module.CarRacing):
         """The game, but for the polygons that `_draw_colored_polygon` would find to be off the screen one by one."""
+
+        _field = ((edge, edge), (edge, -edge), (-edge, -edge), (-edge, edge))
 
         def reset(self, **kwargs):
             self._polygons = None
@@ -94,7 +95,7 @@ def python_game(package):
         def _render_road(self, zoom, translation, angle):
             if self._polygons is None:
                 self._lay_polygons()
-            self._draw_colored_polygon(self.surf, field, self.bg_color, zoom, translation, angle, clip=False)
+            self._draw_colored_polygon(self.surf, self._field, self.bg_color, zoom, translation, angle, clip=False)
             turn = zoom * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
             corners = self._corners @ turn + translation
             margin = module.MAX_SHAPE_DIM + 1
@@ -120,9 +121,7 @@ def draft_game():
             self._centers = self._corners.mean(axis=1)
             self._reach = np.linalg.norm(self._corners - self._centers[:, None], axis=2).max(axis=1)
 
-        def _render(self, mode):
-            if mode != "state_pixels":
-                return super()._render(mode)
+        def _render(self, _):  # which mode: it is only ever "state_pixels"
             if self._polygons is None:
                 self._lay_polygons()
             zoomed_in = min(self.t, 1)  # over the first second
@@ -131,7 +130,7 @@ def draft_game():
             turn = zoom * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
             translation = np.array([width / 2, height / 4]) - np.array(self.car.hull.position) @ turn
             screen = pygame.Surface((width, height))
-            pygame.draw.polygon(screen, self.bg_color, (field @ turn + translation).tolist())
+            pygame.draw.polygon(screen, self.bg_color, (np.array(self._field) @ turn + translation).tolist())
             middle = (np.array([width / 2, height / 2]) - translation) @ turn.T / zoom**2  # of the screen, on the map
             view = np.hypot(width / 2, height / 2) / zoom
             in_view = np.flatnonzero(np.linalg.norm(self._centers - middle, axis=1) < view + self._reach)
@@ -140,8 +139,6 @@ def draft_game():
             self.car.draw(screen, zoom, tuple(translation), angle, draw_particles=False)
             return self._create_image_array(screen, (module.STATE_W, module.STATE_H))[::-1]
 
-    edge = module.PLAYFIELD
-    field = np.array([(edge, edge), (edge, -edge), (-edge, -edge), (-edge, edge)])
     return Draft
 
 
