@@ -8,9 +8,10 @@ short=$run.short
 random=$run.random
 agent=$run.agent
 warm=$run.warm
+hot=$run.hot
 python=../.venv/bin/python
 [ -x "$python" ] || python=python
-mkdir -p "$short" "$random/record" "$agent/record" "$warm/record" "$run"
+mkdir -p "$short" "$random/record" "$agent/record" "$warm/record" "$hot" "$run/record"
 
 # V, and a first M with short chunks, on the first 3,000 episodes
 "$python" extract.py --run "$short" --episodes 3000
@@ -43,11 +44,22 @@ cp -an "$agent/tf_vae" "$warm/"
 cp -an "$agent/series" "$warm/"
 "$python" series.py --run "$warm"
 "$python" rnn_train.py --run "$warm" "${long_chunks[@]}" --start_from "$agent/tf_rnn/rnn.json" --steps 420 --validate_every 200
-mkdir -p "$warm/log" "$run/log"
+mkdir -p "$warm/log" "$hot/log"
 cp -n "$agent/log/doomrnn.cma.16.64.npz" "$warm/log/"
 "$python" train.py --run "$warm" --generations 20
 
-# And on in hotter dreams, which are harder than the game; what ships is its last mean
-cp -an "$warm"/tf_* "$run/"
-cp -n "$warm/log/doomrnn.cma.16.64.npz" "$run/log/"
-"$python" train.py --run "$run" --generations 20 --temperature 1.6
+# And on in hotter dreams, which are harder than the game; its last mean is the C that ships
+cp -an "$warm"/tf_* "$hot/"
+cp -n "$warm/log/doomrnn.cma.16.64.npz" "$hot/log/"
+"$python" train.py --run "$hot" --generations 20 --temperature 1.6
+agent_c=$hot/log/doomrnn.cma.16.64.json
+
+# Games of that C, for the M that ships
+"$python" extract.py --run "$hot" --first_seed 40000 --episodes 4334
+"$python" extract.py --run "$hot" --controller "$agent_c" --first_seed 50000 --episodes 1665 --explore 0.1
+cp -aln "$hot/record/." "$run/record/"
+cp -an "$hot/tf_vae" "$run/"
+"$python" series.py --run "$run"
+"$python" rnn_train.py --run "$run" "${long_chunks[@]}" --start_from "$hot/tf_rnn/rnn.json" --steps 1500 --validate_every 250
+mkdir -p "$run/log"
+cp -n "$agent_c" "$run/log/doomrnn.cma.16.64.best.json"  # without its config, which knows the M before
