@@ -104,15 +104,16 @@ def test_the_log_of_every_file_of_an_evolution_is_found(tmp_path):
     assert play.log_of(str(tmp_path / "mine.json")) == {}
 
 
-@pytest.mark.parametrize("episodes", ["0", "-3", "many"])
-def test_a_number_of_episodes_is_one_or_more(episodes, capsys):
+@pytest.mark.parametrize(
+    ("episodes", "said"),
+    [("0", "0: give a number from 1 up"), ("-3", "-3: give a number from 1 up"), ("many", "invalid int value: 'many'")],
+)
+def test_a_number_of_episodes_is_one_or_more(episodes, said, capsys):
     """Catches a traceback, or a score of no episode at all."""
     with pytest.raises(SystemExit) as ended:
         play.parser("").parse_args(["--episodes", episodes])
     assert ended.value.code == 2
-    error = capsys.readouterr().err
-    assert "argument --episodes" in error
-    assert episodes in error
+    assert f"argument --episodes: {said}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
