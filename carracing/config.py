@@ -42,6 +42,9 @@ class Train(stages.Train):
     fewer_episodes: str = option(
         "", "fewer tracks at first: generation:tracks,... such as 20:2,60:4 for 2 up to generation 20, then 4 up to 60"
     )
+    track_groups: int = option(
+        1, "groups of candidates that each race on tracks of their own; 1 means all of a generation on the same tracks"
+    )
     patience: int = option(
         0,
         "a car without a new tile for so many steps is ended, charged the -0.1 of every step left; 0 means never, as "

@@ -13,6 +13,8 @@ mpirun; the result is the same for any number of ranks.
 
 import os
 
+import numpy as np
+
 from common import cli, farm, runs
 from common.cli import UserError
 
@@ -20,7 +22,7 @@ import config
 import env
 
 THREADS_PER_CORE = 2  # EnvPool steps a batch in a thread of its own, for which ours waits
-MAY_CHANGE = ("fewer_episodes", "patience", "backend", "eval_episodes", "block_rows")  # when an evolution goes on
+MAY_CHANGE = ("fewer_episodes", "track_groups", "patience", "backend", "eval_episodes", "block_rows")
 
 
 def tracks_by_generation(cfg):
@@ -35,10 +37,29 @@ def tracks_by_generation(cfg):
     return lambda generation: next((tracks for last, tracks in steps if generation <= last), cfg.num_episode)
 
 
+def fitness_of(returns, groups):
+    """The mean of each candidate's returns, above what its group, which raced on the same tracks, has on average.
+
+    Candidate k is of group k modulo `groups`. What a track is worth by itself cancels out; what is at stake on it does
+    not: a wide curve decides little between its candidates, a hairpin that throws most of them off the road much.
+
+    Args:
+        returns: float [P, E].
+        groups: int, a divisor of P.
+
+    Returns:
+        float [P].
+    """
+    fitness = returns.mean(axis=1).reshape(-1, groups)
+    return (fitness - np.nanmean(fitness, axis=0)).ravel()
+
+
 def main():
     cfg, arguments = cli.parse(config.TRAIN, __doc__)
     tracks_of = tracks_by_generation(cfg)
     popsize = cfg.n * cfg.t
+    if popsize % cfg.track_groups:
+        raise UserError(f"--track_groups {cfg.track_groups}: the {popsize} candidates cannot be shared out equally")
     base = f"{config.GAME}.{cfg.o}.{cfg.num_episode}.{popsize}"
     if cfg.n > 1 and not farm.under_mpi():
         farm.launch(cfg.n, os.path.join(arguments.run, "log", f"{base}.checkpoint.npz"))
@@ -68,7 +89,7 @@ def main():
 
     def block_rows(candidates, seeds):
         # four blocks or more, for the threads of two cores; how many steps together changes no result
-        return min(cfg.block_rows, -(-len(candidates) * len(seeds) // 4))
+        return min(cfg.block_rows, -(-len(candidates) * seeds.shape[-1] // 4))
 
     workers = farm.start(make_worker, THREADS_PER_CORE * devices.cores())
     run = evolution.Evolution(
@@ -83,11 +104,13 @@ def main():
         return workers.close()
     with runs.progress(cfg.generations, run.generation, "evolve C") as bar:
         while run.generation < cfg.generations:
-            population, seeds = run.strategy.ask(), run.seeds(tracks_of(run.generation + 1))
+            population, tracks = run.strategy.ask(), tracks_of(run.generation + 1)
+            seeds = run.seeds(cfg.track_groups * tracks).reshape(cfg.track_groups, tracks)
+            seeds = np.tile(seeds, (popsize // cfg.track_groups, 1))
             returns, lengths = rollouts.evaluate_in_blocks(
                 workers, population, seeds, block_rows(population, seeds), cfg.patience
             )
-            run.strategy.tell(returns.mean(axis=1))
+            run.strategy.tell(fitness_of(returns, cfg.track_groups))
             run.add_generation(returns, lengths)
             if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
                 mean, seeds = run.mean[None], run.evaluation_seeds()

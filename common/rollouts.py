@@ -120,15 +120,16 @@ def evaluate(world, controller, population, seeds, action_of=None):
         world: a batch of worlds.
         controller: Controller.
         population: [P, N], one candidate per row.
-        seeds: [E] int, the same episodes for all candidates.
+        seeds: [E] int, the same episodes for all candidates, or [P, E], each one's own.
         action_of: see Candidates.
 
     Returns:
         (returns float64 [P, E], lengths int [P, E]).
     """
-    rows = np.repeat(np.asarray(population, np.float32), len(seeds), axis=0)
-    returns, lengths = rollout(world, Candidates(controller, rows, action_of), np.tile(seeds, len(population)))
-    return returns.reshape(-1, len(seeds)), lengths.reshape(-1, len(seeds))
+    seeds = np.broadcast_to(seeds, (len(population), np.shape(seeds)[-1]))
+    rows = np.repeat(np.asarray(population, np.float32), seeds.shape[1], axis=0)
+    returns, lengths = rollout(world, Candidates(controller, rows, action_of), seeds.ravel())
+    return returns.reshape(seeds.shape), lengths.reshape(seeds.shape)
 
 
 def evaluate_in_blocks(workers, population, seeds, block_rows, *settings):
@@ -137,16 +138,19 @@ def evaluate_in_blocks(workers, population, seeds, block_rows, *settings):
     Args:
         workers: farm.Threads or farm.Ranks, whose worker takes (candidates, seeds, *settings) and calls `evaluate`.
         population: [P, N].
-        seeds: [E] int.
+        seeds: [E] or [P, E] int.
         block_rows: int, about how many episodes step together.
         *settings: what else the workers are to know of these episodes.
     """
     # whole candidates if their episodes fit into a block, else (the mean on many seeds) one candidate's seeds in parts
-    candidates = max(1, block_rows // len(seeds))
-    episodes = min(len(seeds), block_rows)
-    parts = [seeds[k : k + episodes] for k in range(0, len(seeds), episodes)]
-    groups = [population[k : k + candidates] for k in range(0, len(population), candidates)]
-    results = iter(workers.map([(group, part, *settings) for group in groups for part in parts]))
+    seeds = np.broadcast_to(seeds, (len(population), np.shape(seeds)[-1]))
+    candidates = max(1, block_rows // seeds.shape[1])
+    parts = range(0, seeds.shape[1], min(seeds.shape[1], block_rows))
+    groups = [slice(k, k + candidates) for k in range(0, len(population), candidates)]
+    tasks = [
+        (population[group], seeds[group, first : first + block_rows], *settings) for group in groups for first in parts
+    ]
+    results = iter(workers.map(tasks))
     rows = [[next(results) for _ in parts] for _ in groups]
     returns, lengths = (
         np.concatenate([np.concatenate([block[which] for block in row], axis=1) for row in rows]) for which in (0, 1)

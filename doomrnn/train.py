@@ -7,13 +7,30 @@ it uses every core; with -n it relaunches itself under mpirun; the result is the
     python train.py                         # laptop preset
     python train.py -n 2 -t 32              # 2 ranks, population 64
     mpirun -np 8 --hostfile hosts python train.py
+    python train.py --also_in ../runs/earlier/tf_rnn/rnn.json     # half of the dreams in an earlier M
 """
 
 import os
 
+import numpy as np
+
 from common import cli, farm, runs
+from common.cli import UserError
 
 import config
+
+
+def ensemble(rnn, files):
+    """The M's to dream in: `rnn`, and those in the comma-separated files, which must be of its shape."""
+    from common import weights
+
+    shape, models = rnn.shape, [rnn]
+    for path in filter(None, files.split(",")):
+        other = weights.read_rnn(path, config.RNN_FILE_ORDER, shape.z_size, shape.action_size, shape.restart)
+        if other.shape != shape:
+            raise UserError(f"--also_in {path}: has {other.shape.hidden_size} cells, not the {shape.hidden_size} of M")
+        models.append(other)
+    return models
 
 
 def main():
@@ -31,9 +48,26 @@ def main():
     controller = controller_on(rnn, cfg.controller_mode)
     mean = play.first_mean(cfg, arguments.run, controller)  # before the run is opened: a mistyped file leaves no trace
 
+    models = ensemble(rnn, cfg.also_in)
+    if cfg.num_episode < len(models) or cfg.eval_episodes < len(models):
+        raise UserError(f"--also_in: {len(models)} M's need as many episodes; raise --num_episode or --eval_episodes")
+
     def make_worker():
-        world = dreams(rnn, initial_z, cfg.temperature)
-        return lambda task: rollouts.evaluate(world, controller, *task)
+        worlds = [dreams(model, initial_z, cfg.temperature) for model in models]
+
+        def work(task):
+            candidates, seeds, which = task
+            return rollouts.evaluate(worlds[which], controller, candidates, seeds)
+
+        return work
+
+    def evaluate(population, seeds):
+        # every M dreams its share of the episodes
+        parts = [
+            rollouts.evaluate_in_blocks(workers, population, seeds[which :: len(models)], cfg.block_rows, which)
+            for which in range(len(models))
+        ]
+        return (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
 
     workers = farm.start(make_worker, devices.cores())
     run = evolution.Evolution(
@@ -48,13 +82,11 @@ def main():
     with runs.progress(cfg.generations, run.generation, "evolve C") as bar:
         while run.generation < cfg.generations:
             population = run.strategy.ask()
-            returns, lengths = rollouts.evaluate_in_blocks(workers, population, run.seeds(), cfg.block_rows)
+            returns, lengths = evaluate(population, run.seeds())
             run.strategy.tell(returns.mean(axis=1))
             run.add_generation(returns, lengths)
             if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
-                returns, _ = rollouts.evaluate_in_blocks(
-                    workers, run.mean[None], run.evaluation_seeds(), cfg.block_rows
-                )
+                returns, _ = evaluate(run.mean[None], run.evaluation_seeds())
                 run.add_evaluation(returns.mean())
             bar.update()
             bar.set_postfix_str(run.latest(), refresh=False)

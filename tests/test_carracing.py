@@ -23,7 +23,7 @@ SEEDS = np.array([1003, 1000, 1003])
 @pytest.fixture(scope="module")
 def game():
     """The folder's modules, imported by bare name as its scripts do, and forgotten again: Doom has some alike."""
-    names = ("config", "env", "extract", "model", "train")
+    names = ("config", "env", "extract", "model", "train", "carry_over")
     before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     sys.path.insert(0, FOLDER)
     yield types.SimpleNamespace(**{name: importlib.import_module(name) for name in names})
@@ -234,6 +234,33 @@ def test_fewer_tracks_at_first(game):
     assert game.train.tracks_by_generation(game.config.Train())(1) == 16
 
 
+def test_fitness_is_above_those_on_the_same_tracks(game):
+    """Catches candidates ranked by their luck with tracks, or measured against another group."""
+    tracks = np.array([900.0, 100, 500])  # what each group's tracks are worth
+    skill = np.array([3.0, -1, 4, 1, -5, 9, 2, 6, -4])
+    returns = (skill + np.tile(tracks, 3))[:, np.newaxis] + [-7, 7]
+    above = skill - np.tile(skill.reshape(3, 3).mean(axis=0), 3)
+    np.testing.assert_allclose(game.train.fitness_of(returns, 3), above, atol=1e-9)
+    assert game.train.fitness_of(returns, 1).argmax() % 3 == 0
+    broken = game.train.fitness_of(np.where(returns == returns[4], np.nan, returns), 3)
+    assert np.flatnonzero(np.isnan(broken)).tolist() == [4]
+
+
+def test_a_controller_is_fitted_where_it_matters(game, rng):
+    """Catches a bias or an axis out of place, and weights that do not follow what the action does."""
+    read = np.concatenate([np.ones((400, 1)), rng.standard_normal((400, 6))], axis=1).astype(np.float32)
+    linear = rng.standard_normal((7, 3))
+    np.testing.assert_allclose(game.carry_over.fit(read, read @ linear), linear, atol=1e-3)
+    wanted = read @ linear
+    far = np.abs(wanted[:, 0]) > 3
+    assert 10 < far.sum() < 390
+    wanted[far, 0] *= 2  # the same action, for the tanh is full
+    plain = np.linalg.lstsq(read, wanted[:, 0], rcond=None)[0]
+    ours = game.carry_over.fit(read, wanted)[:, 0]
+    missed, plainly = (np.square(np.tanh(read @ w) - np.tanh(wanted[:, 0])).mean() for w in (ours, plain))
+    assert missed < 0.7 * plainly
+
+
 def test_paper_sizes(game):
     """Catches a controller or an M of another size than the paper's."""
     from common import mdnrnn
@@ -340,6 +367,45 @@ def test_the_random_policy_needs_no_weights(tmp_path):
     assert first.startswith("seed 1000 average_reward ")
 
 
+class Flicker:
+    """A game of 2 to 6 steps, by its seed, of noise."""
+
+    def reset(self, seed):
+        self.rng, self.left = np.random.default_rng(seed), 2 + seed % 5
+        return self.rng.integers(0, 256, (64, 64, 3), np.uint8)
+
+    def step(self, action):
+        self.left -= 1
+        return self.rng.integers(0, 256, (64, 64, 3), np.uint8), 1.0, self.left == 0
+
+
+def test_a_lesson_of_an_m_to_itself_has_nothing_to_teach(game, rng):
+    """Catches memories out of step with what is seen and done, or with the rows that are left; and the wrong driver."""
+    from common import games, mdnrnn, rollouts, vae, worlds
+
+    rnn = mdnrnn.MDNRNN(mdnrnn.Shape(4, 3, 8, restart=False), "float32")
+    world = worlds.SeenGames(games.Games([Flicker() for _ in range(6)]), vae.ConvVAE(4), rnn, sample_z=False)
+    old, new = rng.normal(0, 1, (2, 13, 3)).astype(np.float32)
+    driven = []
+    for driver in (None, old, new):
+        lesson = game.carry_over.Lesson(rnn, old, driver)
+        rollouts.rollout(world, lesson, np.arange(6))
+        read, wanted = map(np.concatenate, zip(*lesson.notes, strict=True))
+        assert read.shape == (2 + 3 + 4 + 5 + 6 + 2, 13)
+        np.testing.assert_allclose(read @ old, wanted, rtol=1e-5, atol=1e-5)
+        driven.append(read)
+    np.testing.assert_allclose(driven[0], driven[1], rtol=1e-5, atol=1e-5)
+    assert np.abs(driven[2] - driven[0]).max() > 0.01
+
+
+def test_a_controller_carried_over(smoke):
+    """Catches a file that train.py cannot start from."""
+    best, carried = "log/carracing.cma.2.4.best.json", smoke / "carried.json"
+    out, _ = run("carry_over.py", best, "--old", smoke, "--run", smoke, "--out", carried, "--rounds", 2, "--tracks", 1)
+    assert out.count("drove") == 2
+    assert np.shape(json.loads(carried.read_text())[0]) == (3 * (1 + 8 + 16),)
+
+
 def test_watching_the_agent_and_its_dream(smoke):
     """Catches a film that is not written where there is no display."""
     best = "log/carracing.cma.2.4.best.json"
@@ -360,13 +426,15 @@ def test_watching_the_agent_and_its_dream(smoke):
         (["train.py", "--preset", "smoke", "--fewer_episodes", "often"], "often"),
         (["train.py", "--preset", "smoke", "--fewer_episodes", "9:2,4:1"], "9:2,4:1"),
         (["train.py", "--num_epsiode", "2"], "--num_epsiode"),
+        (["train.py", "--preset", "smoke", "--track_groups", "3"], "--track_groups"),
+        (["carry_over.py", "nothing.json", "--run", ".", "--out", "x.json"], "nothing.json"),
         (["series.py", "--preset", "huge"], "huge"),
         (["dream_model.py", "nothing.json"], "nothing.json"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(smoke, command, culprit):
     """Catches tracebacks, and flags that are silently ignored."""
-    if "nothing.json" in command:
+    if "nothing.json" in command and "--run" not in command:
         command = [*command, "--run", smoke]
     _, error = run(*command, code=2)
     assert error.count("\n") == 1

@@ -189,6 +189,23 @@ def test_evolution_is_the_same_over_mpi_ranks(made, tmp_path):
         assert (tmp_path / name).read_bytes() == (made / name).read_bytes()
 
 
+def test_several_ms_share_the_dreams(made, tmp_path):
+    """Catches episodes dreamed twice or by nobody, results under another episode, and a second M that is not used."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    weaker = tmp_path / "weaker.json"
+    arrays = json.loads((made / "tf_rnn" / "rnn.json").read_text())
+    weaker.write_text(json.dumps([(np.array(array) // 2).tolist() for array in arrays]))
+    for folder, also_in in ((one, made / "tf_rnn" / "rnn.json"), (other, weaker)):
+        folder.mkdir()
+        for name in ("tf_vae", "tf_rnn", "tf_initial_z"):
+            os.symlink(made / name, folder / name)
+        result = run("train", "--preset", "smoke", "--run", folder, *TINY["train"], "-t", 8, "--also_in", also_in)
+        assert result.returncode == 0, result.stderr
+    name = "log/doomrnn.cma.2.8.log.json"
+    assert (one / name).read_bytes() == (made / name).read_bytes()
+    assert (other / name).read_bytes() != (made / name).read_bytes()
+
+
 def test_model_plays_the_game_and_the_dream(made, tmp_path):
     """Catches wrong seeds, missing episodes, a last line that scripts cannot read, and a video that is not one."""
     for world in ("doomreal", "doomrnn"):
@@ -233,6 +250,8 @@ def bad(made, tmp_path):
     yield "vae_train", [*smoke, tmp_path, "--steps", "many"], "many"
     yield "rnn_train", [*smoke, tmp_path], "python series.py"
     yield "train", [*smoke, tmp_path, "-o", "ga"], "ga"
+    yield "train", [*smoke, made, "--also_in", "nowhere.json"], "nowhere.json"
+    yield "train", [*smoke, made, "--also_in", "../carracing/rnn/rnn.json"], "carracing/rnn/rnn.json"
     yield "model", ["doomreal", "norender", "no.json"], "no.json"
     yield "model", ["doomreal", "norender", tmp_path / "short.json", "--run", made], "3 parameters"
     yield "model", ["doomreal", "render", "random", "--run", made, "--video", "x.avi"], "x.avi"

@@ -178,7 +178,7 @@ class InThisProcess:
         self.world, self.controller, self.blocks = world, controller, []
 
     def map(self, tasks):
-        self.blocks += [(len(candidates), len(seeds)) for candidates, seeds in tasks]
+        self.blocks += [(len(candidates), seeds.shape[1]) for candidates, seeds in tasks]
         return [rollouts.evaluate(self.world, self.controller, *task) for task in tasks]
 
 
@@ -199,6 +199,13 @@ def test_evaluation_in_blocks_is_evaluation(rng, block_rows):
     np.testing.assert_allclose(in_blocks[0], returns, rtol=1e-6)
     np.testing.assert_array_equal(in_blocks[1], lengths)
     assert max(candidates * episodes for candidates, episodes in workers.blocks) <= block_rows
+
+    # and where every candidate has episodes of its own
+    own = np.array([np.roll(seeds, k) for k in range(5)])
+    returns, lengths = rollouts.evaluate_in_blocks(workers, population, own, block_rows)
+    for k in range(5):
+        np.testing.assert_allclose(returns[k], np.roll(in_blocks[0][k], k), rtol=1e-6)
+        np.testing.assert_array_equal(lengths[k], np.roll(in_blocks[1][k], k))
 
 
 def test_summary():
