@@ -91,13 +91,18 @@ def main():
         # four blocks or more, for the threads of two cores; how many steps together changes no result
         return min(cfg.block_rows, -(-len(candidates) * seeds.shape[-1] // 4))
 
+    def find_directions():
+        world = worlds.SeenGames(env.cars(backend), vae, rnn, cfg.sample_z)
+        features = rollouts.features_of_play(world, controller, mean, es.DIRECTION_SEEDS, env.action_of)
+        return mean, controller.principal_directions(features, cfg.directions)
+
     workers = farm.start(make_worker, THREADS_PER_CORE * devices.cores())
     run = evolution.Evolution(
         arguments,
         base,
         cfg,
         hashes,
-        lambda: es.CMA(mean, popsize, cfg.sigma_init, cfg.seed_start),
+        lambda: es.strategy(cfg, controller, mean, find_directions),
         MAY_CHANGE,
     )
     if run.finished:
@@ -113,8 +118,8 @@ def main():
             run.strategy.tell(fitness_of(returns, cfg.track_groups))
             run.add_generation(returns, lengths)
             if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
-                mean, seeds = run.mean[None], run.evaluation_seeds()
-                returns, _ = rollouts.evaluate_in_blocks(workers, mean, seeds, block_rows(mean, seeds), 0)
+                evaluated, seeds = run.mean[None], run.evaluation_seeds()
+                returns, _ = rollouts.evaluate_in_blocks(workers, evaluated, seeds, block_rows(evaluated, seeds), 0)
                 run.add_evaluation(returns.mean())
             bar.update()
             bar.set_postfix_str(run.latest(), refresh=False)

@@ -64,6 +64,29 @@ class Controller:
             x = tf.tanh(tf.reduce_sum(x[:, :, tf.newaxis] * weight, axis=1) + bias)
         return x
 
+    def principal_directions(self, features, count):
+        """Where the parameters can go so that steps of equal length change the action by as much, on average.
+
+        These are the principal components of what C reads, each over its root mean square, and the bias if C has one
+        (the components are then those of the deviations from the mean), for each part of the action. A step along one
+        weight alone changes the action by as much as what it weighs varies, and against its neighbours' doing.
+
+        Args:
+            features: float [T, F], what a C of one layer read.
+            count: int, components.
+
+        Returns:
+            float64 [N, (count + bias) * A], the columns.
+        """
+        features = np.asarray(features, float)
+        mean = features.mean(axis=0) * self.bias
+        power, components = np.linalg.eigh((features - mean).T @ (features - mean) / len(features))
+        strongest = np.argsort(-power)[:count]
+        directions = components[:, strongest] / np.sqrt(power[strongest])
+        if self.bias:
+            directions = np.block([[np.ones((1, 1)), -mean @ directions], [np.zeros((len(mean), 1)), directions]])
+        return np.kron(directions, np.eye(self.action_size))
+
 
 def write(path, parameters, *score):
     """Writes a controller as the authors do: [[parameters]] or [[parameters], score], rounded to 4 decimals."""

@@ -9,6 +9,7 @@ import numpy as np
 from common.cli import UserError
 
 STRATEGIES = ("cma",)
+DIRECTION_SEEDS = np.arange(20_000, 20_016)  # of the episodes in which what C reads is noted
 
 
 class _StandardNormal:
@@ -155,3 +156,95 @@ class CMA:
         """The object and the attribute that a name of `STATE` means."""
         owner, _, attribute = name.rpartition(".")
         return (operator.attrgetter(owner)(self._es) if owner else self._es), attribute
+
+
+class Within:
+    """A strategy that searches in some directions only: what it asks for is origin + directions @ its coordinates.
+
+    Where parameters are far fewer in effect than by number, the search needs as many fewer candidates.
+    """
+
+    def __init__(self, strategy, find):
+        """
+        Args:
+            strategy: the search among the coordinates, such as CMA, which begins at 0.
+            find: () -> (origin float [N], directions float [N, coordinates]); called once, unless a search is restored.
+        """
+        self._strategy, self._find = strategy, find
+        self._place = None
+
+    def _at(self, coordinates):
+        if self._place is None:
+            origin, directions = self._find()
+            self._place = np.asarray(origin, float), np.asarray(directions, float)
+        origin, directions = self._place
+        return np.round(origin + coordinates @ directions.T, 4)
+
+    def ask(self):
+        """A population, float64 [popsize, N], rounded to 4 decimals."""
+        return self._at(self._strategy.ask())
+
+    def tell(self, fitness):
+        """As the strategy's own."""
+        return self._strategy.tell(fitness)
+
+    @property
+    def mean(self):
+        """The distribution's mean, float64 [N], rounded to 4 decimals."""
+        return self._at(self._strategy.mean)
+
+    @property
+    def rms_stdev(self):
+        """Of the coordinates."""
+        return self._strategy.rms_stdev
+
+    def arrays(self):
+        """The strategy's own, with the origin and the directions."""
+        return self._strategy.arrays() | self._directions()
+
+    def state(self):
+        """The strategy's own, with the origin and the directions."""
+        return self._strategy.state() | self._directions()
+
+    def _directions(self):
+        return dict(zip(("origin", "directions"), self._place, strict=True))
+
+    def continue_from(self, arrays):
+        """As the strategy's own."""
+        self._restore(arrays, self._strategy.continue_from)
+
+    def set_state(self, arrays):
+        """As the strategy's own."""
+        self._restore(arrays, self._strategy.set_state)
+
+    def _restore(self, arrays, restore):
+        """Hands the strategy's part to `restore`, and takes its own; ValueError, KeyError if that is no such thing."""
+        rest = dict(arrays)
+        origin, directions = place = rest.pop("origin"), rest.pop("directions")
+        if directions.shape != (*origin.shape, len(self._strategy.mean)):
+            raise ValueError(f"directions is {list(directions.shape)}")
+        if not all(part.dtype == float and np.isfinite(part).all() for part in place):
+            raise ValueError("origin or directions is not finite")
+        restore(rest)
+        self._place = place
+
+
+def strategy(cfg, controller, mean, find_directions):
+    """The search that a training's config asks for.
+
+    Args:
+        cfg: stages.Train.
+        controller: Controller.
+        mean: float [N], where it begins.
+        find_directions: see Within.
+
+    Raises:
+        UserError: C has no such directions.
+    """
+    popsize = cfg.n * cfg.t
+    if not cfg.directions:
+        return CMA(mean, popsize, cfg.sigma_init, cfg.seed_start)
+    if cfg.directions > controller.input_size or len(controller.layers) > 1:
+        raise UserError(f"--directions {cfg.directions}: C must read as many numbers, by one layer of weights")
+    coordinates = np.zeros((cfg.directions + controller.bias) * controller.action_size)
+    return Within(CMA(coordinates, popsize, cfg.sigma_init, cfg.seed_start), find_directions)

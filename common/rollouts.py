@@ -132,6 +132,30 @@ def evaluate(world, controller, population, seeds, action_of=None):
     return returns.reshape(seeds.shape), lengths.reshape(seeds.shape)
 
 
+def features_of_play(world, controller, parameters, seeds, action_of=None):
+    """What a controller reads while it plays.
+
+    Args:
+        world: a batch of worlds.
+        controller: Controller.
+        parameters: [N].
+        seeds: [E] int, the episodes.
+        action_of: see Candidates.
+
+    Returns:
+        float32 [steps of all episodes, F].
+    """
+    read = []
+
+    class Noted(Candidates):
+        def act(self, state):
+            read.append(controller.features(*state).numpy())
+            return super().act(state)
+
+    rollout(world, Noted(controller, np.tile(parameters, (len(seeds), 1)), action_of), seeds)
+    return np.concatenate(read)
+
+
 def evaluate_in_blocks(workers, population, seeds, block_rows, *settings):
     """As `evaluate`, in blocks of candidates handed to workers whose result does not depend on who computes it.
 

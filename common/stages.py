@@ -95,6 +95,12 @@ class Train:
     )
     sigma_init: float = option(0.1, "CMA-ES's initial standard deviation")
     start_from: str = option("", "a controller's .json to start the search at, such as an earlier run's; default zero")
+    directions: int = option(
+        0,
+        "evolve C only along so many principal components of what it reads while --start_from plays; 0 means each "
+        "weight by itself",
+        least=0,
+    )
     controller_mode: str = option("zch", "what C reads: z, z_hidden, zc, zh or zch", choices=CONTROLLER_MODES)
     seed_start: int = option(0, "decides the candidates and the episodes they meet", "-s", least=0)
     checkpoint_seconds: float = option(60.0, "time between checkpoints [s]")

@@ -69,14 +69,14 @@ def main():
         ]
         return (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
 
+    def find_directions():
+        features = rollouts.features_of_play(
+            dreams(rnn, initial_z, cfg.temperature), controller, mean, es.DIRECTION_SEEDS
+        )
+        return mean, controller.principal_directions(features, cfg.directions)
+
     workers = farm.start(make_worker, devices.cores())
-    run = evolution.Evolution(
-        arguments,
-        base,
-        cfg,
-        hashes,
-        lambda: es.CMA(mean, popsize, cfg.sigma_init, cfg.seed_start),
-    )
+    run = evolution.Evolution(arguments, base, cfg, hashes, lambda: es.strategy(cfg, controller, mean, find_directions))
     if run.finished:
         return workers.close()
     with runs.progress(cfg.generations, run.generation, "evolve C") as bar:

@@ -48,6 +48,24 @@ def test_act_is_each_rows_own_product(rng, mode, bias):
         np.testing.assert_allclose(actions[row], x, atol=1e-6)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_step_along_any_principal_direction_counts_the_same(rng, bias):
+    """Catches components that are not scaled, not centred where there is a bias, or laid out otherwise than weights."""
+    shape = Controller("zh", 3, 5, 2, bias)
+    mixing = rng.standard_normal((8, 8)) * np.geomspace(1, 100, 8)
+    features = rng.standard_normal((500, 8)) @ mixing + 3 * rng.standard_normal(8)
+    directions = shape.principal_directions(features, 6)
+    assert directions.shape == (shape.parameters, (6 + bias) * 2)
+    read = np.concatenate([np.ones((500, int(bias))), features], axis=1)
+    # [T, A, directions]: how much a step along each of them changes the parts of the action at every time
+    change = np.einsum("tf,fad->tad", read, directions.reshape(8 + bias, 2, -1))
+    together = np.einsum("tad,tae->de", change, change) / 500
+    np.testing.assert_allclose(together, np.eye(len(together)), atol=1e-8)
+    about = features - features.mean(axis=0) * bias
+    first = change[:, 0, 2 * bias]  # after the biases, the strongest component, in the first part of the action
+    assert np.square(about.T @ first).sum() / 500**2 == pytest.approx(np.linalg.norm(about, 2) ** 2 / 500)
+
+
 def test_files_of_both_forms_round_trip(tmp_path, rng):
     """Catches parameters not rounded to 4 decimals, a score in the wrong place, integers instead of floats."""
     path, parameters = tmp_path / "log" / "x.best.json", rng.normal(0, 1, 867)

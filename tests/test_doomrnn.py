@@ -250,6 +250,7 @@ def bad(made, tmp_path):
     yield "vae_train", [*smoke, tmp_path, "--steps", "many"], "many"
     yield "rnn_train", [*smoke, tmp_path], "python series.py"
     yield "train", [*smoke, tmp_path, "-o", "ga"], "ga"
+    yield "train", [*smoke, tmp_path / "empty", "--directions", "5000"], "--directions 5000"
     yield "train", [*smoke, made, "--also_in", "nowhere.json"], "nowhere.json"
     yield "train", [*smoke, made, "--also_in", "../carracing/rnn/rnn.json"], "carracing/rnn/rnn.json"
     yield "model", ["doomreal", "norender", "no.json"], "no.json"

@@ -243,3 +243,50 @@ def test_a_distribution_of_another_size_is_refused():
             strategy.continue_from(before | {name: np.zeros_like(before[name], int)})
     for name, array in strategy.arrays().items():
         np.testing.assert_array_equal(array, before[name])
+
+
+def within(directions, origin, found=None):
+    """A search of that many coordinates along these directions; it notes in `found` that it looked for them."""
+
+    def find():
+        if found is not None:
+            found.append(1)
+        return origin, directions
+
+    return es.Within(es.CMA(np.zeros(directions.shape[1]), 12, 0.5, SEED), find)
+
+
+def test_a_search_along_directions_stays_there_and_finds_the_best_of_them(rng):
+    """Catches coordinates taken for parameters, an origin left out, and directions looked for at every step."""
+    directions, origin, found = rng.standard_normal((10, 3)), rng.standard_normal(10), []
+    strategy = within(directions, origin, found)
+    population = strategy.ask()
+    assert population.shape == (12, 10)
+    along = np.linalg.lstsq(directions, (population - origin).T, rcond=None)[0]
+    np.testing.assert_allclose(origin + along.T @ directions.T, population, atol=1e-4)
+    strategy.tell(sphere(population))
+    evolve(strategy, 99)
+    best = origin + directions @ np.linalg.lstsq(directions, TARGET - origin, rcond=None)[0]
+    assert sphere([origin])[0] < sphere([best])[0] - 1
+    # 4 decimals are sqrt(10) * 5e-5 off at most, where the slope, across the directions, is 2 * sqrt(9.8)
+    assert sphere([strategy.mean])[0] == pytest.approx(sphere([best])[0], abs=1e-3)
+    assert found == [1]
+
+
+@pytest.mark.parametrize("way", ["checkpoint", "distribution"])
+def test_a_search_along_directions_is_restored(tmp_path, rng, way):
+    """Catches a checkpoint, or what another machine goes on from, that forgets where the coordinates lead."""
+    directions, origin, found = rng.standard_normal((10, 3)), rng.standard_normal(10), []
+    whole = evolve(within(directions, origin), 5)
+    resumed = within(np.zeros((10, 3)), np.zeros(10), found)
+    if way == "checkpoint":
+        resumed.set_state(through_a_file(tmp_path / "state.npz", whole.state()))
+        np.testing.assert_array_equal(resumed.ask(), whole.ask())
+    else:
+        resumed.continue_from(through_a_file(tmp_path / "state.npz", whole.arrays()))
+    np.testing.assert_array_equal(resumed.mean, whole.mean)
+    assert found == []
+    for change in ({"directions": np.zeros((10, 4))}, {"origin": np.full(10, np.nan)}):
+        with pytest.raises(ValueError, match="directions"):
+            resumed.set_state(whole.state() | change)
+    np.testing.assert_array_equal(resumed.mean, whole.mean)

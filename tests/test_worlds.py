@@ -208,6 +208,19 @@ def test_evaluation_in_blocks_is_evaluation(rng, block_rows):
         np.testing.assert_array_equal(lengths[k], np.roll(in_blocks[1][k], k))
 
 
+def test_features_of_play(rng):
+    """Catches steps left out, rows that go on after their end, and features of another controller's play."""
+    controller, seeds = Controller("zh", 2, 4, 1, bias=True), np.arange(1000, 1007)
+    parameters = random_parameters(rng, controller, 2)
+    world = worlds.SeenGames(games.Games([CountingGame() for _ in seeds]), PaintedV(-80.0), random_rnn(rng))
+    read = [rollouts.features_of_play(world, controller, one, seeds) for one in parameters]
+    assert read[0].shape == ((2 + seeds % 7).sum(), 6)
+    counter, seed = np.rint(read[0][:, :2] * 8).astype(int).T
+    found = sorted(zip((seed + 1000).tolist(), counter.tolist(), strict=True))
+    assert found == [(int(s), k) for s in seeds for k in range(2 + s % 7)]
+    assert np.abs(read[0][:, 2:] - read[1][:, 2:]).max() > 1e-3
+
+
 def test_summary():
     """Catches the population's deviation for the sample's, and the deviation reported as the standard error."""
     found = rollouts.summary([1000, 1001, 1002, 1003], np.array([1.0, 2, 3, 6]), np.array([4, 5, 6, 7]), game="x")
