@@ -9,9 +9,10 @@ random=$run.random
 agent=$run.agent
 warm=$run.warm
 hot=$run.hot
+sister=$run.sister
 python=../.venv/bin/python
 [ -x "$python" ] || python=python
-mkdir -p "$short" "$random/record" "$agent/record" "$warm/record" "$hot" "$run/record"
+mkdir -p "$short" "$random/record" "$agent/record" "$warm/record" "$hot" "$sister/record" "$run/record"
 
 # V, and a first M with short chunks, on the first 3,000 episodes
 "$python" extract.py --run "$short" --episodes 3000
@@ -48,7 +49,7 @@ mkdir -p "$warm/log" "$hot/log"
 cp -n "$agent/log/doomrnn.cma.16.64.npz" "$warm/log/"
 "$python" train.py --run "$warm" --generations 20
 
-# And on in hotter dreams, which are harder than the game; its last mean is the C that ships
+# And on in hotter dreams, which are harder than the game
 cp -an "$warm"/tf_* "$hot/"
 cp -n "$warm/log/doomrnn.cma.16.64.npz" "$hot/log/"
 "$python" train.py --run "$hot" --generations 20 --temperature 1.6
@@ -62,4 +63,20 @@ cp -an "$hot/tf_vae" "$run/"
 "$python" series.py --run "$run"
 "$python" rnn_train.py --run "$run" "${long_chunks[@]}" --start_from "$hot/tf_rnn/rnn.json" --steps 1500 --validate_every 250
 mkdir -p "$run/log"
-cp -n "$agent_c" "$run/log/doomrnn.cma.16.64.best.json"  # without its config, which knows the M before
+
+# Where an evolution in that M's dream alone leads to is what that M has got wrong: games of that C too, for a sister of
+# that M. The record of random play and of the agent is its own
+"$python" train.py --run "$run" -t 256 --start_from "$agent_c" --sigma_init 0.1 --temperature 1.3 --averaging 0.8 --eval_steps 4 --eval_episodes 512 --generations 25
+"$python" extract.py --run "$sister" --first_seed 100000 --episodes 1500
+cp -n "$agent_c" "$run/agent.json"  # without its config, which knows the M before
+"$python" extract.py --run "$run" --controller agent.json --first_seed 200000 --episodes 1031 --explore 0.1
+cp -n "$run/log/doomrnn.cma.16.256.best.json" "$run/alone.json"
+"$python" extract.py --run "$run" --controller alone.json --first_seed 210000 --episodes 700 --explore 0.1
+cp -aln "$run"/record/2?????.npz "$sister/record/"
+cp -an "$run/tf_vae" "$sister/"
+"$python" series.py --run "$sister"
+"$python" rnn_train.py --run "$sister" "${long_chunks[@]}" --validation_episodes 60 --start_from "$hot/tf_rnn/rnn.json" --steps 700 --validate_every 175
+
+# C goes on in the dreams of three M's at once; what ships is the mean of its averages at generations 30, 35, 40 and 45
+"$python" train.py --run "$run" -t 128 --num_episode 12 --directions 60 --start_from "$agent_c" --sigma_init 0.8 --temperature 1.3 --averaging 0.8 --generations 46 --eval_steps 5 --eval_episodes 384 --also_in "$hot/tf_rnn/rnn.json,$sister/tf_rnn/rnn.json"
+"$python" pick_best.py log/doomrnn.cma.12.128.log.json --run "$run"

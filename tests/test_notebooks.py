@@ -17,7 +17,7 @@ def read(name):
 
 def test_all_notebooks_are_there():
     """Catches a notebook lost, which the other tests would not miss."""
-    promised = {"dream", "plot_training_progress", "results", "rnn_test", "vae_test"}
+    promised = {"dream", "plot_training_progress", "results", "rnn_test", "vae_test", "what_h_knows"}
     assert promised <= {os.path.splitext(name)[0] for name in NAMES}
 
 
