@@ -11,10 +11,11 @@ cores. Reads FILE, its V and M in --old, the new M in --run; writes --out, for a
 
 import argparse
 
+from common import devices  # isort: skip  (sets TensorFlow's log level before its import)
 import numpy as np
 import tensorflow as tf
 
-from common import cli, controller, devices, farm, mdnrnn, play, rollouts, worlds
+from common import cli, controller, farm, mdnrnn, play, rollouts, worlds
 from common.cli import UserError
 
 import config
