@@ -104,3 +104,14 @@ class Train:
     controller_mode: str = option("zch", "what C reads: z, z_hidden, zc, zh or zch", choices=CONTROLLER_MODES)
     seed_start: int = option(0, "decides the candidates and the episodes they meet", "-s", least=0)
     checkpoint_seconds: float = option(60.0, "time between checkpoints [s]")
+
+
+@dataclass(frozen=True)
+class DreamTrain(Train):
+    """Evolving C in dreams."""
+
+    also_in: str = option(
+        "",
+        "further M's to dream in, rnn.json,...: every one dreams its share of a candidate's episodes. C reads the h of "
+        "the M it is in, so that these must have been trained on from one another",
+    )

@@ -29,15 +29,10 @@ class Extract(stages.Extract):
 
 
 @dataclass(frozen=True)
-class Train(stages.Train):
+class Train(stages.DreamTrain):
     """Evolving C in the dream."""
 
     temperature: float = option(TEMPERATURE, "of the dream: above 1 it is harder than M believes the game to be")
-    also_in: str = option(
-        "",
-        "further M's to dream in, rnn.json,...: every one dreams its share of a candidate's episodes. C reads the h of "
-        "the M it is in, so that these must have been trained on from one another",
-    )
     block_rows: int = option(256, "dreams that step together in one thread")
 
 

@@ -19,7 +19,7 @@ RNN_FILE_ORDER = ("kernel", "bias", "output_w", "output_b")
 
 
 @dataclass(frozen=True)
-class Train(stages.Train):
+class Train(stages.DreamTrain):
     """Evolving C in the dream."""
 
     temperature: float = option(TEMPERATURE, "of the dream: above 1 it is harder than M believes the game to be")
