@@ -22,6 +22,7 @@ import config
 import env
 
 THREADS_PER_CORE = 2  # EnvPool steps a batch in a thread of its own, for which ours waits
+# when an evolution goes on
 MAY_CHANGE = ("fewer_episodes", "track_groups", "patience", "backend", "eval_episodes", "block_rows")
 
 
@@ -96,15 +97,9 @@ def main():
         features = rollouts.features_of_play(world, controller, mean, es.DIRECTION_SEEDS, env.action_of)
         return mean, controller.principal_directions(features, cfg.directions)
 
+    strategy = es.strategy(cfg, controller, mean, find_directions)
     workers = farm.start(make_worker, THREADS_PER_CORE * devices.cores())
-    run = evolution.Evolution(
-        arguments,
-        base,
-        cfg,
-        hashes,
-        lambda: es.strategy(cfg, controller, mean, find_directions),
-        MAY_CHANGE,
-    )
+    run = evolution.Evolution(arguments, base, cfg, hashes, strategy, MAY_CHANGE)
     if run.finished:
         return workers.close()
     with runs.progress(cfg.generations, run.generation, "evolve C") as bar:

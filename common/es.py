@@ -159,10 +159,7 @@ class CMA:
 
 
 class Within:
-    """A strategy that searches in some directions only: what it asks for is origin + directions @ its coordinates.
-
-    Where parameters are far fewer in effect than by number, the search needs as many fewer candidates.
-    """
+    """A strategy that searches in some directions only: what it asks for is origin + directions @ its coordinates."""
 
     def __init__(self, strategy, find):
         """

@@ -30,14 +30,14 @@ class Evolution:
     What is evaluated is `mean`: with the config's `averaging`, the running average of the search's means.
     """
 
-    def __init__(self, arguments, base, cfg, hashes, make_strategy, may_change=()):
+    def __init__(self, arguments, base, cfg, hashes, strategy, may_change=()):
         """
         Args:
             arguments: what `cli.parse` returned.
             base: "<game>.<strategy>.<episodes>.<popsize>".
             cfg: the training's config.
             hashes: {"vae": ..., "rnn": ...} of the weights it builds on.
-            make_strategy: () -> a fresh strategy, such as es.CMA.
+            strategy: a fresh one, such as es.CMA; it takes over the state of the search that it goes on with.
             may_change: names of config fields that a later start may change, besides these.
         """
         if not 0 <= cfg.averaging < 1:
@@ -46,7 +46,7 @@ class Evolution:
         may_change = ("generations", "n", "t", "averaging", *may_change)
         self._stage = runs.Stage(arguments, "log", "json", cfg, f"{base}.", may_change, {"hashes": hashes})
         self._cfg, self._began = cfg, time.monotonic()
-        self.strategy, self._path = make_strategy(), self._stage.path("checkpoint.npz")
+        self.strategy, self._path = strategy, self._stage.path("checkpoint.npz")
         self.hist, self._hist_best, self._log, self._best, self._seconds_before = [], [], [], None, 0.0
         self._average = None  # before the first generation
         if os.path.exists(self._path):

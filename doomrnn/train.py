@@ -75,8 +75,9 @@ def main():
         )
         return mean, controller.principal_directions(features, cfg.directions)
 
+    strategy = es.strategy(cfg, controller, mean, find_directions)
     workers = farm.start(make_worker, devices.cores())
-    run = evolution.Evolution(arguments, base, cfg, hashes, lambda: es.strategy(cfg, controller, mean, find_directions))
+    run = evolution.Evolution(arguments, base, cfg, hashes, strategy)
     if run.finished:
         return workers.close()
     with runs.progress(cfg.generations, run.generation, "evolve C") as bar:

@@ -44,7 +44,7 @@ def start(tmp_path):
         arguments = argparse.Namespace(run=str(folder), fresh=fresh)
         cfg = cfg or Config()
         run = evolution.Evolution(
-            arguments, BASE, cfg, hashes, lambda: es.CMA(np.zeros(SIZE), cfg.n * cfg.t, 0.5, seed), may_change
+            arguments, BASE, cfg, hashes, es.CMA(np.zeros(SIZE), cfg.n * cfg.t, 0.5, seed), may_change
         )
         opened.append(run)
         return run
