@@ -18,6 +18,8 @@ def train_v(config, description):
         return
     frames = episodes.FrameStream(os.path.join(arguments.run, "record"), cfg.batch_size, cfg.seed)
     v = training.VTrainer(cfg)
+    if cfg.start_from:
+        weights.vae_start_from(play.find(cfg.start_from, arguments.run), v.model)
     start = v.resume(stage, frames)
     with runs.progress(cfg.steps, start, "train V") as bar:
         for step in range(start + 1, cfg.steps + 1):
@@ -62,7 +64,7 @@ def train_m(config, description):
     shape = mdnrnn.Shape(series.z_size, config.ACTION_SIZE, cfg.hidden_size, config.RESTART, cfg.mixtures)
     m = training.MTrainer(cfg, shape, cfg.restart_weight if config.RESTART else 0.0)
     if cfg.start_from:
-        weights.start_from(play.find(cfg.start_from, arguments.run), m.model, config.RNN_FILE_ORDER)
+        weights.rnn_start_from(play.find(cfg.start_from, arguments.run), m.model, config.RNN_FILE_ORDER)
     start = m.resume(stage, chunks)
     v = weights.own_vae(arguments.run, config, series.z_size)  # to show M's dreams
     names = ("z_loss", "restart_loss") if config.RESTART else ("z_loss",)

@@ -36,6 +36,7 @@ class Vae:
     schedule: str = option(
         "constant", "constant, or cosine: to zero over all steps after a warm-up", choices=SCHEDULES[:2]
     )
+    start_from: str = option("", "a vae.json whose weights to start from, such as an earlier round's; default random")
     seed: int = option(1, "decides initial weights, order of frames and noise", least=0)
     report_every: int = option(50, "steps between lines in metrics.jsonl")
     checkpoint_seconds: float = option(120.0, "time between checkpoints [s]")

@@ -95,6 +95,14 @@ def read_vae(path):
     return model
 
 
+def vae_start_from(path, model):
+    """Gives a V the weights of an earlier V of the same z_size."""
+    earlier = read_vae(path)
+    if earlier.z_size != model.z_size:
+        raise UserError(f"{path}: has a z of {earlier.z_size}, not {model.z_size}")
+    model.set_weights(earlier.get_weights())
+
+
 def write_vae(path, model):
     """Writes V as a paper vae.json."""
     write(path, [variable.numpy() for variable in model.paper_weights])
@@ -124,7 +132,7 @@ def write_rnn(path, model, order):
     write(path, [getattr(model, name).numpy() for name in order])
 
 
-def start_from(path, model, order):
+def rnn_start_from(path, model, order):
     """Gives an M the weights of an earlier M of the same shape; `order` as in `read_rnn`."""
     shape = model.shape
     earlier = read_rnn(path, order, shape.z_size, shape.action_size, shape.restart)

@@ -233,3 +233,23 @@ def test_a_run_uses_its_own_weights_when_it_has_all_of_them(tmp_path, capsys, mo
     files.write_json(own["rnn"], [])
     assert weights.find(str(tmp_path), config, "vae", "rnn") == own
     assert own["rnn"] in capsys.readouterr().out
+
+
+def test_training_starts_from_earlier_weights(tmp_path, rng):
+    """Catches a V or an M that keeps its random weights, and one of another size that is taken over in part."""
+    path, shape = str(tmp_path / "rnn.json"), mdnrnn.Shape(3, 2, 4, False)
+    earlier, model = random_rnn(rng, shape), random_rnn(rng, shape)
+    weights.write_rnn(path, earlier, CARRACING_ORDER)
+    weights.rnn_start_from(path, model, CARRACING_ORDER)
+    for new, old in zip(model.get_weights(), earlier.get_weights(), strict=True):
+        np.testing.assert_allclose(new, old, atol=5.1e-5)
+    with pytest.raises(UserError, match="has 4 cells"):
+        weights.rnn_start_from(path, random_rnn(rng, mdnrnn.Shape(3, 2, 5, False)), CARRACING_ORDER)
+
+    path, earlier, model = str(tmp_path / "vae.json"), vae.ConvVAE(4), vae.ConvVAE(4)
+    weights.write_vae(path, earlier)
+    weights.vae_start_from(path, model)
+    for new, old in zip(model.get_weights(), earlier.get_weights(), strict=True):
+        np.testing.assert_allclose(new, old, atol=5.1e-5)
+    with pytest.raises(UserError, match="a z of 4, not 5"):
+        weights.vae_start_from(path, vae.ConvVAE(5))
