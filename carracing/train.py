@@ -39,10 +39,11 @@ def tracks_by_generation(cfg):
 
 
 def fitness_of(returns, groups):
-    """The mean of each candidate's returns, above what its group, which raced on the same tracks, has on average.
+    """The mean of each candidate's returns, above the median of its group's, which raced on the same tracks.
 
     Candidate k is of group k modulo `groups`. What a track is worth by itself cancels out; what is at stake on it does
-    not: a wide curve decides little between its candidates, a hairpin that throws most of them off the road much.
+    not: a wide curve decides little between its candidates, a hairpin that throws most of them off the road much. One
+    candidate that is thrown off does not make the others of its group look any better, as it would against their mean.
 
     Args:
         returns: float [P, E].
@@ -52,7 +53,7 @@ def fitness_of(returns, groups):
         float [P].
     """
     fitness = returns.mean(axis=1).reshape(-1, groups)
-    return (fitness - np.nanmean(fitness, axis=0)).ravel()
+    return (fitness - np.nanmedian(fitness, axis=0)).ravel()
 
 
 def main():
