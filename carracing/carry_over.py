@@ -1,9 +1,9 @@
-"""Carries a controller over to another M: fits the C that does there what it does on its own M.
+"""Carries a controller over to another V and M: fits the C that does there what it does on its own.
 
-What h means is M's own affair, so that a C plays with no M but the one it was evolved on. Here the old agent drives
-while the new M watches; from the second round on the new agent drives and the old one, watching, says what it would
-have done (DAgger, Ross et al. 2011). C is linear, so that to fit it is least squares. About a minute a round on two
-cores. Reads FILE, its V and M in --old, the new M in --run; writes --out, for an evolution to start from:
+What z and h mean is V's and M's own affair, so that a C plays with none but those it was evolved on. Here the old agent
+drives while the new V and M watch; from the second round on the new agent drives and the old one, watching, says what
+it would have done (DAgger, Ross et al. 2011). C is linear, so that to fit it is least squares. About a minute a round
+on two cores. Reads FILE, its V and M in --old, the new M in --run; writes --out, for an evolution to start from:
 
     python carry_over.py log/carracing.cma.16.64.best.json --old . --run ../runs/second --out carried.json
     python train.py --run ../runs/second --start_from carried.json --sigma_init 0.05
@@ -27,36 +27,78 @@ ROWS = 48  # cars that step together
 RIDGE = 1e-5  # of the squares of the weights, to the mean square of what they miss
 
 
-class Lesson:
-    """A policy in which one agent drives and the other watches, each with an M; it notes what both know and want."""
+class Watcher:
+    """An agent that sees what another does, itself or in a mirror, and says what it would do."""
 
-    def __init__(self, old_rnn, old, new):
+    def __init__(self, vae, rnn, parameters, in_mirror=False):
         """
         Args:
-            old_rnn: MDNRNN of the old agent; the new one's is the world's.
-            old: float [1 + Z + H, 3], the old agent's bias and weight.
-            new: the same of the new one, who drives; None: the old one does.
+            vae, rnn: ConvVAE and MDNRNN; z is the mean of the posterior.
+            parameters: float [1 + Z + H, 3], bias and weight of its C.
+            in_mirror: bool.
         """
-        self._rnn, self._old, self._new = old_rnn, old, new
-        self._weights, self._step = old_rnn.prepared(), tf.function(old_rnn.step, reduce_retracing=True)
-        self._memory, self.notes = None, []
+        self._rnn, self._parameters, self._in_mirror = rnn, parameters, in_mirror
+        self._encode = tf.function(vae.encode, reduce_retracing=True)
+        self._weights, self._step = rnn.prepared(), tf.function(rnn.step, reduce_retracing=True)
+        self._z, self._memory = None, None
 
-    def act(self, state):
-        """(z, h, c) of the new M -> float32 [B, 3]."""
-        z, h, _ = (part.numpy() for part in state)
+    def wants(self, frames):
+        """uint8 [B, 64, 64, 3] -> float32 [B, 3], before the tanh."""
+        self._z = self._encode(env.mirrored(frames) if self._in_mirror else frames)[0].numpy()
         if self._memory is None:
-            self._memory = self._rnn.initial_state(len(z))
-        bias = np.ones((len(z), 1), np.float32)
-        read = np.concatenate([bias, z, h], axis=1)
-        wanted = np.concatenate([bias, z, self._memory[0]], axis=1) @ self._old
-        self.notes.append((read, wanted))
-        action = env.action_of(np.tanh(wanted if self._new is None else read @ self._new))
-        self._memory = self._step(self._weights, mdnrnn.inputs_of(z, action), self._memory)
-        return action
+            self._memory = self._rnn.initial_state(len(frames))
+        wanted = with_bias(self._z, self._memory[0]) @ self._parameters
+        return wanted * env.MIRROR if self._in_mirror else wanted
+
+    def remember(self, action):
+        """Notes what was done, float32 [B, 3]."""
+        inputs = mdnrnn.inputs_of(self._z, action * env.MIRROR if self._in_mirror else action)
+        self._memory = self._step(self._weights, inputs, self._memory)
 
     def keep(self, on):
         """Forgets the rows that have finished."""
         self._memory = tuple(tf.gather(part, on) for part in self._memory)
+
+
+class Lesson:
+    """A policy in which the old agent or the new one drives; it notes what the new one reads and the old one wants."""
+
+    def __init__(self, world, old_vae, old_rnn, old, new, symmetry=0.0):
+        """
+        Args:
+            world: worlds.SeenGames, with the V and the M of the new agent.
+            old_vae, old_rnn: ConvVAE and MDNRNN of the old one.
+            old: float [1 + Z + H, 3], the old agent's bias and weight.
+            new: the same of the new one, who drives; None: the old one does.
+            symmetry: float in [0, 1], share of the steering as the old agent wants it who sees all in a mirror.
+        """
+        self._world, self._new = world, new
+        self._watchers = [Watcher(old_vae, old_rnn, old)]
+        if symmetry:
+            self._watchers.append(Watcher(old_vae, old_rnn, old, in_mirror=True))
+        self._symmetry, self.notes = np.float32([symmetry, 0, 0]), []
+
+    def act(self, state):
+        """(z, h, c) of the new agent -> float32 [B, 3]."""
+        z, h, _ = state
+        read = with_bias(z, h)
+        wants = [watcher.wants(self._world.frames) for watcher in self._watchers]
+        wanted = wants[0] + self._symmetry * (wants[-1] - wants[0])
+        self.notes.append((read, wanted))
+        action = env.action_of(np.tanh(wanted if self._new is None else read @ self._new))
+        for watcher in self._watchers:
+            watcher.remember(action)
+        return action
+
+    def keep(self, on):
+        """Forgets the rows that have finished."""
+        for watcher in self._watchers:
+            watcher.keep(on)
+
+
+def with_bias(z, h):
+    """What C's parameters weigh: 1, z and h side by side, float32 [B, 1 + Z + H]."""
+    return np.concatenate([np.ones((len(z), 1), np.float32), z, h], axis=1)
 
 
 def fit(read, wanted):
@@ -78,12 +120,26 @@ def fit(read, wanted):
     return np.stack(columns, axis=1)
 
 
+def share(text):
+    """A command line's number from 0 to 1."""
+    number = cli.number(float, 0)(text)
+    if number > 1:
+        raise argparse.ArgumentTypeError(f"{text} is more than 1")
+    return number
+
+
 def parse():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", metavar="FILE", help="the old agent's controller .json")
     parser.add_argument("--old", default=".", metavar="DIR", help="run with the old agent's V and M")
-    parser.add_argument("--run", required=True, metavar="DIR", help="run with the same V and the new M")
+    parser.add_argument("--run", required=True, metavar="DIR", help="run with the new V and M")
     parser.add_argument("--out", required=True, type=cli.new_file, metavar="OUT", help="the new agent's controller")
+    parser.add_argument(
+        "--symmetry",
+        type=share,
+        default=0.0,
+        help="share of the steering as the old agent wants it who sees all in a mirror (default 0)",
+    )
     parser.add_argument("--rounds", type=cli.number(int, 1), default=4, help="of driving and fitting (default 4)")
     parser.add_argument("--tracks", type=cli.number(int, 1), default=96, help="in each round (default 96)")
     parser.add_argument("--backend", choices=env.BACKENDS, default="envpool", help="the game's implementation")
@@ -94,10 +150,8 @@ def main():
     arguments = parse()
     arguments.file = play.find(arguments.file, arguments.old)
     devices.for_blocks()
-    vae, old_rnn, _, hashes = load_models(arguments.old)
-    _, new_rnn, _, new_hashes = load_models(arguments.run)
-    if new_hashes["vae"] != hashes["vae"]:
-        raise UserError(f"--run {arguments.run}: has another V than {arguments.old}; both M's must read the same z")
+    old_vae, old_rnn, _, hashes = load_models(arguments.old)
+    vae, rnn, _, _ = load_models(arguments.run)
     log = play.log_of(arguments.file)
     if log.get("config", {}).get("controller_mode", "zh") != "zh":
         raise UserError(f"{arguments.file}: only a controller that reads z and h can be carried over")
@@ -107,8 +161,9 @@ def main():
 
     def work(task):
         driver, seeds = task
-        lesson = Lesson(old_rnn, old, driver)
-        returns, _ = rollouts.rollout(worlds.SeenGames(env.cars(backend), vae, new_rnn, sample_z), lesson, seeds)
+        world = worlds.SeenGames(env.cars(backend), vae, rnn, sample_z)
+        lesson = Lesson(world, old_vae, old_rnn, old, driver, arguments.symmetry)
+        returns, _ = rollouts.rollout(world, lesson, seeds)
         return returns, *map(np.concatenate, zip(*lesson.notes, strict=True))
 
     workers, notes = farm.Threads(lambda: work, devices.cores()), []

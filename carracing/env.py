@@ -30,6 +30,7 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 BACKENDS = ("gymnasium", "gym", "envpool", "draft")
 LOW, HIGH = np.float32(config.ACTION_LOW), np.float32(config.ACTION_HIGH)
+MIRROR = np.float32([-1, 1, 1])  # times this, an action is what a mirror shows of it
 LAP_SHARE = 1.0  # of tiles, above which touching tile 0 ends an episode: never, so only all tiles do, as in the paper
 
 
@@ -56,6 +57,11 @@ def action_of(raw):
     """
     steering, gas, brake = np.moveaxis(np.asarray(raw, np.float32), -1, 0)
     return np.stack([steering, (gas + 1) / 2, np.clip(brake, 0, 1)], axis=-1)
+
+
+def mirrored(frames):
+    """Frames as a mirror shows them, left and right exchanged: uint8 [..., 64, 64, 3] -> the same."""
+    return frames[..., ::-1, :]
 
 
 @functools.cache

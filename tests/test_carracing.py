@@ -23,7 +23,7 @@ SEEDS = np.array([1003, 1000, 1003])
 @pytest.fixture(scope="module")
 def game():
     """The folder's modules, imported by bare name as its scripts do, and forgotten again: Doom has some alike."""
-    names = ("config", "env", "extract", "model", "train", "carry_over")
+    names = ("config", "env", "extract", "model", "train", "carry_over", "mirror")
     before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     sys.path.insert(0, FOLDER)
     yield types.SimpleNamespace(**{name: importlib.import_module(name) for name in names})
@@ -239,7 +239,7 @@ def test_fitness_is_above_those_on_the_same_tracks(game):
     tracks = np.array([900.0, 100, 500])  # what each group's tracks are worth
     skill = np.array([3.0, -1, 4, 1, -5, 9, 2, 6, -4])
     returns = (skill + np.tile(tracks, 3))[:, np.newaxis] + [-7, 7]
-    above = skill - np.tile(skill.reshape(3, 3).mean(axis=0), 3)
+    above = skill - np.tile(np.median(skill.reshape(3, 3), axis=0), 3)
     np.testing.assert_allclose(game.train.fitness_of(returns, 3), above, atol=1e-9)
     assert game.train.fitness_of(returns, 1).argmax() % 3 == 0
     broken = game.train.fitness_of(np.where(returns == returns[4], np.nan, returns), 3)
@@ -388,7 +388,7 @@ def test_a_lesson_of_an_m_to_itself_has_nothing_to_teach(game, rng):
     old, new = rng.normal(0, 1, (2, 13, 3)).astype(np.float32)
     driven = []
     for driver in (None, old, new):
-        lesson = game.carry_over.Lesson(rnn, old, driver)
+        lesson = game.carry_over.Lesson(world, world.vae, rnn, old, driver)
         rollouts.rollout(world, lesson, np.arange(6))
         read, wanted = map(np.concatenate, zip(*lesson.notes, strict=True))
         assert read.shape == (2 + 3 + 4 + 5 + 6 + 2, 13)
@@ -398,10 +398,84 @@ def test_a_lesson_of_an_m_to_itself_has_nothing_to_teach(game, rng):
     assert np.abs(driven[2] - driven[0]).max() > 0.01
 
 
+def test_an_agent_that_sees_all_in_a_mirror(game, rng):
+    """Catches frames or steering that only one of the two ways is reversed, and a memory without the action."""
+    from common import mdnrnn, vae
+
+    v, rnn = vae.ConvVAE(4), mdnrnn.MDNRNN(mdnrnn.Shape(4, 3, 8, restart=False), "float32")
+    parameters = rng.normal(0, 1, (13, 3)).astype(np.float32)
+    plain = game.carry_over.Watcher(v, rnn, parameters)
+    looking = game.carry_over.Watcher(v, rnn, parameters, in_mirror=True)
+    for k in range(3):
+        frames = rng.integers(0, 256, (2 if k < 2 else 1, 64, 64, 3), np.uint8)
+        action = rng.uniform(-1, 1, (len(frames), 3)).astype(np.float32)
+        wanted, seen = plain.wants(frames), looking.wants(np.flip(frames, axis=2))
+        np.testing.assert_allclose(wanted * [-1, 1, 1], seen, rtol=1e-4, atol=1e-4)
+        plain.remember(action)
+        looking.remember(action * np.float32([-1, 1, 1]))
+        if k == 1:
+            plain.keep([1])
+            looking.keep([1])
+
+
+def test_a_lesson_in_symmetry(game, rng):
+    """Catches a share that reaches gas and brake, or is taken of the wrong agent."""
+    from common import games, mdnrnn, rollouts, vae, worlds
+
+    rnn = mdnrnn.MDNRNN(mdnrnn.Shape(4, 3, 8, restart=False), "float32")
+    world = worlds.SeenGames(games.Games([Flicker() for _ in range(6)]), vae.ConvVAE(4), rnn, sample_z=False)
+    old, new = rng.normal(0, 1, (2, 13, 3)).astype(np.float32)
+
+    def wanted(symmetry):
+        lesson = game.carry_over.Lesson(world, world.vae, rnn, old, new, symmetry)
+        rollouts.rollout(world, lesson, np.arange(6))
+        return np.concatenate([wanted for _, wanted in lesson.notes])
+
+    plain, half, whole = wanted(0), wanted(0.5), wanted(1)
+    np.testing.assert_allclose(half, (plain + whole) / 2, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(whole[:, 1:], plain[:, 1:], rtol=1e-4, atol=1e-4)
+    assert np.abs(whole[:, 0] - plain[:, 0]).max() > 0.01
+
+
+def test_mirror_images_of_recordings(game, tmp_path, rng):
+    """Catches an image that is not one: rows flipped, gas reversed, its own image made at the next start."""
+    frames, action = rng.integers(0, 256, (5, 64, 64, 3), np.uint8), rng.uniform(-1, 1, (5, 3))
+    record, done = tmp_path / "record", np.arange(5) == 4
+    record.mkdir()
+    for seed in (7, 8):
+        episodes.write(record, seed, frames, action, np.arange(5), done)
+    for _ in range(2):
+        out, _ = run("mirror.py", "--run", tmp_path)
+        assert "2 episodes" in out
+    assert sorted(int(path.stem) for path in record.glob("*.npz")) == [7, 8, 1_000_000_007, 1_000_000_008]
+    image, original = (episodes.read(record / f"{seed}.npz") for seed in (1_000_000_008, 8))
+    np.testing.assert_array_equal(image["obs"][:, :, 0], frames[:, :, 63])
+    np.testing.assert_array_equal(image["obs"], np.flip(frames, axis=2))
+    np.testing.assert_array_equal(image["action"], original["action"] * np.float16([-1, 1, 1]))
+    np.testing.assert_array_equal(image["reward"], original["reward"])
+    assert image["done"].tolist() == done.tolist()
+    assert "no such folder" in run("mirror.py", "--run", tmp_path / "nothing", code=2)[1]
+
+
 def test_a_controller_carried_over(smoke):
     """Catches a file that train.py cannot start from."""
     best, carried = "log/carracing.cma.2.4.best.json", smoke / "carried.json"
-    out, _ = run("carry_over.py", best, "--old", smoke, "--run", smoke, "--out", carried, "--rounds", 2, "--tracks", 1)
+    out, _ = run(
+        "carry_over.py",
+        best,
+        "--old",
+        smoke,
+        "--run",
+        smoke,
+        "--out",
+        carried,
+        "--rounds",
+        2,
+        "--tracks",
+        1,
+        "--symmetry",
+        0.25,
+    )
     assert out.count("drove") == 2
     assert np.shape(json.loads(carried.read_text())[0]) == (3 * (1 + 8 + 16),)
 
