@@ -8,7 +8,6 @@ import numpy as np
 
 from common.cli import UserError
 
-STRATEGIES = ("cma",)
 DIRECTION_SEEDS = np.arange(20_000, 20_016)  # of the episodes in which what C reads is noted
 
 
@@ -40,6 +39,16 @@ STATE = (
     "pop_injection_directions",  # of two-point adaptation, pycma's choice where there are many parameters
     "adapt_sigma.s",  # also of two-point adaptation only
 )
+
+
+def _finite(fitness):
+    """(fitness [P] with what is not finite put below all others, how many were not)."""
+    fitness = np.array(fitness, float)
+    bad = ~np.isfinite(fitness)
+    if bad.all():
+        raise UserError("no candidate of this generation has a finite fitness; the last good checkpoint is kept")
+    fitness[bad] = fitness[~bad].min() - 1
+    return fitness, int(bad.sum())
 
 
 class CMA:
@@ -75,13 +84,9 @@ class CMA:
         Returns:
             int, how many were not finite.
         """
-        fitness = np.array(fitness, float)
-        bad = ~np.isfinite(fitness)
-        if bad.all():
-            raise UserError("no candidate of this generation has a finite fitness; the last good checkpoint is kept")
-        fitness[bad] = fitness[~bad].min() - 1
+        fitness, bad = _finite(fitness)
         self._es.tell(self._asked, list(-fitness))
-        return int(bad.sum())
+        return bad
 
     @property
     def mean(self):
@@ -156,6 +161,78 @@ class CMA:
         """The object and the attribute that a name of `STATE` means."""
         owner, _, attribute = name.rpartition(".")
         return (operator.attrgetter(owner)(self._es) if owner else self._es), attribute
+
+
+class OpenES:
+    """An evolution strategy with a spread that stays (Salimans et al. 2017), maximising.
+
+    The mean moves along the gradient that all candidates show, by their ranks: those that fail tell as much as those
+    that do well. CMA-ES's mean moves towards its better half alone, of which there is little to learn where most
+    candidates do about equally well and some fail.
+    """
+
+    def __init__(self, mean, popsize, sigma, seed, learning_rate):
+        """
+        Args:
+            mean: float [parameters], where the search starts.
+            popsize: int, even, candidates per generation; k and k + popsize / 2 lie opposite each other.
+            sigma: float, standard deviation of every parameter.
+            seed: int.
+            learning_rate: float, sigmas that the mean moves in a generation along a parameter that decides the ranks
+                alone.
+        """
+        if popsize % 2:
+            raise UserError(f"--optimizer openes: its candidates are pairs, and {popsize} is odd")
+        self._mean, self._half, self._sigma = np.array(mean, float), popsize // 2, float(sigma)
+        self._learning_rate, self._rng, self._noise = learning_rate, np.random.default_rng(seed), None
+
+    def ask(self):
+        """A population, float64 [popsize, parameters], rounded to the 4 decimals that controllers are saved with."""
+        noise = self._rng.standard_normal((self._half, len(self._mean)))
+        self._noise = np.concatenate([noise, -noise])
+        return np.round(self._mean + self._sigma * self._noise, 4)
+
+    def tell(self, fitness):
+        """Moves the mean along the gradient; as CMA's."""
+        fitness, bad = _finite(fitness)
+        ranks = np.argsort(np.argsort(fitness, kind="stable"), kind="stable")
+        weights = (ranks - ranks.mean()) / ranks.std()
+        self._mean += self._learning_rate * self._sigma * (weights @ self._noise) / len(weights)
+        return bad
+
+    @property
+    def mean(self):
+        """The distribution's mean, float64 [parameters], rounded to 4 decimals."""
+        return np.round(self._mean, 4)
+
+    @property
+    def rms_stdev(self):
+        """The standard deviation of every parameter."""
+        return self._sigma
+
+    def arrays(self):
+        """The distribution for other machines to go on from."""
+        return {"mean": self._mean.copy(), "sigma": np.array(self._sigma)}
+
+    def continue_from(self, arrays):
+        """Takes over a distribution that `arrays` gave on another machine, as CMA's."""
+        mean, sigma = np.asarray(arrays["mean"]), np.asarray(arrays["sigma"])
+        if mean.shape != self._mean.shape:
+            raise UserError(f"the distribution is of {mean.size} parameters, the controller has {len(self._mean)}")
+        if not all(part.dtype == float and np.isfinite(part).all() for part in (mean, sigma)) or sigma.shape:
+            raise ValueError(f"mean is {mean.dtype}, sigma {sigma.dtype}{list(sigma.shape)}, or one is not finite")
+        self._mean, self._sigma = mean.copy(), float(sigma)
+
+    def state(self):
+        """All of the search, for `set_state`: {name: array}."""
+        return self.arrays() | {"random": np.array(json.dumps(self._rng.bit_generator.state))}
+
+    def set_state(self, arrays):
+        """Makes this the search that gave `state`: it goes on bit for bit; ValueError, KeyError if it is no such."""
+        generator = np.random.default_rng()
+        generator.bit_generator.state = json.loads(str(arrays["random"]))
+        self.continue_from(arrays)
+        self._rng = generator
 
 
 class Within:
@@ -239,9 +316,15 @@ def strategy(cfg, controller, mean, find_directions):
         UserError: C has no such directions.
     """
     popsize = cfg.n * cfg.t
+
+    def search(start):
+        if cfg.o == "openes":
+            return OpenES(start, popsize, cfg.sigma_init, cfg.seed_start, cfg.learning_rate)
+        return CMA(start, popsize, cfg.sigma_init, cfg.seed_start)
+
     if not cfg.directions:
-        return CMA(mean, popsize, cfg.sigma_init, cfg.seed_start)
+        return search(mean)
     if cfg.directions > controller.input_size or len(controller.layers) > 1:
         raise UserError(f"--directions {cfg.directions}: C must read as many numbers, by one layer of weights")
     coordinates = np.zeros((cfg.directions + controller.bias) * controller.action_size)
-    return Within(CMA(coordinates, popsize, cfg.sigma_init, cfg.seed_start), find_directions)
+    return Within(search(coordinates), find_directions)

@@ -86,7 +86,13 @@ class Train:
 
     n: int = option(64, "MPI ranks to start; 1 uses the cores of this process", "-n", "--num_worker")
     t: int = option(1, "candidates per rank, of which n x t make the population", "-t", "--num_worker_trial")
-    o: str = option("cma", "evolution strategy", "-o", "--optimizer", choices=("cma",))
+    o: str = option(
+        "cma",
+        "evolution strategy: cma, CMA-ES; openes, whose mean moves along the gradient that all candidates show",
+        "-o",
+        "--optimizer",
+        choices=("cma", "openes"),
+    )
     num_episode: int = option(16, "episodes per candidate and generation, the same for all candidates")
     generations: int = option(1800, "generations to evolve for")
     eval_steps: int = option(25, "generations between evaluations of the mean")
@@ -94,7 +100,8 @@ class Train:
     averaging: float = option(
         0.0, "share of the past in a running average of the search's means, which is evaluated in place of the last"
     )
-    sigma_init: float = option(0.1, "CMA-ES's initial standard deviation")
+    sigma_init: float = option(0.1, "initial standard deviation, which CMA-ES adapts")
+    learning_rate: float = option(1.0, "of openes: how fast its mean moves")
     start_from: str = option("", "a controller's .json to start the search at, such as an earlier run's; default zero")
     directions: int = option(
         0,

@@ -478,6 +478,10 @@ def test_a_controller_carried_over(smoke):
     )
     assert out.count("drove") == 2
     assert np.shape(json.loads(carried.read_text())[0]) == (3 * (1 + 8 + 16),)
+    search = ["--preset", "smoke", "--run", smoke, "-o", "openes", "-t", 4, "--directions", 3, "--eval_episodes", 1]
+    run("train.py", *search, "--patience", 8, "--start_from", carried, "--generations", 1)
+    parameters = [json.loads(path.read_text())[0] for path in (carried, smoke / "log" / "carracing.openes.2.4.json")]
+    assert np.abs(np.subtract(*parameters)).max() > 0
 
 
 def test_watching_the_agent_and_its_dream(smoke):

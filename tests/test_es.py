@@ -1,4 +1,4 @@
-"""common/es.py: CMA-ES that finds, that survives bad fitness, and that goes on exactly where it stopped."""
+"""common/es.py: searches that find, that survive bad fitness, and that go on exactly where they stopped."""
 
 import numpy as np
 import pytest
@@ -243,6 +243,70 @@ def test_a_distribution_of_another_size_is_refused():
             strategy.continue_from(before | {name: np.zeros_like(before[name], int)})
     for name, array in strategy.arrays().items():
         np.testing.assert_array_equal(array, before[name])
+
+
+def open_es(size=10, popsize=64, sigma=0.05, seed=SEED, learning_rate=1.0):
+    return es.OpenES(np.zeros(size), popsize, sigma, seed, learning_rate)
+
+
+def test_openes_climbs_and_stays():
+    """Catches fitness minimised, noise that does not belong to its candidate, and a spread that changes."""
+    strategy = open_es()
+    population = strategy.ask()
+    np.testing.assert_allclose(population[:32], -population[32:], atol=1e-9)
+    assert population.std() == pytest.approx(0.05, rel=0.1)
+    strategy.tell(sphere(population))
+    evolve(strategy, 199)
+    assert sphere([strategy.mean])[0] > -0.05
+    assert strategy.rms_stdev == 0.05
+
+
+def test_openes_learns_from_those_that_fail():
+    """Catches a mean that follows the better half alone: here all do equally well but for a tenth that fails."""
+
+    def cliff(population):
+        return np.where(population[:, 0] < strategy.mean[0] - 1.3 * strategy.rms_stdev, -1000.0, 0.0)
+
+    strategy = open_es(popsize=256)
+    evolve(strategy, 20, cliff)
+    others = np.abs(strategy.mean[1:]).max()
+    assert strategy.mean[0] > 3 * 0.05
+    assert strategy.mean[0] > 2 * others
+
+
+def test_openes_moves_by_its_learning_rate_whatever_the_scale_of_fitness():
+    """Catches steps that grow with the fitness, and ranks of what is not finite above others."""
+    slow, fast, loud = open_es(), open_es(learning_rate=2.0), open_es()
+    for strategy, scale in ((slow, 1), (fast, 1), (loud, 1e6)):
+        evolve(strategy, 1, lambda population, scale=scale: scale * population[:, 0])
+    np.testing.assert_allclose(2 * slow._mean, fast._mean)
+    np.testing.assert_array_equal(slow._mean, loud._mean)
+    broken, low = open_es(), open_es()
+    told = sphere(broken.ask())
+    low.ask()
+    assert broken.tell(np.where(np.arange(64) == 5, np.nan, told)) == 1
+    low.tell(np.where(np.arange(64) == 5, told.min() - 9, told))
+    np.testing.assert_array_equal(broken._mean, low._mean)
+
+
+def test_openes_goes_on_bit_for_bit_and_on_another_machine(tmp_path):
+    """Catches a generator or a mean that is not restored, and another search's state taken over."""
+    whole = evolve(open_es(), 20)
+    first = evolve(open_es(), 8)
+    resumed = open_es(seed=SEED + 1)
+    resumed.set_state(through_a_file(str(tmp_path / "state.npz"), first.state()))
+    np.testing.assert_array_equal(evolve(resumed, 12)._mean, whole._mean)
+    elsewhere = open_es(seed=SEED + 1)
+    elsewhere.continue_from(through_a_file(str(tmp_path / "arrays.npz"), first.arrays()))
+    np.testing.assert_array_equal(elsewhere._mean, evolve(open_es(), 8)._mean)
+    assert sphere([evolve(elsewhere, 200).mean])[0] > -0.05
+    with pytest.raises(UserError, match="9 parameters, the controller has 10"):
+        open_es().continue_from(open_es(size=9).arrays())
+    for name, value in (("mean", np.full(10, np.nan)), ("sigma", np.zeros(3)), ("random", np.array("{}"))):
+        with pytest.raises((ValueError, KeyError)):
+            open_es().set_state(first.state() | {name: value})
+    with pytest.raises(UserError, match="63 is odd"):
+        open_es(popsize=63)
 
 
 def within(directions, origin, found=None):
