@@ -2,9 +2,10 @@
 
 What z and h mean is V's and M's own affair, so that a C plays with none but those it was evolved on. Here the old agent
 drives while the new V and M watch; from the second round on the new agent drives and the old one, watching, says what
-it would have done (DAgger, Ross et al. 2011). C is linear, so that to fit it is least squares. About a minute a round
-on two cores. With --symmetry the old agent also watches in a mirror, and has its share of the steering: what it does well
-in left turns it then does in right ones too. Reads FILE, its V and M in --old, the new M in --run; writes --out, for an evolution to start from:
+it would have done (DAgger, Ross et al. 2011). C is linear, so that to fit it is least squares. With --symmetry the old
+agent also watches in a mirror, and has its share of the steering: what it does well in left turns, the new one then
+does in right ones too. About a minute a round on two cores. Reads FILE, its V and M in --old, the new V and M in --run;
+writes --out, for an evolution to start from:
 
     python carry_over.py log/carracing.cma.16.64.best.json --old . --run ../runs/second --out carried.json
     python train.py --run ../runs/second --start_from carried.json --sigma_init 0.05
