@@ -1,6 +1,6 @@
-"""Evolves C with CMA-ES in the game, many cars in lockstep.
+"""Evolves C with CMA-ES (or OpenES) in the game, many cars in lockstep.
 
-Reads V and M (the run's own, else those that ship); writes log/carracing.cma.<tracks>.<popsize>.* (see
+Reads V and M (the run's own, else those that ship); writes log/carracing.<optimizer>.<tracks>.<popsize>.* (see
 common/evolution.py). All candidates of a generation race on the same tracks. Killed, it goes on from the last
 checkpoint by the same command, with the same numbers. Alone it uses every core; with -n it relaunches itself under
 mpirun; the result is the same for any number of ranks.

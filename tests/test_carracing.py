@@ -446,7 +446,7 @@ def test_mirror_images_of_recordings(game, tmp_path, rng):
         episodes.write(record, seed, frames, action, np.arange(5), done)
     for _ in range(2):
         out, _ = run("mirror.py", "--run", tmp_path)
-        assert "2 episodes" in out
+        assert "2 episodes have" in out
     assert sorted(int(path.stem) for path in record.glob("*.npz")) == [7, 8, 1_000_000_007, 1_000_000_008]
     image, original = (episodes.read(record / f"{seed}.npz") for seed in (1_000_000_008, 8))
     np.testing.assert_array_equal(image["obs"][:, :, 0], frames[:, :, 63])
@@ -454,6 +454,11 @@ def test_mirror_images_of_recordings(game, tmp_path, rng):
     np.testing.assert_array_equal(image["action"], original["action"] * np.float16([-1, 1, 1]))
     np.testing.assert_array_equal(image["reward"], original["reward"])
     assert image["done"].tolist() == done.tolist()
+    (record / "9.npz").write_bytes((record / "8.npz").read_bytes()[:-200])
+    np.savez(record / "10.npz", obs=frames, action=action)
+    out, _ = run("mirror.py", "--run", tmp_path)
+    assert "skipped" in out
+    assert "2 episodes have" in out
     assert "no such folder" in run("mirror.py", "--run", tmp_path / "nothing", code=2)[1]
 
 
