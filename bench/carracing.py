@@ -20,7 +20,9 @@ import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "carracing"))
 
-from common import cli, devices, farm, files, games, mdnrnn, rollouts, vae, worlds
+from common.agent import mdnrnn, vae
+from common.runtime import cli, devices, files, parallel
+from common.worlds import encoded, games, rollouts
 
 import config
 import env
@@ -71,7 +73,7 @@ class Agents:
     """Random controllers in a world of games that is used again and again."""
 
     def __init__(self, games, first_seed, rows, model_v, model_m, action_of):
-        self._world, self._c = worlds.SeenGames(games, model_v, model_m), controller_on(model_m)
+        self._world, self._c = encoded.EncodedGames(games, model_v, model_m), controller_on(model_m)
         self._seeds, self._action_of = np.arange(first_seed, first_seed + rows), action_of
         self._parameters = np.random.default_rng(first_seed).normal(0, 0.1, (rows, self._c.parameters))
 
@@ -102,7 +104,7 @@ def replay(tracks):
 
 def timed(works):
     """Calls one function per thread, all at the same time; steps per second of all of them together."""
-    workers = farm.Threads(lambda: lambda work: work(), len(works))
+    workers = parallel.Threads(lambda: lambda work: work(), len(works))
     began = time.perf_counter()
     steps = sum(workers.map(works))
     seconds = time.perf_counter() - began

@@ -10,11 +10,13 @@ import argparse
 import os
 import time
 
-from common import devices  # isort: skip  (loads TensorFlow without its banner)
+from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
 import numpy as np
 import tensorflow as tf
 
-from common import cli, controller, dream, farm, files, rollouts, weights
+from common.agent import controller, weights
+from common.runtime import cli, files, parallel
+from common.worlds import dream, rollouts
 
 MODELS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "doomrnn", "tf_models")
 RNN_FILE_ORDER = ("kernel", "bias", "output_w", "output_b")
@@ -47,12 +49,12 @@ def main():
         world = dream.DreamWorld(rnn, initial_z, 1.25, STEPS)
         return lambda task: rollouts.evaluate(world, c, *task)
 
-    workers = farm.Threads(make_worker, cores)
+    workers = parallel.Threads(make_worker, cores)
     alone = make_worker()
     a = tf.random.normal([1024, 578])
     b = tf.random.normal([578, 2048])
     product = tf.function(lambda part: tf.matmul(part, b))
-    multipliers = farm.Threads(lambda: lambda part: [product(part) for _ in range(50)], cores)
+    multipliers = parallel.Threads(lambda: lambda part: [product(part) for _ in range(50)], cores)
 
     work = {
         "matmul_mflop_per_s": (

@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 
-from common import files
+from common.runtime import files
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 POPULATION, EPISODES, ROWS, PARAMETERS = 64, 4, 16, 1088

@@ -13,16 +13,18 @@ writes --out, for an evolution to start from:
 
 import argparse
 
-from common import devices  # isort: skip  (sets TensorFlow's log level before its import)
-import numpy as np
-import tensorflow as tf
-
-from common import cli, controller, farm, mdnrnn, play, rollouts, worlds
-from common.cli import UserError
-
+from common.runtime import devices  # isort: skip  (sets TensorFlow's log level before its import)
 import config
 import env
+import numpy as np
+import tensorflow as tf
 from model import controller_on, load_models
+
+from common.agent import controller, mdnrnn
+from common.play import play
+from common.runtime import cli, parallel
+from common.runtime.cli import UserError
+from common.worlds import encoded, rollouts
 
 FIRST_SEED = 30_000  # of the tracks, a thousand further on in every round
 ROWS = 48  # cars that step together
@@ -68,7 +70,7 @@ class Lesson:
     def __init__(self, world, old_vae, old_rnn, old, new, symmetry=0.0):
         """
         Args:
-            world: worlds.SeenGames, with the V and the M of the new agent.
+            world: encoded.EncodedGames, with the V and the M of the new agent.
             old_vae, old_rnn: ConvVAE and MDNRNN of the old one.
             old: float [1 + Z + H, 3], the old agent's bias and weight.
             new: the same of the new one, who drives; None: the old one does.
@@ -163,12 +165,12 @@ def main():
 
     def work(task):
         driver, seeds = task
-        world = worlds.SeenGames(env.cars(backend), vae, rnn, sample_z)
+        world = encoded.EncodedGames(env.cars(backend), vae, rnn, sample_z)
         lesson = Lesson(world, old_vae, old_rnn, old, driver, arguments.symmetry)
         returns, _ = rollouts.rollout(world, lesson, seeds)
         return returns, *map(np.concatenate, zip(*lesson.notes, strict=True))
 
-    workers, notes = farm.Threads(lambda: work, devices.cores()), []
+    workers, notes = parallel.Threads(lambda: work, devices.cores()), []
     for k in range(arguments.rounds):
         first = FIRST_SEED + 1000 * k
         seeds = np.arange(first, first + arguments.tracks)

@@ -6,62 +6,55 @@ smoke: minutes, for tests.
 
 from dataclasses import dataclass, replace
 
-from common import stages
-from common.cli import option
+from common.runtime import settings
+from common.runtime.cli import option
 
 GAME = "carracing"
 MAX_STEPS = 1000  # of an episode, in the game and in the dream
 FPS = 50  # steps per second
 ACTION_SIZE = 3
 ACTION_LOW, ACTION_HIGH = (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # of (steering, gas, brake)
-RESTART = False  # M knows no end
+RESTART = False  # the MDN-RNN knows no end
+CONTROLLER_MODE, CONTROLLER_BIAS = "zh", True
 TEMPERATURE = 0.7  # at which the authors watched the dream
-DREAM_REWARD = 0.0  # M does not know the game's reward
+DREAM_REWARD = 0.0  # the MDN-RNN does not know the reward of the game
 TRAINED = {"vae": "tf_vae/vae.json", "rnn": "tf_rnn/rnn.json", "initial_z": "tf_initial_z/initial_z.json"}
-SHIPPED = {"vae": "vae/vae.json", "rnn": "rnn/rnn.json", "initial_z": "initial_z/initial_z.json"}
+SHIPPED = ({"vae": "vae/vae.json", "rnn": "rnn/rnn.json", "initial_z": "initial_z/initial_z.json"},)
+SHIPPED_CONTROLLER = "log/carracing.cma.16.64.best.json"
 RNN_FILE_ORDER = ("output_w", "output_b", "kernel", "bias")
 
 
 @dataclass(frozen=True)
-class Extract(stages.Extract):
+class Extract(settings.Extract):
     """Recording episodes of the game."""
 
-    max_frames: int = option(1000, "an episode is cut after so many frames")
+    max_frames: int = option(1000, "an episode is cut after so many frames", least=0)
     policy: str = option(
         "random_network",
         "random_network: the authors' random linear controllers on noise; brownian: a random walk of the action",
         choices=("random_network", "brownian"),
     )
-    gymnasium_share: float = option(0.1, "share of episodes from Gymnasium, the others from EnvPool, ten times as fast")
-    rows: int = option(16, "episodes that a worker plays in lockstep (12 MB of memory for each, at 1000 frames)")
+    gymnasium_share: float = option(
+        0.1, "share of episodes from Gymnasium, the others from EnvPool, ten times as fast", most=1
+    )
 
 
 @dataclass(frozen=True)
-class Train(stages.Train):
-    """Evolving C in the game."""
+class Train(settings.GameTrain):
+    """Evolving the controller in the game."""
 
-    fewer_episodes: str = option(
-        "", "fewer tracks at first: generation:tracks,... such as 20:2,60:4 for 2 up to generation 20, then 4 up to 60"
+    controller_mode: str = option(
+        "zh", "what the controller reads: z, z_hidden, zc, zh or zch", choices=settings.CONTROLLER_MODES
     )
-    track_groups: int = option(
-        1, "groups of candidates that each race on tracks of their own; 1 means all of a generation on the same tracks"
-    )
-    patience: int = option(
-        0,
-        "a car without a new tile for so many steps is ended, charged the -0.1 of every step left; 0 means never, as "
-        "in evaluations",
-        least=0,
-    )
-    sample_z: bool = option(True, "C sees a sample of V's posterior; --no-sample_z: its mean")
-    backend: str = option("envpool", "the game's implementation", choices=("gymnasium", "gym", "envpool", "draft"))
+    backend: str = option("envpool", "the implementation of the game", choices=("gymnasium", "gym", "envpool", "draft"))
     block_rows: int = option(
         16, "cars that step together in one thread; a quarter of the generation's if those are fewer"
     )
 
 
-VAE_PAPER = stages.Vae(z_size=32, steps=1000000)  # the authors' 10 epochs of 10,000 episodes of 1,000 frames
-RNN_PAPER = stages.Rnn(hidden_size=256, sequence_length=999, steps=4000)
-TRAIN_PAPER = Train(controller_mode="zh")
+VAE_PAPER = settings.Vae(z_size=32, steps=1000000)  # the authors' 10 epochs of 10,000 episodes of 1,000 frames
+RNN_PAPER = settings.Rnn(hidden_size=256, sequence_length=999, steps=4000)
+TRAIN_PAPER = Train()
 
 EXTRACT = {
     "paper": Extract(episodes=12800),
@@ -73,7 +66,7 @@ VAE = {
     "laptop": replace(VAE_PAPER, steps=13000, batch_size=64, learning_rate=1e-3, schedule="cosine"),
     "smoke": replace(VAE_PAPER, steps=100, batch_size=64, learning_rate=1e-3, schedule="cosine"),
 }
-SERIES = dict.fromkeys(("paper", "laptop", "smoke"), stages.Series(episodes_per_part=50))
+SERIES = dict.fromkeys(("paper", "laptop", "smoke"), settings.Series(episodes_per_part=50))
 RNN = {
     "paper": RNN_PAPER,
     "laptop": replace(RNN_PAPER, sequence_length=64, steps=4000, learning_rate=1.5e-3, schedule="cosine"),

@@ -22,9 +22,10 @@ import warnings
 import numpy as np
 from PIL import Image
 
-from common import cli, games
+from common.runtime import cli
+from common.worlds import games
 
-import config
+from carracing import config
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
@@ -256,8 +257,15 @@ def cars_here(backend, **rules):
     return Cars(PythonTracks(draft_game() if backend == "draft" else python_game(backend)), **rules)
 
 
-def cars(backend, **rules):
-    """As `cars_here`, but Python games get a process of their own, so that threads can share the cores."""
+def real_games(rows=0, backend=BACKENDS[0], **rules):
+    """A batch of cars; games written in Python get a process of their own, so that threads can share the cores.
+
+    Args:
+        rows: of no use here: a batch has as many cars as it is given seeds.
+        backend: one of BACKENDS.
+        **rules: those of Cars.
+    """
+    backend = available(backend or BACKENDS[0])
     if backend == "envpool":
         return cars_here(backend, **rules)
     return games.OwnProcess(functools.partial(cars_here, backend, **rules))
@@ -287,6 +295,6 @@ def main():
 
 
 if __name__ == "__main__":
-    from common import play, video  # TensorFlow, which recorders do without
+    from common.play import play, video  # TensorFlow, which recorders do without
 
     cli.run_main(main)

@@ -1,16 +1,17 @@
-"""Trains M, the MDN-RNN, on the encoded episodes.
+"""Trains the MDN-RNN on the encoded episodes.
 
 Reads series/series.npz; writes tf_initial_z/initial_z.json (first frames, where dreams start), tf_rnn/rnn.json (the
-paper's format), checkpoints, and the metrics in tf_rnn/metrics.jsonl and for TensorBoard. Killed, it goes on from the
-last checkpoint by the same command.
+paper's format), their metas, checkpoints, and the metrics, in tf_rnn/metrics.jsonl and for TensorBoard. If it is
+interrupted, the same command goes on from the last checkpoint.
 
     python rnn_train.py            # laptop preset
     python rnn_train.py --help
 """
 
-from common import cli, pipeline
+from common.runtime import cli
+from common.training import vae_and_rnn
 
-import config
+from carracing.game import GAME
 
 if __name__ == "__main__":
-    cli.run_main(lambda: pipeline.train_m(config, __doc__))
+    cli.run_main(lambda: vae_and_rnn.train_rnn(GAME, __doc__))

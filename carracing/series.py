@@ -1,15 +1,17 @@
-"""Encodes the recorded frames by V, for M to learn from.
+"""Encodes the recorded frames with the VAE, for the MDN-RNN to learn from.
 
-Reads record/ and V (tf_vae/, else the weights that ship); writes series/series.npz: mu and logvar of every frame, the
-actions, rewards and ends, and the length of each episode. Killed, it goes on from the last part written.
+Reads record/ and the VAE (tf_vae/, else the one that ships); writes series/series.npz and its meta: mu and logvar of every
+frame, actions, rewards, ends, and the length of each episode. Recordings that have come since are added. If it is
+interrupted, the same command goes on from the last part written.
 
     python series.py
     python series.py --help
 """
 
-from common import cli, pipeline
+from common.runtime import cli
+from common.training import vae_and_rnn
 
-import config
+from carracing.game import GAME
 
 if __name__ == "__main__":
-    cli.run_main(lambda: pipeline.encode(config, __doc__))
+    cli.run_main(lambda: vae_and_rnn.encode(GAME, __doc__))

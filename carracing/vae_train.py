@@ -1,16 +1,17 @@
-"""Trains V, the variational autoencoder, on the recorded frames.
+"""Trains the VAE on the recorded frames.
 
-Reads record/; writes tf_vae/vae.json (the paper's format), checkpoints, and the metrics in tf_vae/metrics.jsonl and for
-TensorBoard. Memory stays flat however many episodes there are. Killed, it goes on from the last checkpoint by the same
-command.
+Reads record/; writes tf_vae/vae.json (the paper's format), its meta, checkpoints, and the metrics, in
+tf_vae/metrics.jsonl and for TensorBoard. Memory does not grow with the number of episodes. If it is interrupted, the same
+command goes on from the last checkpoint.
 
     python vae_train.py            # laptop preset
     python vae_train.py --help
 """
 
-from common import cli, pipeline
+from common.runtime import cli
+from common.training import vae_and_rnn
 
-import config
+from carracing.game import GAME
 
 if __name__ == "__main__":
-    cli.run_main(lambda: pipeline.train_v(config, __doc__))
+    cli.run_main(lambda: vae_and_rnn.train_vae(GAME, __doc__))

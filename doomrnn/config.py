@@ -5,39 +5,42 @@ paper: the authors' numbers. laptop: what made the weights that ship, on two cor
 
 from dataclasses import dataclass, replace
 
-from common import stages
-from common.cli import option
+from common.runtime import settings
+from common.runtime.cli import option
 
 GAME = "doomrnn"
 MAX_STEPS = 2100  # tics of an episode, in the game and in the dream
 FPS = 35  # tics per second
 ACTION_SIZE = 1
 ACTION_LOW, ACTION_HIGH = (-1.0,), (1.0,)
-RESTART = True  # M reads and predicts a restart flag, so that a dream can end
+RESTART = True  # the MDN-RNN reads and predicts a restart flag, so that a dream can end
+CONTROLLER_MODE, CONTROLLER_BIAS = "zch", False
 TEMPERATURE = 1.25  # of dreams to play in, and at which the authors trained
 DREAM_REWARD = 1.0  # of a step in the dream, as in the game
 TRAINED = {"vae": "tf_vae/vae.json", "rnn": "tf_rnn/rnn.json", "initial_z": "tf_initial_z/initial_z.json"}
-SHIPPED = {"vae": "tf_models/vae.json", "rnn": "tf_models/rnn.json", "initial_z": "tf_models/initial_z.json"}
+SHIPPED = ({"vae": "tf_models/vae.json", "rnn": "tf_models/rnn.json", "initial_z": "tf_models/initial_z.json"},)
+SHIPPED_CONTROLLER = "log/doomrnn.cma.16.64.best.json"
 RNN_FILE_ORDER = ("kernel", "bias", "output_w", "output_b")
 
 
 @dataclass(frozen=True)
-class Extract(stages.Extract):
+class Extract(settings.Extract):
     """Recording episodes of the real game."""
 
     min_frames: int = option(101, "shorter episodes are not kept [frames]", least=0)
 
 
 @dataclass(frozen=True)
-class Train(stages.DreamTrain):
-    """Evolving C in the dream."""
+class Train(settings.DreamTrain):
+    """Evolving the controller in the dream."""
 
-    temperature: float = option(TEMPERATURE, "of the dream: above 1 it is harder than M believes the game to be")
-    block_rows: int = option(256, "dreams that step together in one thread")
+    temperature: float = option(
+        TEMPERATURE, "of the dreams: above 1 they are harder than the MDN-RNN believes the game to be", least=0.01
+    )
 
 
-VAE_PAPER = stages.Vae(z_size=64, steps=308000)
-RNN_PAPER = stages.RestartRnn(hidden_size=512, sequence_length=500, steps=24400, schedule="exponential")
+VAE_PAPER = settings.Vae(z_size=64, steps=308000)
+RNN_PAPER = settings.RestartRnn(hidden_size=512, sequence_length=500, steps=24400, schedule="exponential")
 
 EXTRACT = {
     "paper": Extract(episodes=12800),
@@ -49,7 +52,7 @@ VAE = {
     "laptop": replace(VAE_PAPER, steps=14000, batch_size=64, learning_rate=1e-3, schedule="cosine"),
     "smoke": replace(VAE_PAPER, steps=400, batch_size=64, learning_rate=1e-3, schedule="cosine"),
 }
-SERIES = dict.fromkeys(("paper", "laptop", "smoke"), stages.Series(episodes_per_part=100))
+SERIES = dict.fromkeys(("paper", "laptop", "smoke"), settings.Series(episodes_per_part=100))
 RNN = {
     "paper": RNN_PAPER,
     "laptop": replace(RNN_PAPER, sequence_length=64, steps=4500, learning_rate=1.5e-3, schedule="cosine"),

@@ -3,7 +3,6 @@
 python doomreal.py        # play it with the left and right arrow keys, seeing what V sees; escape ends it
 """
 
-import argparse
 import contextlib
 import os
 import shlex
@@ -15,9 +14,9 @@ import numpy as np
 import vizdoom
 from PIL import Image
 
-from common import bound
+from common.runtime import bound
 
-import config
+from doomrnn import config
 
 _folder = tempfile.TemporaryDirectory(prefix="vizdoom-")
 _starting = threading.Lock()
@@ -28,11 +27,6 @@ LEFT, RIGHT, STAY = [1, 0], [0, 1], [0, 0]
 def buttons(action):
     """The game's buttons for one tanh value: below -1/3 left, above 1/3 right, else neither."""
     return LEFT if action < -1 / 3 else RIGHT if action > 1 / 3 else STAY
-
-
-def keyboard_action(keys):
-    """The keys held down as the tanh value that stands for them: {"left"} -> [-1]."""
-    return [("right" in keys) - ("left" in keys)]
 
 
 def frame_of(screen):
@@ -107,23 +101,10 @@ class DoomTakeCover:
         return self._frame
 
 
-def main():
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=cli.number(int, 0), default=0, help="of the episode")
-    play.add_video(parser)
-    arguments = parser.parse_args()
-    play.need_display(arguments.video)
-
-    def picture(frames):
-        return video.panels(frames[0], height=512)
-
-    with video.stage("DoomTakeCover", 35, arguments.video) as screen:
-        policy = play.Keyboard(screen, keyboard_action)
-        reward, _ = play.watch(games.Games([DoomTakeCover()]), policy, arguments.seed, screen, picture)
-    print(f"you lived for {reward:.0f} tics")
-
-
 if __name__ == "__main__":
-    from common import cli, games, play, video  # TensorFlow, which recorders do without
+    from common.play import play  # TensorFlow, which recorders do without
+    from common.runtime import cli
 
-    cli.run_main(main)
+    from doomrnn.game import GAME
+
+    cli.run_main(lambda: play.play_game(GAME, __doc__))

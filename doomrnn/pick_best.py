@@ -10,10 +10,13 @@ log/<base>.validation.json and log/<base>.best.json. Test seeds (1000-1999) are 
 import argparse
 
 import numpy as np
-
-from common import cli, controller, devices, evolution, files, play, rollouts, worlds
-
 from model import controller_on, load_models, real_games
+
+from common.agent import controller
+from common.play import play
+from common.runtime import cli, devices, files
+from common.training import evolution
+from common.worlds import encoded, rollouts
 
 FIRST_SEED = 5000  # of validation episodes in the real game
 
@@ -44,7 +47,7 @@ def main():
 
     def score(parameters, seeds):
         returns, _ = play.measure(
-            lambda rows: worlds.SeenGames(real_games(rows), vae, rnn),
+            lambda rows: encoded.EncodedGames(real_games(rows), vae, rnn),
             lambda block: rollouts.Candidates(c, np.tile(parameters, (len(block), 1))),
             seeds,
         )

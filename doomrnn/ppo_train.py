@@ -13,14 +13,15 @@ import json
 import os
 import sys
 
-from common import devices  # isort: skip  (loads TensorFlow without its banner)
+from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
+import config
 import gymnasium
 import numpy as np
-
-from common import cli, play, worlds
-
-import config
 from model import load_models, real_games
+
+from common.play import play
+from common.runtime import cli
+from common.worlds import encoded
 
 try:
     from stable_baselines3 import PPO
@@ -137,7 +138,7 @@ def main():
 
     seeds = np.arange(arguments.seed, arguments.seed + arguments.episodes)
     returns, lengths = play.measure(
-        lambda rows: worlds.SeenGames(real_games(rows), vae, rnn), lambda block: Player(agent), seeds
+        lambda rows: encoded.EncodedGames(real_games(rows), vae, rnn), lambda block: Player(agent), seeds
     )
     with open(play.find(RANDOM_SCORES, arguments.run)) as file:
         random = json.load(file)

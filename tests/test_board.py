@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from common import runs
+from common.runtime import runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ def start(tmp_path):
             stage._lock_file.close()
             if stage._board:
                 stage._board._writer.flush()
-        stages.append(runs.Stage(argparse.Namespace(run=str(tmp_path), fresh=False), "tf_x", "x.json", Config()))
+        settings.append(runs.Stage(argparse.Namespace(run=str(tmp_path), fresh=False), "tf_x", "x.json", Config()))
         return stages[-1]
 
     yield open_stage

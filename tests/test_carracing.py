@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common import episodes
+from common.data import recordings, series
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "carracing")
 BACKENDS = ("gymnasium", "gym", "envpool", "draft")
@@ -263,7 +263,7 @@ def test_a_controller_is_fitted_where_it_matters(game, rng):
 
 def test_paper_sizes(game):
     """Catches a controller or an M of another size than the paper's."""
-    from common import mdnrnn
+    from common.agent import mdnrnn
 
     m = mdnrnn.MDNRNN(mdnrnn.Shape(32, game.config.ACTION_SIZE, 256, restart=False), "float32")
     assert game.model.controller_on(m).parameters == 867
@@ -301,7 +301,7 @@ def smoke(tmp_path_factory):
 def test_every_stage(smoke):
     """Catches a stage that does not hand on what the next one reads, or writes another format than the paper's."""
     for seed in range(2000, 2008):
-        episode = episodes.read(smoke / "record" / f"{seed}.npz")
+        episode = recordings.read(smoke / "record" / f"{seed}.npz")
         assert episode["obs"].shape == (30, 64, 64, 3)
         assert episode["action"].shape == (30, 3)
         assert episode["reward"].dtype == np.float32
@@ -342,7 +342,7 @@ def test_a_further_round_of_data(smoke):
     """Catches an agent that cannot record for its successor."""
     flags = ["--controller", "log/carracing.cma.2.4.json", "--first_seed", 3000, "--episodes", 2, "--max_frames", 20]
     run("extract.py", "--preset", "smoke", "--run", smoke, "--gymnasium_share", 0.5, *flags)
-    assert episodes.read(smoke / "record" / "3001.npz")["action"].shape == (20, 3)
+    assert recordings.read(smoke / "record" / "3001.npz")["action"].shape == (20, 3)
 
 
 @pytest.mark.parametrize(("backend", "count"), [("gymnasium", 1), ("envpool", 3)])
@@ -381,10 +381,11 @@ class Flicker:
 
 def test_a_lesson_of_an_m_to_itself_has_nothing_to_teach(game, rng):
     """Catches memories out of step with what is seen and done, or with the rows that are left; and the wrong driver."""
-    from common import games, mdnrnn, rollouts, vae, worlds
+    from common.agent import mdnrnn, vae
+    from common.worlds import encoded, games, rollouts
 
     rnn = mdnrnn.MDNRNN(mdnrnn.Shape(4, 3, 8, restart=False), "float32")
-    world = worlds.SeenGames(games.Games([Flicker() for _ in range(6)]), vae.ConvVAE(4), rnn, sample_z=False)
+    world = encoded.EncodedGames(games.Games([Flicker() for _ in range(6)]), vae.ConvVAE(4), rnn, sample_z=False)
     old, new = rng.normal(0, 1, (2, 13, 3)).astype(np.float32)
     driven = []
     for driver in (None, old, new):
@@ -400,7 +401,7 @@ def test_a_lesson_of_an_m_to_itself_has_nothing_to_teach(game, rng):
 
 def test_an_agent_that_sees_all_in_a_mirror(game, rng):
     """Catches frames or steering that only one of the two ways is reversed, and a memory without the action."""
-    from common import mdnrnn, vae
+    from common.agent import mdnrnn, vae
 
     v, rnn = vae.ConvVAE(4), mdnrnn.MDNRNN(mdnrnn.Shape(4, 3, 8, restart=False), "float32")
     parameters = rng.normal(0, 1, (13, 3)).astype(np.float32)
@@ -420,10 +421,11 @@ def test_an_agent_that_sees_all_in_a_mirror(game, rng):
 
 def test_a_lesson_in_symmetry(game, rng):
     """Catches a share that reaches gas and brake, or is taken of the wrong agent."""
-    from common import games, mdnrnn, rollouts, vae, worlds
+    from common.agent import mdnrnn, vae
+    from common.worlds import encoded, games, rollouts
 
     rnn = mdnrnn.MDNRNN(mdnrnn.Shape(4, 3, 8, restart=False), "float32")
-    world = worlds.SeenGames(games.Games([Flicker() for _ in range(6)]), vae.ConvVAE(4), rnn, sample_z=False)
+    world = encoded.EncodedGames(games.Games([Flicker() for _ in range(6)]), vae.ConvVAE(4), rnn, sample_z=False)
     old, new = rng.normal(0, 1, (2, 13, 3)).astype(np.float32)
 
     def wanted(symmetry):
@@ -443,12 +445,12 @@ def test_mirror_images_of_recordings(game, tmp_path, rng):
     record, done = tmp_path / "record", np.arange(5) == 4
     record.mkdir()
     for seed in (7, 8):
-        episodes.write(record, seed, frames, action, np.arange(5), done)
+        recordings.write(record, seed, frames, action, np.arange(5), done)
     for _ in range(2):
         out, _ = run("mirror.py", "--run", tmp_path)
         assert "2 episodes have" in out
     assert sorted(int(path.stem) for path in record.glob("*.npz")) == [7, 8, 1_000_000_007, 1_000_000_008]
-    image, original = (episodes.read(record / f"{seed}.npz") for seed in (1_000_000_008, 8))
+    image, original = (recordings.read(record / f"{seed}.npz") for seed in (1_000_000_008, 8))
     np.testing.assert_array_equal(image["obs"][:, :, 0], frames[:, :, 63])
     np.testing.assert_array_equal(image["obs"], np.flip(frames, axis=2))
     np.testing.assert_array_equal(image["action"], original["action"] * np.float16([-1, 1, 1]))

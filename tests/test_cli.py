@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from common import cli
-from common.cli import option
+from common.runtime import cli
+from common.runtime.cli import option
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from common import controller, stages
-from common.cli import UserError
-from common.controller import Controller
+from common.agent import controller
+from common.runtime import settings
+from common.runtime.cli import UserError
+from common.agent.controller import Controller
 
 CARRACING = Controller("zh", 32, 256, 3, bias=True)
 DOOM = Controller("zch", 64, 512, 1, bias=False)
@@ -29,7 +30,7 @@ def test_parameter_count(shape, parameters):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("mode", stages.CONTROLLER_MODES)
+@pytest.mark.parametrize("mode", settings.CONTROLLER_MODES)
 def test_act_is_each_rows_own_product(rng, mode, bias):
     """Catches c and h swapped, the bias after the weight, columns before rows, one row acting for another, no tanh."""
     shape = Controller(mode, 4, 5, 3, bias)

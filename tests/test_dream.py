@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import mdnrnn, vae
-from common.dream import NOISE_STEPS, DreamWorld
+from common.agent import mdnrnn, vae
+from common.worlds.dream import NOISE_STEPS, DreamWorld
 
 SHAPE = mdnrnn.Shape(3, 1, 4, restart=True)
 LOGIT, LOGMIX = 0, 1  # the first columns of M's output: the restart logit, then the first dimension's log-weights

@@ -9,8 +9,9 @@ import shutil
 import numpy as np
 import pytest
 
-from common import episodes, files
-from common.cli import UserError
+from common.data import recordings, series
+from common.runtime import files
+from common.runtime.cli import UserError
 
 LENGTHS = {2000: 30, 2001: 7, 2002: 55, 2003: 1, 2004: 22}
 
@@ -26,7 +27,7 @@ def record(folder, lengths=LENGTHS):
     """Writes one episode per seed: action is the step / 64, reward the step, done at the last."""
     for seed, length in lengths.items():
         step = np.arange(length)
-        episodes.write(str(folder), seed, frames_of(seed, length), step / 64, step, step == length - 1)
+        recordings.write(str(folder), seed, frames_of(seed, length), step / 64, step, step == length - 1)
     return str(folder)
 
 
@@ -44,11 +45,11 @@ def test_an_episode_round_trips(tmp_path, rng):
     """Catches another dtype or a lost array: record/ is read by other people's code too."""
     obs, action = rng.integers(0, 256, (9, 64, 64, 3), np.uint8), rng.uniform(-1, 1, (9, 3))
     reward, done = rng.normal(0, 10, 9), np.arange(9) == 8
-    episodes.write(str(tmp_path / "made"), 2000, obs, action, reward, done)
+    recordings.write(str(tmp_path / "made"), 2000, obs, action, reward, done)
     with np.load(tmp_path / "made" / "2000.npz", allow_pickle=False) as archive:
         dtypes = {name: archive[name].dtype for name in archive.files}
     assert dtypes == {"obs": np.uint8, "action": np.float16, "reward": np.float32, "done": bool}
-    episode = episodes.read(str(tmp_path / "made" / "2000.npz"))
+    episode = recordings.read(str(tmp_path / "made" / "2000.npz"))
     np.testing.assert_array_equal(episode["obs"], obs)
     np.testing.assert_array_equal(episode["action"], action.astype(np.float16))
     np.testing.assert_allclose(episode["reward"], reward, rtol=1e-6)
@@ -74,7 +75,7 @@ def flipped(path):
 
 def rewritten(**change):
     def damage(path):
-        episode = episodes.read(path)
+        episode = recordings.read(path)
         files.write_npz(
             path, **{name: change[name](array) if name in change else array for name, array in episode.items()}
         )
@@ -95,7 +96,7 @@ HIDDEN_DAMAGES = {  # which only reading the whole file shows
     "nan action": rewritten(action=lambda action: action * np.nan),
     "text action": rewritten(action=lambda action: action.astype(str)),
     "short action": rewritten(action=lambda action: action[:-1]),
-    "no action": lambda path: files.write_npz(path, obs=episodes.read(path)["obs"]),
+    "no action": lambda path: files.write_npz(path, obs=recordings.read(path)["obs"]),
 }
 
 
@@ -105,7 +106,7 @@ def test_a_damaged_recording_is_a_value_error_that_names_it(folder, damage):
     path = os.path.join(folder, "2002.npz")
     (DAMAGES | HIDDEN_DAMAGES)[damage](path)
     with pytest.raises(ValueError, match=r"2002\.npz"):
-        episodes.read(path)
+        recordings.read(path)
 
 
 def test_whatever_byte_is_wrong_reading_raises_nothing_but_value_error(folder, rng):
@@ -117,7 +118,7 @@ def test_whatever_byte_is_wrong_reading_raises_nothing_but_value_error(folder, r
         content = bytearray(whole)
         content[position] ^= 1 << rng.integers(8)
         pathlib.Path(path).write_bytes(content)
-        for reader in (episodes.read, episodes._frame_count):
+        for reader in (recordings.read, recordings._frame_count):
             with contextlib.suppress(ValueError):
                 reader(path)
 
@@ -128,7 +129,7 @@ def test_scan_names_counts_and_skips_bad_recordings(folder, capsys, damage):
     path = os.path.join(folder, "2001.npz")
     DAMAGES[damage](path)
     open(os.path.join(folder, "2000.summary.json"), "w").close()
-    paths, lengths = episodes.scan(folder)
+    paths, lengths = recordings.scan(folder)
     assert [os.path.basename(path) for path in paths] == ["2000.npz", "2002.npz", "2003.npz", "2004.npz"]
     assert lengths.tolist() == [30, 55, 1, 22]
     out = capsys.readouterr().out
@@ -143,37 +144,37 @@ def test_bad_recordings_are_set_aside_and_missing(folder, capsys, damage):
     path = os.path.join(folder, "2001.npz")
     DAMAGES[damage](path)
     content = pathlib.Path(path).read_bytes()
-    assert episodes.set_bad_aside(folder, range(1999, 2004)) == [1999, 2001]
+    assert recordings.set_bad_aside(folder, range(1999, 2004)) == [1999, 2001]
     assert pathlib.Path(path + ".bad").read_bytes() == content
     assert "set aside as 2001.npz.bad" in capsys.readouterr().out
-    assert episodes.bad_ones(folder, range(2000, 2005)) == 1
-    assert episodes.set_bad_aside(folder, range(2000, 2004)) == [2001]
+    assert recordings.bad_ones(folder, range(2000, 2005)) == 1
+    assert recordings.set_bad_aside(folder, range(2000, 2004)) == [2001]
 
 
 def test_an_episode_too_long_for_memory_is_a_value_error(folder, monkeypatch):
     """Catches a recording of some kB that unpacks to more than there is memory."""
     monkeypatch.setattr(episodes, "MOST_BYTES", 30 * 64 * 64 * 3)
     with pytest.raises(ValueError, match=r"2000\.npz.*would take"):
-        episodes.read(os.path.join(folder, "2000.npz"))
-    assert len(episodes.read(os.path.join(folder, "2004.npz"))["obs"]) == 22
+        recordings.read(os.path.join(folder, "2000.npz"))
+    assert len(recordings.read(os.path.join(folder, "2004.npz"))["obs"]) == 22
 
 
 def test_scan_orders_by_number(tmp_path):
     """Catches 10.npz before 9.npz: the held-out episodes are the last by seed."""
-    paths, _ = episodes.scan(record(tmp_path / "record", {9: 1, 10: 1, 2: 1}))
+    paths, _ = recordings.scan(record(tmp_path / "record", {9: 1, 10: 1, 2: 1}))
     assert [os.path.basename(path) for path in paths] == ["2.npz", "9.npz", "10.npz"]
 
 
 def test_no_recordings_are_the_users_mistake(tmp_path):
     """Catches a traceback, or a training that waits for frames for ever."""
     with pytest.raises(UserError, match="no such folder"):
-        episodes.scan(str(tmp_path / "record"))
+        recordings.scan(str(tmp_path / "record"))
     os.makedirs(tmp_path / "record")
     with pytest.raises(UserError, match="no readable recording"):
-        episodes.scan(str(tmp_path / "record"))
+        recordings.scan(str(tmp_path / "record"))
     record(tmp_path / "record", {1: 5})
     with pytest.raises(UserError, match="fewer than one batch"):
-        episodes.FrameStream(str(tmp_path / "record"), 6, seed=1)
+        recordings.FrameStream(str(tmp_path / "record"), 6, seed=1)
 
 
 def epoch_of(stream, number=0):
@@ -185,7 +186,7 @@ def epoch_of(stream, number=0):
 @pytest.mark.parametrize("window", [8, 40, 1000])
 def test_every_pass_covers_the_frames_once(folder, window):
     """Catches frames seen twice or never, beyond each window's remainder, and passes in the same order."""
-    stream = episodes.FrameStream(folder, 8, seed=1000, window=window)
+    stream = recordings.FrameStream(folder, 8, seed=1000, window=window)
     everything = {(seed - 2000, step) for seed, length in LENGTHS.items() for step in range(length)}
     orders = []
     for epoch in (0, 1):
@@ -204,25 +205,25 @@ def test_every_pass_covers_the_frames_once(folder, window):
 @pytest.mark.parametrize("window", [8, 40, 1000])
 def test_a_resumed_frame_stream_is_an_uninterrupted_one(folder, window):
     """Catches an order that depends on how far the stream had come, for starts within and beyond the first pass."""
-    whole = [tags(batch) for batch in itertools.islice(episodes.FrameStream(folder, 8, 1000, window).batches(), 50)]
+    whole = [tags(batch) for batch in itertools.islice(recordings.FrameStream(folder, 8, 1000, window).batches(), 50)]
     assert whole != [
-        tags(batch) for batch in itertools.islice(episodes.FrameStream(folder, 8, 1001, window).batches(), 50)
+        tags(batch) for batch in itertools.islice(recordings.FrameStream(folder, 8, 1001, window).batches(), 50)
     ]
     for start in (1, 3, 7, 13, 14, 31, 49):
-        resumed = episodes.FrameStream(folder, 8, 1000, window).batches(start)
+        resumed = recordings.FrameStream(folder, 8, 1000, window).batches(start)
         assert [tags(batch) for batch in itertools.islice(resumed, 50 - start)] == whole[start:]
 
 
 def test_the_frame_dataset_yields_the_same_batches(folder):
     """Catches a dataset that starts elsewhere or converts the frames."""
-    stream = episodes.FrameStream(folder, 8, 1000)
+    stream = recordings.FrameStream(folder, 8, 1000)
     for found, wanted in zip(stream.dataset(5).take(3), stream.batches(5), strict=False):
         np.testing.assert_array_equal(found, wanted)
 
 
 def test_the_frame_dataset_reads_no_further_than_it_is_asked_to(folder, monkeypatch):
     """Catches a program that cannot end while its background reader unpacks a window that nobody wants."""
-    stream = episodes.FrameStream(folder, 8, 1000, window=40)
+    stream = recordings.FrameStream(folder, 8, 1000, window=40)
     first = next(int(count) for _, count in stream._windows(0) if count)
     loaded, load = [], stream._load
     monkeypatch.setattr(stream, "_load", lambda *window: (loaded.append(window), load(*window))[1])
@@ -233,7 +234,7 @@ def test_the_frame_dataset_reads_no_further_than_it_is_asked_to(folder, monkeypa
 @pytest.mark.parametrize("damage", ["truncated", *HIDDEN_DAMAGES])
 def test_a_recording_going_bad_after_the_scan_moves_no_other_window(folder, capsys, damage):
     """Catches batch counts that shift, so that a resumed training would see other frames; and a bad frame used."""
-    stream = episodes.FrameStream(folder, 8, 1000, window=40)
+    stream = recordings.FrameStream(folder, 8, 1000, window=40)
     before = [tags(batch) for batch in itertools.islice(stream.batches(), 40)]
     (DAMAGES | HIDDEN_DAMAGES)[damage](os.path.join(folder, "2001.npz"))
     after = [tags(batch) for batch in itertools.islice(stream.batches(), 40)]
@@ -263,7 +264,7 @@ def write_series(path, lengths, z_size=2):
         done=np.concatenate([np.arange(length) == length - 1 for length in lengths]),
         length=np.array(lengths, np.int32),
     )
-    return episodes.Series(str(path))
+    return series.Series(str(path))
 
 
 @pytest.fixture
@@ -273,7 +274,7 @@ def series(tmp_path):
 
 def test_chunks_are_contiguous_overlap_by_one_and_flag_first_frames(series):
     """Catches a frame skipped at a seam (the authors' 499 of 500), a flag on another frame, columns out of step."""
-    batches = episodes.StreamBatches(series, streams=3, steps=6, seed=1000)
+    batches = series.StreamBatches(series, streams=3, steps=6, seed=1000)
     assert batches.per_epoch == (124 // 3 - 1) // 6 == 6
     for epoch in range(2):
         chunks = list(itertools.islice(batches.chunks(epoch * 6), 6))
@@ -299,10 +300,10 @@ def test_chunks_are_contiguous_overlap_by_one_and_flag_first_frames(series):
 
 def test_resumed_chunks_are_uninterrupted_ones(series):
     """Catches a shuffle that depends on how far the stream had come, and one that is the same in every epoch."""
-    whole = list(itertools.islice(episodes.StreamBatches(series, 3, 6, 1000).chunks(), 20))
+    whole = list(itertools.islice(series.StreamBatches(series, 3, 6, 1000).chunks(), 20))
     assert not np.array_equal(whole[0][0], whole[6][0])
     for start in (1, 5, 6, 7, 13):
-        resumed = episodes.StreamBatches(series, 3, 6, 1000).chunks(start)
+        resumed = series.StreamBatches(series, 3, 6, 1000).chunks(start)
         for found, wanted in zip(resumed, whole[start:], strict=False):
             for found_part, wanted_part in zip(found, wanted, strict=True):
                 np.testing.assert_array_equal(found_part, wanted_part)
@@ -310,7 +311,7 @@ def test_resumed_chunks_are_uninterrupted_ones(series):
 
 def test_the_chunk_dataset_yields_the_same(series):
     """Catches a dataset that starts elsewhere or whose signature is not what chunks yield."""
-    batches = episodes.StreamBatches(series, 3, 6, 1000)
+    batches = series.StreamBatches(series, 3, 6, 1000)
     for found, wanted in zip(batches.dataset(4).take(4), batches.chunks(4), strict=False):
         for found_part, wanted_part in zip(found, wanted, strict=True):
             np.testing.assert_array_equal(found_part, wanted_part)
@@ -319,7 +320,7 @@ def test_the_chunk_dataset_yields_the_same(series):
 def test_too_few_frames_for_one_chunk_are_the_users_mistake(series):
     """Catches an endless loop over no chunk at all."""
     with pytest.raises(UserError, match="do not fill"):
-        episodes.StreamBatches(series, streams=50, steps=2, seed=1)
+        series.StreamBatches(series, streams=50, steps=2, seed=1)
 
 
 def test_split_keeps_episodes_apart(series):
@@ -362,16 +363,16 @@ def test_a_wrong_series_is_named(tmp_path, series):
     for change in ({"length": arrays["length"][1:]}, {"mu": arrays["mu"][1:]}):
         files.write_npz(path, **(arrays | change))
         with pytest.raises(UserError, match=r"series\.npz"):
-            episodes.Series(path)
+            series.Series(path)
     files.write_npz(path, mu=arrays["mu"])
     with pytest.raises(UserError, match=r"series\.npz"):
-        episodes.Series(path)
+        series.Series(path)
     files.write_npz(path, **arrays)
     truncated(path)
     with pytest.raises(UserError, match=r"series\.npz"):
-        episodes.Series(path)
+        series.Series(path)
     with pytest.raises(UserError, match=r"python series\.py"):
-        episodes.Series(str(tmp_path / "none.npz"))
+        series.Series(str(tmp_path / "none.npz"))
 
 
 def test_a_series_that_is_not_finite_is_named(tmp_path, series):
@@ -382,7 +383,7 @@ def test_a_series_that_is_not_finite_is_named(tmp_path, series):
     arrays["mu"][-1, 0] = np.nan
     files.write_npz(path, **arrays)
     with pytest.raises(UserError, match=rf"mu of episode {len(arrays['length']) - 1} is not finite"):
-        episodes.Series(path)
+        series.Series(path)
 
 
 class CountingV:
@@ -405,16 +406,16 @@ class CountingV:
 
 def encode(paths, vae, folder, episodes_per_part):
     """As series.py does it."""
-    episodes.encode(*episodes.not_encoded(paths, folder), vae, folder, episodes_per_part)
+    series.encode(*series.not_encoded(paths, folder), vae, folder, episodes_per_part)
 
 
 def test_encode_keeps_frames_actions_and_lengths_together(tmp_path, folder):
     """Catches episodes out of order, actions of another frame, parts left behind or joined in another order."""
-    paths, _ = episodes.scan(folder)
+    paths, _ = recordings.scan(folder)
     truncated(paths[1])
     encode(paths, CountingV(), str(tmp_path / "series"), 2)
     assert os.listdir(tmp_path / "series") == ["series.npz"]
-    series = episodes.Series(str(tmp_path / "series" / "series.npz"))
+    series = series.Series(str(tmp_path / "series" / "series.npz"))
     assert series.length.tolist() == [30, 55, 1, 22]
     step = series.mu[:, 1]
     assert series.mu[series.first].tolist() == [[0, 0], [2, 0], [3, 0], [4, 0]]
@@ -426,7 +427,7 @@ def test_encode_keeps_frames_actions_and_lengths_together(tmp_path, folder):
 
 def test_an_interrupted_encoding_goes_on_from_its_last_part(tmp_path, folder):
     """Catches hours of encoding done again, and a part that is encoded twice."""
-    paths, _ = episodes.scan(folder)
+    paths, _ = recordings.scan(folder)
 
     class DyingV(CountingV):
         def encode(self, frames):
@@ -446,12 +447,12 @@ def test_an_interrupted_encoding_goes_on_from_its_last_part(tmp_path, folder):
     second = CountingV()
     encode(paths, second, str(tmp_path / "series"), 2)
     assert second.frames == 55 + 1 + 22
-    assert episodes.Series(str(tmp_path / "series" / "series.npz")).length.tolist() == list(LENGTHS.values())
+    assert series.Series(str(tmp_path / "series" / "series.npz")).length.tolist() == list(LENGTHS.values())
 
 
 def test_a_damaged_part_is_encoded_again(tmp_path, folder, capsys):
     """Catches a series that ends in a traceback, for ever, because the disk damaged one of its parts."""
-    paths, _ = episodes.scan(folder)
+    paths, _ = recordings.scan(folder)
     part = tmp_path / "series" / "part0.npz"
     files.write_npz(str(part), mu=np.zeros(3))
     truncated(str(part))
@@ -465,13 +466,13 @@ def test_a_damaged_part_is_encoded_again(tmp_path, folder, capsys):
 
 def test_recordings_that_come_later_are_added(tmp_path, folder):
     """Catches all of them encoded again, a later episode out of its place, one doubled that a killed run had joined."""
-    paths, _ = episodes.scan(folder)
+    paths, _ = recordings.scan(folder)
     series, early = str(tmp_path / "series"), [paths[k] for k in (0, 3)]
     os.makedirs(series)
     encode(early, CountingV(), series, 1)
-    assert episodes.not_encoded(early, series) == ([], [os.path.join(series, "series.npz")])
+    assert series.not_encoded(early, series) == ([], [os.path.join(series, "series.npz")])
     shutil.copy(os.path.join(series, "series.npz"), os.path.join(series, "part0.npz"))
-    assert episodes.not_encoded(paths, series)[0] == [paths[k] for k in (1, 2, 4)]
+    assert series.not_encoded(paths, series)[0] == [paths[k] for k in (1, 2, 4)]
     vae = CountingV()
     encode(paths, vae, series, 2)
     lengths = list(LENGTHS.values())
@@ -486,7 +487,7 @@ def test_recordings_that_come_later_are_added(tmp_path, folder):
 
 def test_a_series_to_which_nothing_comes_is_not_written_again(tmp_path, folder):
     """Catches a series joined anew at every start, for ever, because one recording is bad inside."""
-    paths, _ = episodes.scan(folder)
+    paths, _ = recordings.scan(folder)
     flipped(paths[1])
     series = tmp_path / "series" / "series.npz"
     encode(paths, CountingV(), str(series.parent), 2)
@@ -498,21 +499,21 @@ def test_a_series_to_which_nothing_comes_is_not_written_again(tmp_path, folder):
 
 def test_a_recording_made_anew_is_not_taken_for_the_encoded_one(tmp_path, folder):
     """Catches an M that learns from the games before `extract.py --fresh`, and a mixture of both."""
-    paths, _ = episodes.scan(folder)
+    paths, _ = recordings.scan(folder)
     encode(paths, CountingV(), str(tmp_path / "series"), 2)
     shutil.copy(paths[0], paths[2])
     with pytest.raises(UserError, match=r"2002\.npz: recorded anew"):
-        episodes.not_encoded(paths, str(tmp_path / "series"))
+        series.not_encoded(paths, str(tmp_path / "series"))
 
 
 @pytest.mark.parametrize("error", [MemoryError, PermissionError])
 def test_a_series_that_cannot_be_read_now_is_kept(tmp_path, folder, monkeypatch, error):
     """Catches hours of encoding removed because memory is short today."""
-    paths, _ = episodes.scan(folder)
+    paths, _ = recordings.scan(folder)
     encode(paths, CountingV(), str(tmp_path / "series"), 2)
     monkeypatch.setattr(np, "load", lambda *_, **__: raise_(error))
     with pytest.raises(error):
-        episodes.not_encoded(paths, str(tmp_path / "series"))
+        series.not_encoded(paths, str(tmp_path / "series"))
     assert os.listdir(tmp_path / "series") == ["series.npz"]
 
 
@@ -523,7 +524,7 @@ def raise_(error):
 @pytest.mark.parametrize("damage", [lambda path: write_series(path, [10, 25]), truncated])
 def test_a_series_that_does_not_say_what_it_holds_is_kept(tmp_path, folder, damage):
     """Catches a series of an earlier version, or a damaged one, overwritten by what recordings are still there."""
-    paths, _ = episodes.scan(folder)
+    paths, _ = recordings.scan(folder)
     series = tmp_path / "series" / "series.npz"
     encode(paths, CountingV(), str(series.parent), 2)
     damage(str(series))
@@ -535,10 +536,10 @@ def test_a_series_that_does_not_say_what_it_holds_is_kept(tmp_path, folder, dama
 
 def test_recordings_that_are_all_bad_make_no_series(tmp_path, folder):
     """Catches an empty series, and a damaged recording that stops the encoding of those around it."""
-    paths, _ = episodes.scan(folder)
+    paths, _ = recordings.scan(folder)
     (tmp_path / "series").mkdir()
     truncated(paths[0])
     with pytest.raises(UserError, match="every recording is bad"):
         encode(paths[:1], CountingV(), str(tmp_path / "series"), 1)
     encode(paths, CountingV(), str(tmp_path / "series"), 1)
-    assert episodes.Series(str(tmp_path / "series" / "series.npz")).length.tolist() == list(LENGTHS.values())[1:]
+    assert series.Series(str(tmp_path / "series" / "series.npz")).length.tolist() == list(LENGTHS.values())[1:]

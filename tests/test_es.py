@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from common import es, files
-from common.cli import UserError
+from common.runtime import files
+from common.training import es
+from common.runtime.cli import UserError
 
 SEED = 1000
 TARGET = np.linspace(-1, 1, 10)
@@ -317,7 +318,7 @@ def within(directions, origin, found=None):
             found.append(1)
         return origin, directions
 
-    return es.Within(es.CMA(np.zeros(directions.shape[1]), 12, 0.5, SEED), find)
+    return es.SubspaceSearch(es.CMA(np.zeros(directions.shape[1]), 12, 0.5, SEED), find)
 
 
 def test_a_search_along_directions_stays_there_and_finds_the_best_of_them(rng):

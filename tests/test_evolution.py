@@ -9,8 +9,8 @@ import pickle
 import numpy as np
 import pytest
 
-from common import es, evolution
-from common.cli import UserError
+from common.training import es, evolution
+from common.runtime.cli import UserError
 
 HASHES = {"vae": "a" * 64, "rnn": "b" * 64}
 BASE = "game.cma.3.6"

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from common import farm
-from common.cli import UserError
+from common.runtime import mpi, parallel
+from common.runtime.cli import UserError
 
 BIN = os.path.dirname(sys.executable)
 BLOCKS = 8
@@ -20,12 +20,12 @@ SCRIPT = '''
 """Two rounds of blocks, with a fault in rank 1 or elsewhere; prints the results."""
 import json, os, pathlib, signal, sys, time
 import numpy as np
-from common import cli, farm
-from common.cli import UserError
+from common.runtime import cli, mpi, parallel
+from common.runtime.cli import UserError
 
 folder, fault = pathlib.Path(sys.argv[1]), sys.argv[2]
-farm.PATIENCE, farm.LEAST, farm.GOODBYE = 0.5, 0.5, 30
-farm.SILENCES = 4 if fault in ("kill0", "stop0", "long") else 60
+mpi.PATIENCE, mpi.LEAST, mpi.GOODBYE = 0.5, 0.5, 30
+mpi.SILENCES = 4 if fault in ("kill0", "stop0", "long") else 60
 rank = int(os.environ.get("PMI_RANK", 0))
 
 def once(name):
@@ -60,9 +60,9 @@ def make_worker():
     return work
 
 def main():
-    if "launch" in sys.argv and not farm.under_mpi():
-        farm.launch(3, folder / "checkpoint")
-    workers = farm.start(make_worker, 1)
+    if "launch" in sys.argv and not mpi.under_mpi():
+        mpi.launch(3, folder / "checkpoint")
+    workers = mpi.start(make_worker, 1)
     (folder / "starts").open("a").write("x")
     if fault == "refuse":
         raise UserError("refused by rank 0")
@@ -129,7 +129,7 @@ def test_threads_keep_the_order_of_the_tasks():
 
         return work
 
-    workers = farm.Threads(make_worker, 2)
+    workers = parallel.Threads(make_worker, 2)
     assert workers.map(range(6)) == [0, 1, 4, 9, 16, 25]
     assert workers.map([]) == []
     workers.close()
@@ -144,7 +144,7 @@ def test_every_thread_has_one_worker_of_its_own():
         barrier.wait(10)  # all three threads are at work
         return lambda task: used.append((made.index(threading.get_ident()), threading.get_ident()))
 
-    workers = farm.Threads(make_worker, 3)
+    workers = parallel.Threads(make_worker, 3)
     workers.map(range(12))
     workers.map(range(12))
     workers.close()
@@ -166,7 +166,7 @@ def test_an_exception_in_a_thread_ends_the_map_and_what_waits():
 
         return work
 
-    workers = farm.Threads(make_worker, 1)
+    workers = parallel.Threads(make_worker, 1)
     with pytest.raises(UserError, match="no such world"):
         workers.map(range(50))
     workers.close()
@@ -244,8 +244,8 @@ def test_a_users_mistake_ends_all_ranks_with_code_2(run, tmp_path, fault, says):
 
 PLAYERS = """
 import functools, os, pathlib, signal, sys, time
-from common import farm
-from common.cli import UserError
+from common.runtime import mpi, parallel
+from common.runtime.cli import UserError
 
 def once(path):
     first = not path.exists()
@@ -276,7 +276,7 @@ def play(folder, fault, seed):
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
     work = functools.partial(play, folder, sys.argv[2])
-    for seed, result in farm.in_processes(work, list(range(8)), 2, 2.0 if sys.argv[2] == "hang" else 1000):
+    for seed, result in parallel.in_processes(work, list(range(8)), 2, 2.0 if sys.argv[2] == "hang" else 1000):
         print(seed, result, flush=True)
 """
 
@@ -331,7 +331,7 @@ def test_an_episode_that_kills_every_player_is_given_up(players):
     stdout, stderr = players("always").communicate(timeout=120)
     rows = dict(map(str.split, stdout.splitlines()))
     assert rows == {str(k): str(k**2) for k in range(8)} | {"3": "None"}
-    assert stderr.count("died, its task 3") == farm.ATTEMPTS
+    assert stderr.count("died, its task 3") == parallel.ATTEMPTS
     assert "it is given up" in stderr
 
 
@@ -384,14 +384,14 @@ ALWAYS = [1] * 20
 
 @pytest.mark.parametrize(
     ("codes", "code", "starts"),
-    [([0], 0, 1), ([2], 2, 1), ([130], 130, 1), ([9, 1, 0], 0, 3), ([9, 2], 2, 2), (ALWAYS, 1, 1 + farm.RESTARTS)],
+    [([0], 0, 1), ([2], 2, 1), ([130], 130, 1), ([9, 1, 0], 0, 3), ([9, 2], 2, 2), (ALWAYS, 1, 1 + mpi.RESTARTS)],
 )
 def test_launch_starts_a_died_job_again(mpirun, tmp_path, codes, code, starts):
     """Catches a job that stays dead, one started for ever, a user's mistake made again, --fresh forgotten too soon."""
     lines = mpirun(codes)
     (tmp_path / "checkpoint").write_text("the run before, which no start lived to set aside")
     with pytest.raises(SystemExit) as ended:
-        farm.launch(3, tmp_path / "checkpoint")
+        mpi.launch(3, tmp_path / "checkpoint")
     assert ended.value.code == code
     lines = lines.read_text().splitlines()
     assert len(lines) == starts
@@ -405,7 +405,7 @@ def test_launch_sets_aside_only_once(mpirun, tmp_path, done):
     (tmp_path / "checkpoint").write_text("the run before")
     lines = mpirun([9, 9, 0], f"cd {tmp_path}; test $(wc -l < starts) -ne 2 || {{ {done}; }}")
     with pytest.raises(SystemExit):
-        farm.launch(3, tmp_path / "checkpoint")
+        mpi.launch(3, tmp_path / "checkpoint")
     assert ["--fresh" in line for line in lines.read_text().splitlines()] == [True, True, False]
 
 
@@ -414,9 +414,9 @@ def test_launch_counts_only_starts_without_progress(mpirun, tmp_path):
     # a new checkpoint at each of the first five starts, then none
     lines = mpirun(ALWAYS, f"cd {tmp_path}; test $(wc -l < starts) -gt 5 || {{ echo x > new; mv new checkpoint; }}")
     with pytest.raises(SystemExit) as ended:
-        farm.launch(3, tmp_path / "checkpoint")
+        mpi.launch(3, tmp_path / "checkpoint")
     assert ended.value.code == 1
-    assert len(lines.read_text().splitlines()) == 5 + farm.RESTARTS
+    assert len(lines.read_text().splitlines()) == 5 + mpi.RESTARTS
 
 
 def test_launch_ends_a_job_whose_rank_0_is_silent(mpirun, tmp_path, monkeypatch, capfd):
@@ -424,10 +424,10 @@ def test_launch_ends_a_job_whose_rank_0_is_silent(mpirun, tmp_path, monkeypatch,
     monkeypatch.setattr(farm, "SILENT", 5)
     monkeypatch.setattr(farm, "GOODBYE", 1)
     lines = mpirun(
-        [1, 0], f'test $(wc -l < {tmp_path}/starts) -gt 1 || {{ sleep 0.3; touch "${farm.DONE}"; exec sleep 1000; }}'
+        [1, 0], f'test $(wc -l < {tmp_path}/starts) -gt 1 || {{ sleep 0.3; touch "${mpi.DONE}"; exec sleep 1000; }}'
     )
     with pytest.raises(SystemExit) as ended:
-        farm.launch(3, tmp_path / "checkpoint")
+        mpi.launch(3, tmp_path / "checkpoint")
     assert ended.value.code == 0
     assert len(lines.read_text().splitlines()) == 2
     assert "no sign of life" in capfd.readouterr().err
@@ -435,9 +435,9 @@ def test_launch_ends_a_job_whose_rank_0_is_silent(mpirun, tmp_path, monkeypatch,
 
 def test_launch_knows_work_that_was_done_without_a_killed_rank(mpirun):
     """Catches a finished run that is started again, or reported as failed, because one rank had been killed."""
-    lines = mpirun([9, 9, 9, 9, 9], f"echo done > ${farm.DONE}")
+    lines = mpirun([9, 9, 9, 9, 9], f"echo done > ${mpi.DONE}")
     with pytest.raises(SystemExit) as ended:
-        farm.launch(3, "checkpoint")
+        mpi.launch(3, "checkpoint")
     assert ended.value.code == 0
     assert len(lines.read_text().splitlines()) == 1
 
@@ -447,4 +447,4 @@ def test_launch_without_mpirun_is_the_users_mistake(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="pip install mpich"):
-        farm.launch(3, "checkpoint")
+        mpi.launch(3, "checkpoint")

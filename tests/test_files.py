@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from common import files
+from common.runtime import files
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

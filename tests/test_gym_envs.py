@@ -11,9 +11,10 @@ import tensorflow as tf
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
-from common import gym_envs, mdnrnn, vae, weights
-from common.cli import UserError
-from common.dream import NOISE_STEPS, DreamWorld
+from common.agent import mdnrnn, vae, weights
+from common.worlds import gym_envs
+from common.runtime.cli import UserError
+from common.worlds.dream import NOISE_STEPS, DreamWorld
 
 GAMES = {"DoomTakeCover": (1, True), "CarRacing": (3, False)}  # action_size, restart
 Z, H = 4, 6

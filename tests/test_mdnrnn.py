@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from common import mdnrnn
-from common.mdnrnn import MDNRNN, Mixture, Shape
+from common.agent import mdnrnn
+from common.agent.mdnrnn import MDNRNN, Mixture, Shape
 
 tfd = tfp.distributions
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common import controller, devices, play, video
-from common.cli import UserError
+from common.agent import controller
+from common.play import play, video
+from common.runtime import devices
+from common.runtime.cli import UserError
 
 HASHES = {"vae": "a" * 64, "rnn": "b" * 64}
 SHAPE = controller.Controller("z", 3, 2, 2, bias=True)

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import pytest
 
-from common import runs
-from common.cli import UserError
+from common.runtime import runs
+from common.runtime.cli import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ def stage_of(tmp_path, monkeypatch):
 
 SECOND_PROCESS = """
 import argparse, sys
-from common import cli, runs
+from common.runtime import cli, runs
 runs.LOCK_SECONDS = 0.1
 from tests_config import Config
 arguments = argparse.Namespace(run=sys.argv[1], fresh="fresh" in sys.argv)

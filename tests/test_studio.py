@@ -21,7 +21,11 @@ import tornado.netutil
 import tornado.websocket
 from PIL import Image
 
-from common import cli, controller, dream, episodes, games, mdnrnn, rollouts, session, studio, vae
+from common.agent import controller, mdnrnn, vae
+from common.data import recordings
+from common.runtime import cli
+from common.studio import server, session
+from common.worlds import dream, games, rollouts
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -269,7 +273,7 @@ def test_frames_come_from_the_runs_recordings(tmp_path):
     """Catches shipped frames shown for the user's own, one moment of every episode, a damaged file that ends it all."""
     for seed in range(4):
         obs = np.broadcast_to(np.arange(10)[:, None, None, None] + 10 * seed, (10, 64, 64, 3))
-        episodes.write(str(tmp_path), seed, obs, np.zeros(10), np.zeros(10), np.zeros(10))
+        recordings.write(str(tmp_path), seed, obs, np.zeros(10), np.zeros(10), np.zeros(10))
     (tmp_path / "2.npz").write_bytes(b"cut")
     assert session.recorded_frames(str(tmp_path))[:, 0, 0, 0].tolist() == [2, 10 + 4, 30 + 8]
     assert session.recorded_frames(str(tmp_path), count=2)[:, 0, 0, 0].tolist() == [2]
@@ -278,10 +282,10 @@ def test_frames_come_from_the_runs_recordings(tmp_path):
 
 def test_both_games_scenes_live_in_one_process(rng):
     """Catches one game's config or model taken for the other's; CarRacing is driven with random weights, for real."""
-    folders = studio.game_folders()
+    folders = server.game_folders()
     assert {"carracing", "doomrnn"} <= folders.keys()
     names, path = set(sys.modules), list(sys.path)
-    scenes = {name: studio.load_scene(folders[name]) for name in ("carracing", "doomrnn")}
+    scenes = {name: server.load_scene(folders[name]) for name in ("carracing", "doomrnn")}
     assert sys.path == path
     assert not {"config", "model", "env", "scene", "doomreal"} & (set(sys.modules) - names)
     assert [scene.config.GAME for scene in scenes.values()] == ["carracing", "doomrnn"]
@@ -309,7 +313,7 @@ def served(models, visit):
     """Serves the toy on a free port and returns what visit(port) brings."""
 
     async def main():
-        app = studio.application([{"name": "toy", "title": "Toy", "lacking": None}], lambda name: models)
+        app = server.application([{"name": "toy", "title": "Toy", "lacking": None}], lambda name: models)
         server, sockets = tornado.httpserver.HTTPServer(app), tornado.netutil.bind_sockets(0, "127.0.0.1")
         server.add_sockets(sockets)
         try:
@@ -377,7 +381,7 @@ def test_messages_and_pages_are_bounded(models, monkeypatch):
         first, second, third = [await connect(port) for _ in range(3)]
         assert await third.read_message() is None
         assert third.close_code == 1013
-        await first.write_message("x" * (studio.MESSAGE_BYTES + 1))
+        await first.write_message("x" * (server.MESSAGE_BYTES + 1))
         assert await first.read_message() is None
         longest = {str(k): -4.123456 for k in range(64)}
         message = {"do": "look", "temperature": 1.05, "held": longest, "keys": ["left", "right", "up", "down"]}
@@ -416,7 +420,7 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["studio", "--port", str(taken.getsockname()[1])])
     monkeypatch.setattr(studio, "load_scene", lambda folder: pytest.fail("a game was loaded first"))
     with taken, pytest.raises(cli.UserError, match="give another --port"):
-        studio.main()
+        server.main()
 
 
 # --- the page, in a browser ---

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import files, mdnrnn, vae, weights
-from common.cli import UserError
+from common.agent import mdnrnn, vae, weights
+from common.runtime import files
+from common.runtime.cli import UserError
 
 DOOM_ORDER = ("kernel", "bias", "output_w", "output_b")
 CARRACING_ORDER = ("output_w", "output_b", "kernel", "bias")

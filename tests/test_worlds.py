@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import games, mdnrnn, rollouts, worlds
-from common.controller import Controller
+from common.agent import mdnrnn
+from common.worlds import encoded, games, rollouts
+from common.agent.controller import Controller
 
 SEEDS = [1003, 1000, 1006, 1001, 1003]
 
@@ -66,7 +67,7 @@ def test_observation_action_memory_and_reward_line_up(rng, restart, action_size)
     rnn, controller = random_rnn(rng, restart, action_size), Controller("zch", 2, 4, action_size, bias=True)
     parameters = random_parameters(rng, controller, len(SEEDS))
     players = [CountingGame() for _ in range(len(SEEDS) + 2)]
-    world = worlds.SeenGames(games.Games(players), PaintedV(-80.0), rnn)
+    world = encoded.EncodedGames(games.Games(players), PaintedV(-80.0), rnn)
     returns, lengths = rollouts.rollout(world, rollouts.Candidates(controller, parameters), SEEDS)
     for row, (game, seed) in enumerate(zip(players, SEEDS, strict=False)):
         state, expected = rnn.initial_state(1), []
@@ -86,7 +87,7 @@ def test_a_batch_is_as_many_runs_of_one(rng):
     parameters = random_parameters(rng, controller, len(SEEDS))
 
     def play(rows):
-        world = worlds.SeenGames(games.Games([CountingGame() for _ in rows]), PaintedV(0.0), rnn)
+        world = encoded.EncodedGames(games.Games([CountingGame() for _ in rows]), PaintedV(0.0), rnn)
         return rollouts.rollout(world, rollouts.Candidates(controller, parameters[rows]), [SEEDS[k] for k in rows])
 
     returns, lengths = play(range(len(SEEDS)))
@@ -104,7 +105,7 @@ def test_a_batch_is_as_many_runs_of_one(rng):
 def test_z_is_sampled_at_control_time():
     """Catches mu used for z: the authors' agents see V's noise, new at every step."""
     rnn = mdnrnn.MDNRNN(mdnrnn.Shape(2, 1, 4, True), "float32")
-    world = worlds.SeenGames(games.Games([CountingGame() for _ in range(200)]), PaintedV(float(2 * np.log(3))), rnn)
+    world = encoded.EncodedGames(games.Games([CountingGame() for _ in range(200)]), PaintedV(float(2 * np.log(3))), rnn)
     seeds = [1006] * 100 + [1006 + 7 * k for k in range(1, 101)]
     before, *_ = world.reset(seeds)
     (after, *_), *_ = world.step(np.zeros((200, 1), np.float32))
@@ -117,7 +118,7 @@ def test_z_is_sampled_at_control_time():
 
 def test_finished_rows_leave(rng):
     """Catches a dead row that is still seen, and frames that are not those of the rows that go on."""
-    world = worlds.SeenGames(games.Games([CountingGame() for _ in SEEDS]), PaintedV(-80.0), random_rnn(rng))
+    world = encoded.EncodedGames(games.Games([CountingGame() for _ in SEEDS]), PaintedV(-80.0), random_rnn(rng))
     live, step, state = list(SEEDS), 0, world.reset(SEEDS)
     while live:
         assert [len(part) for part in state] == [len(live)] * 3
@@ -135,7 +136,7 @@ def test_a_world_can_be_used_again(rng):
     """Catches memory, noise or rows left over from the episodes before."""
     controller = Controller("zch", 2, 4, 1, bias=False)
     policy = random_parameters(rng, controller, 3)
-    world = worlds.SeenGames(games.Games([CountingGame() for _ in range(3)]), PaintedV(0.0), random_rnn(rng))
+    world = encoded.EncodedGames(games.Games([CountingGame() for _ in range(3)]), PaintedV(0.0), random_rnn(rng))
     first, second = (
         rollouts.rollout(world, rollouts.Candidates(controller, policy), [1003, 1001, 1002])[0] for _ in range(2)
     )
@@ -187,10 +188,10 @@ def test_evaluation_in_blocks_is_evaluation(rng, block_rows):
     """Catches results put under another candidate or seed, and blocks larger than asked for."""
     controller, seeds = Controller("z", 2, 4, 1, bias=True), np.array([1000, 1005, 1001, 1003])
     population = random_parameters(rng, controller, 5)
-    world = worlds.SeenGames(games.Games([CountingGame() for _ in range(20)]), PaintedV(-80.0), random_rnn(rng))
+    world = encoded.EncodedGames(games.Games([CountingGame() for _ in range(20)]), PaintedV(-80.0), random_rnn(rng))
     returns, lengths = rollouts.evaluate(world, controller, population, seeds)
     assert lengths.tolist() == [(2 + seeds % 7).tolist()] * 5
-    one = worlds.SeenGames(games.Games([CountingGame()]), PaintedV(-80.0), world.rnn)
+    one = encoded.EncodedGames(games.Games([CountingGame()]), PaintedV(-80.0), world.rnn)
     alone, _ = rollouts.rollout(one, rollouts.Candidates(controller, population[3:4]), seeds[1:2])
     np.testing.assert_allclose(returns[3, 1], alone[0], rtol=1e-6)
 
@@ -212,7 +213,7 @@ def test_features_of_play(rng):
     """Catches steps left out, rows that go on after their end, and features of another controller's play."""
     controller, seeds = Controller("zh", 2, 4, 1, bias=True), np.arange(1000, 1007)
     parameters = random_parameters(rng, controller, 2)
-    world = worlds.SeenGames(games.Games([CountingGame() for _ in seeds]), PaintedV(-80.0), random_rnn(rng))
+    world = encoded.EncodedGames(games.Games([CountingGame() for _ in seeds]), PaintedV(-80.0), random_rnn(rng))
     read = [rollouts.features_of_play(world, controller, one, seeds) for one in parameters]
     assert read[0].shape == ((2 + seeds % 7).sum(), 6)
     counter, seed = np.rint(read[0][:, :2] * 8).astype(int).T
@@ -273,7 +274,7 @@ def test_the_world_and_m_know_the_action_as_the_game_receives_it(rng):
     rnn, controller = random_rnn(rng, False, 3), Controller("z", 2, 4, 3, bias=True)
     parameters = random_parameters(rng, controller, 2)
     players = [CountingGame(), CountingGame()]
-    world = worlds.SeenGames(games.Games(players), PaintedV(-80.0), rnn)
+    world = encoded.EncodedGames(games.Games(players), PaintedV(-80.0), rnn)
     plain, mapped = (rollouts.Candidates(controller, parameters, f) for f in (None, lambda raw: (raw + 1) / 2))
     state = world.reset([1000, 1001])
     np.testing.assert_allclose(mapped.act(state), (plain.act(state) + 1) / 2)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from common import stages
-from common.cli import option
+from common.runtime import settings
+from common.runtime.cli import option
 
 GAME = "catchdot"
 MAX_STEPS = 200
@@ -19,18 +19,18 @@ RNN_FILE_ORDER = ("kernel", "bias", "output_w", "output_b")
 
 
 @dataclass(frozen=True)
-class Train(stages.DreamTrain):
+class Train(settings.DreamTrain):
     """Evolving C in the dream."""
 
     temperature: float = option(TEMPERATURE, "of the dream: above 1 it is harder than M believes the game to be")
     block_rows: int = option(256, "dreams that step together in one thread")
 
 
-EXTRACT = {"laptop": stages.Extract(episodes=60)}
-VAE = {"laptop": stages.Vae(z_size=8, batch_size=32, steps=300, learning_rate=1e-3, schedule="cosine", report_every=25)}
-SERIES = {"laptop": stages.Series()}
+EXTRACT = {"laptop": settings.Extract(episodes=60)}
+VAE = {"laptop": settings.Vae(z_size=8, batch_size=32, steps=300, learning_rate=1e-3, schedule="cosine", report_every=25)}
+SERIES = {"laptop": settings.Series()}
 RNN = {
-    "laptop": stages.RestartRnn(
+    "laptop": settings.RestartRnn(
         hidden_size=32, streams=8, sequence_length=24, steps=150, learning_rate=3e-3, validation_episodes=8
     )
 }

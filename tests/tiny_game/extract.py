@@ -6,7 +6,9 @@ import os
 
 import numpy as np
 
-from common import cli, episodes, files, games, runs
+from common.data import recordings
+from common.runtime import cli, files, runs
+from common.worlds import games
 
 import config
 from game import CatchDot
@@ -25,7 +27,7 @@ def record(folder, cfg):
     summary = os.path.join(folder, f"{cfg.first_seed}.summary.json")
     if runs.recorded_already(summary, cfg):
         return
-    world = games.Recorded(games.Games([CatchDot() for _ in range(ROWS)]), functools.partial(episodes.write, folder))
+    world = games.Recorded(games.Games([CatchDot() for _ in range(ROWS)]), functools.partial(recordings.write, folder))
     seeds = np.arange(cfg.first_seed, cfg.first_seed + cfg.episodes)
     with runs.progress(len(seeds), 0, "record") as bar:
         for block in np.split(seeds, range(ROWS, len(seeds), ROWS)):

@@ -2,7 +2,10 @@
 
 import numpy as np
 
-from common import cli, controller, devices, dream, games, play, rollouts, weights, worlds
+from common.agent import controller, weights
+from common.play import play
+from common.runtime import cli, devices
+from common.worlds import dream, encoded, games, rollouts
 
 import config
 from game import CatchDot
@@ -32,7 +35,7 @@ def main():
     c, parameters = play.load_controller(arguments, lambda mode: controller_on(rnn, mode), hashes)
     seeds = np.arange(arguments.seed, arguments.seed + arguments.episodes)
     returns, lengths = play.measure(
-        lambda rows: worlds.SeenGames(games.Games([CatchDot() for _ in range(rows)]), vae, rnn),
+        lambda rows: encoded.EncodedGames(games.Games([CatchDot() for _ in range(rows)]), vae, rnn),
         lambda block: rollouts.Candidates(c, np.tile(parameters, (len(block), 1))),
         seeds,
     )

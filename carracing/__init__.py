@@ -1,0 +1,1 @@
+"""CarRacing, and its dream."""

@@ -1,0 +1,326 @@
+"""M, the MDN-RNN: an LSTM whose output is, for every dimension of the next z, its own mixture of five normals.
+
+Source: Ha & Schmidhuber 2018, appendix A.2. Optionally M also takes a restart flag and predicts the next one by a logit
+(the Doom experiment), so that one long stream can hold many episodes and a dream can end.
+"""
+
+import dataclasses
+import math
+import typing
+
+from common.runtime import devices  # isort: skip  (sets TensorFlow's log level before its import)
+import keras
+import tensorflow as tf
+
+FORGET_BIAS = 1.0  # added at run time, not stored in the bias
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """M's sizes."""
+
+    z_size: int
+    action_size: int
+    hidden_size: int
+    restart: bool
+    mixtures: int = 5
+
+    @property
+    def input_size(self):
+        """z, action and, if M has one, the restart flag."""
+        return self.z_size + self.action_size + self.restart
+
+    @property
+    def output_size(self):
+        """The restart logit, if M has one, then log-weights, means and log-sigmas of every dimension's mixture."""
+        return self.restart + self.z_size * self.mixtures * 3
+
+    @property
+    def arrays(self):
+        """{name: shape} of the four arrays of a paper rnn.json."""
+        gates = 4 * self.hidden_size
+        return {
+            "kernel": (self.input_size + self.hidden_size, gates),
+            "bias": (gates,),
+            "output_w": (self.hidden_size, self.output_size),
+            "output_b": (self.output_size,),
+        }
+
+
+class Weights(typing.NamedTuple):
+    """M's weights as the products below use them: cast to their dtype, output columns regrouped from [Z, 3, K]."""
+
+    kernel: tf.Tensor  # [I + H, 4H]
+    bias: tf.Tensor  # float32 [4H]
+    mixture_w: tf.Tensor  # [H, 3 * K * Z]
+    mixture_b: tf.Tensor  # float32 [3 * K * Z]
+    restart_w: tf.Tensor  # [H, 1], or [H, 0] for an M without restarts
+    restart_b: tf.Tensor  # float32 [1] or [0]
+
+
+class Mixture(typing.NamedTuple):
+    """M's prediction for N next z's: for every dimension a mixture of K normals."""
+
+    logmix: tf.Tensor  # float32 [N, K, Z], not normalised
+    mean: tf.Tensor  # float32 [N, K, Z]
+    logstd: tf.Tensor  # float32 [N, K, Z]
+
+
+class MDNRNN(keras.Model):
+    """M. Weights are laid out as in the paper's file: kernel rows are input, then h; gate columns i, j, f, o.
+
+    What computes takes the `prepared` weights, so that a dream prepares them once and training once per batch.
+    """
+
+    def __init__(self, shape, dtype=None):
+        """
+        Args:
+            shape: Shape.
+            dtype: what matrix products compute in; all else is float32. Default: devices.product_dtype().
+        """
+        super().__init__(name="mdnrnn")
+        self.shape, self.product_dtype = shape, tf.as_dtype(dtype or devices.product_dtype())
+        for name, size in shape.arrays.items():
+            initializer = "glorot_uniform" if len(size) == 2 else "zeros"
+            setattr(self, name, self.add_weight(name=name, shape=size, initializer=initializer))
+        self.built = True
+
+    def prepared(self):
+        """The weights as `step`, `sequence` and `predict` take them: Weights."""
+        first, shape = int(self.shape.restart), self.shape
+
+        def regroup(columns):
+            by_dimension = tf.reshape(columns[..., first:], [-1, shape.z_size, 3 * shape.mixtures])
+            return tf.reshape(tf.transpose(by_dimension, [0, 2, 1]), [-1, shape.output_size - first])
+
+        return Weights(
+            kernel=tf.cast(self.kernel, self.product_dtype),
+            bias=tf.convert_to_tensor(self.bias),
+            mixture_w=tf.cast(regroup(self.output_w), self.product_dtype),
+            mixture_b=regroup(self.output_b)[0],
+            restart_w=tf.cast(self.output_w[:, :first], self.product_dtype),
+            restart_b=self.output_b[:first],
+        )
+
+    def initial_state(self, rows):
+        """(h, c), each float32 zeros [rows, H]."""
+        return tf.zeros([rows, self.shape.hidden_size]), tf.zeros([rows, self.shape.hidden_size])
+
+    def step(self, weights, inputs, state):
+        """One step of the LSTM: float32 [B, I], (h, c) -> new (h, c), each float32 [B, H]."""
+        h, c = state
+        _, c, h = _cell(_product(tf.concat([inputs, h], axis=1), weights.kernel) + weights.bias, c)
+        return h, c
+
+    def sequence(self, weights, inputs, keep, state):
+        """The LSTM over many steps.
+
+        Args:
+            weights: Weights.
+            inputs: float32 [T, B, I]; they are data, no gradient flows into them.
+            keep: float32 [T, B], 0 where the state is zeroed before the step, else 1.
+            state: (h, c), each float32 [B, H], before the first step; gradients stop there.
+
+        Returns:
+            (hidden float32 [T, B, H], the state after the last step).
+        """
+        hidden, last_c = _unrolled(inputs, keep[..., tf.newaxis], *state)(weights.kernel, weights.bias)
+        return hidden, (hidden[-1], last_c)
+
+    def predict(self, weights, hidden):
+        """M's prediction of what comes next.
+
+        Args:
+            weights: Weights.
+            hidden: float32 [N, H].
+
+        Returns:
+            (Mixture, restart logit float32 [N] or None for an M without restarts).
+        """
+        flat = _product(hidden, weights.mixture_w) + weights.mixture_b
+        parts = tf.reshape(flat, [-1, 3, self.shape.mixtures, self.shape.z_size])
+        restart = (_product(hidden, weights.restart_w) + weights.restart_b)[:, 0] if self.shape.restart else None
+        return Mixture(parts[:, 0], parts[:, 1], parts[:, 2]), restart
+
+
+def inputs_of(z, action, restart=None):
+    """What the LSTM reads, float32 [..., I], from z [..., Z], action [..., A] and, if M has it, restart [...]."""
+    parts = [z, action] if restart is None else [z, action, restart[..., tf.newaxis]]
+    return tf.concat([tf.cast(part, tf.float32) for part in parts], axis=-1)
+
+
+def _product(a, b, **transposed):
+    """a @ b in b's dtype, as float32."""
+    return tf.cast(tf.matmul(tf.cast(a, b.dtype), b, **transposed), tf.float32)
+
+
+def _cell(gates, c):
+    """[B, 4H] before the activations, c [B, H] -> (the four activated gates, new c, new h), each [B, H]."""
+    i, j, f, o = tf.split(gates, 4, axis=1)
+    i, j, f, o = tf.sigmoid(i), tf.tanh(j), tf.sigmoid(f + FORGET_BIAS), tf.sigmoid(o)
+    c = c * f + i * j
+    return (i, j, f, o), c, o * tf.tanh(c)
+
+
+def _unrolled(inputs, keep, h0, c0):
+    """The LSTM over a chunk as a function of (kernel, bias), with its backpropagation through time written out.
+
+    TensorFlow's own gradient of a loop adds up a whole kernel at every step; here the kernel's gradient is one matrix
+    product over all steps. Shapes as in `MDNRNN.sequence`, keep [T, B, 1].
+    """
+    steps, size, hidden_size = inputs.shape[0], inputs.shape[2], h0.shape[1]
+
+    def before(values, first):
+        """The state each step starts from: the step before's, or `first`, zeroed where keep says so."""
+        return tf.concat([first[tf.newaxis], values[:-1]], axis=0) * keep
+
+    def arrays(count):
+        return [tf.TensorArray(tf.float32, steps, element_shape=[None, hidden_size]) for _ in range(count)]
+
+    @tf.custom_gradient
+    def run(kernel, bias):
+        projected = _product(tf.reshape(inputs, [-1, size]), kernel[:size]) + bias
+        projected = tf.reshape(projected, [steps, -1, 4 * hidden_size])
+        recurrent = kernel[size:]
+
+        def forward(t, h, c, *saved):
+            gates, c, h = _cell(projected[t] + _product(h * keep[t], recurrent), c * keep[t])
+            return t + 1, h, c, *(array.write(t, value) for array, value in zip(saved, (*gates, c), strict=True))
+
+        _, _, last_c, *saved = tf.while_loop(lambda t, *_: t < steps, forward, [0, h0, c0, *arrays(5)])
+        all_i, all_j, all_f, all_o, all_c = (array.stack() for array in saved)
+        tanh_c = tf.tanh(all_c)
+        hidden = all_o * tanh_c
+
+        def gradient(d_hidden, d_last_c):
+            c_before = before(all_c, c0)
+            # what does not depend on the step after, for all steps at once
+            to_c, to_o = all_o * (1 - tanh_c**2), tanh_c * all_o * (1 - all_o)
+            to_i, to_j, to_f = all_j * all_i * (1 - all_i), all_i * (1 - all_j**2), c_before * all_f * (1 - all_f)
+
+            def backward(t, dh, dc, all_d_gates):
+                dh += d_hidden[t]
+                dc += dh * to_c[t]
+                d_gates = tf.concat([dc * to_i[t], dc * to_j[t], dc * to_f[t], dh * to_o[t]], axis=1)
+                dh = _product(d_gates, recurrent, transpose_b=True) * keep[t]
+                return t - 1, dh, dc * all_f[t] * keep[t], all_d_gates.write(t, tf.cast(d_gates, kernel.dtype))
+
+            array = tf.TensorArray(kernel.dtype, steps, element_shape=[None, 4 * hidden_size])
+            start = [steps - 1, tf.zeros_like(h0), d_last_c, array]
+            *_, all_d_gates = tf.while_loop(lambda t, *_: t >= 0, backward, start)
+            d_gates = tf.reshape(all_d_gates.stack(), [-1, 4 * hidden_size])
+            read = tf.reshape(tf.concat([inputs, before(hidden, h0)], axis=2), [-1, size + hidden_size])
+            d_kernel = tf.matmul(tf.cast(read, kernel.dtype), d_gates, transpose_a=True)
+            return d_kernel, tf.reduce_sum(tf.cast(d_gates, tf.float32), axis=0)
+
+        return (hidden, last_c), gradient
+
+    return run
+
+
+def log_prob(mixture, z):
+    """log p of every dimension of z: Mixture, float32 [N, Z] -> float32 [N, Z], nats."""
+    z = z[:, tf.newaxis]
+    normal = (
+        -0.5 * tf.square((z - mixture.mean) * tf.exp(-mixture.logstd)) - mixture.logstd - 0.5 * math.log(2 * math.pi)
+    )
+    return tf.reduce_logsumexp(mixture.logmix + normal, axis=1) - tf.reduce_logsumexp(mixture.logmix, axis=1)
+
+
+def sample(mixture, temperature, uniform, normal):
+    """Draws z: mixture logits divided by the temperature, the noise multiplied by its square root.
+
+    Args:
+        mixture: Mixture.
+        temperature: float > 0; 1 is M's own belief, more is a harder, stranger dream.
+        uniform: float32 [N, Z] in [0, 1), chooses the component.
+        normal: float32 [N, Z], standard normal.
+
+    Returns:
+        float32 [N, Z].
+    """
+    logits = mixture.logmix / temperature
+    weight = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True))
+    weight, means, logstds = (tf.unstack(part, axis=1) for part in (weight, mixture.mean, mixture.logstd))
+    threshold = uniform * tf.add_n(weight)
+    # inverse of the cumulative distribution: the last component whose predecessors weigh less than the threshold
+    mean, logstd, cumulative = means[0], logstds[0], weight[0]
+    for k in range(1, len(means)):
+        chosen = threshold >= cumulative
+        mean, logstd = tf.where(chosen, means[k], mean), tf.where(chosen, logstds[k], logstd)
+        cumulative += weight[k]
+    return mean + tf.exp(logstd) * tf.sqrt(temperature) * normal
+
+
+def restart_loss(logit, restart, weight):
+    """Cross-entropy of the restart flag, restarts weighted: [N], [N], float -> float32 [N], nats."""
+    loss = tf.nn.sigmoid_cross_entropy_with_logits(labels=restart, logits=logit)
+    return loss * (1 + (weight - 1) * restart)
+
+
+def losses_of(rnn, batch, state, noise, restart_weight):
+    """What M minimises the sum of, on one chunk of streams.
+
+    Args:
+        rnn: MDNRNN.
+        batch: (mu, logvar, action, restart, fresh) of series.StreamBatches, [B, T + 1, ...].
+        state: (h, c), each float32 [B, H], carried over from the chunk before.
+        noise: float32 [B, T + 1, Z], standard normal: z is drawn anew from V's posterior for every batch.
+        restart_weight: float, weight of restarts in their cross-entropy.
+
+    Returns:
+        (z_loss, restart_loss, state): two of float32 [], nats per dimension and per step (restart_loss is 0 for an M
+        without restarts), and the state to carry over.
+    """
+    mu, logvar, action, restart, fresh = (tf.cast(part, tf.float32) for part in batch)
+    z = mu + tf.exp(0.5 * logvar) * noise
+    z, action, restart = tf.transpose(z, [1, 0, 2]), tf.transpose(action, [1, 0, 2]), tf.transpose(restart)
+    inputs = inputs_of(z[:-1], action[:-1], restart[:-1] if rnn.shape.restart else None)
+    state = tuple(part * (1 - fresh[:, tf.newaxis]) for part in state)
+
+    weights = rnn.prepared()
+    hidden, state = rnn.sequence(weights, inputs, 1 - restart[:-1], state)
+    mixture, logit = rnn.predict(weights, tf.reshape(hidden, [-1, rnn.shape.hidden_size]))
+    nats = -log_prob(mixture, tf.reshape(z[1:], [-1, rnn.shape.z_size]))
+    began = tf.reshape(restart[1:], [-1])
+    if rnn.shape.restart:
+        # as the authors do, the z of a new episode's first frame counts too
+        return tf.reduce_mean(nats), tf.reduce_mean(restart_loss(logit, began, restart_weight)), state
+    same_episode = tf.broadcast_to(1 - began[:, tf.newaxis], tf.shape(nats))
+    return tf.reduce_sum(nats * same_episode) / tf.reduce_sum(same_episode), tf.constant(0.0), state
+
+
+def train_step_of(rnn, optimizer, strategy, restart_weight):
+    """Compiles M's training step, and the same without training.
+
+    Returns:
+        (train, evaluate): each step(batch, state, seed int32 [2]) -> ((z_loss, restart_loss) float32 [], state).
+    """
+
+    def replica_losses(batch, state, seed):
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        noise = tf.random.stateless_normal(tf.shape(batch[0]), seed + [0, replica])
+        return losses_of(rnn, batch, state, noise, restart_weight)
+
+    def replica_train(batch, state, seed):
+        with tf.GradientTape() as tape:
+            z_loss, restart, state = replica_losses(batch, state, seed)
+            loss = (z_loss + restart) / strategy.num_replicas_in_sync
+        gradients = tape.gradient(loss, rnn.trainable_variables)
+        if strategy.num_replicas_in_sync > 1:
+            # Keras clips each device's part and then adds the parts up: so the first device brings the whole sum
+            context = tf.distribute.get_replica_context()
+            is_first = tf.cast(tf.equal(context.replica_id_in_sync_group, 0), tf.float32)
+            gradients = [part * is_first for part in context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)]
+        optimizer.apply_gradients(zip(gradients, rnn.trainable_variables, strict=True))
+        return devices.nan_unless_finite(z_loss, gradients), restart, state
+
+    def compiled(replica_step):
+        @tf.function
+        def step(batch, state, seed):
+            *losses, state = strategy.run(replica_step, (batch, state, seed))
+            return tuple(strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None) for loss in losses), state
+
+        return step
+
+    return compiled(replica_train), compiled(replica_losses)

@@ -1,0 +1,118 @@
+"""The VAE, the MDN-RNN and the first frames that belong together: which set a run has, which ships, and their loading."""
+
+import contextlib
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+
+from common.agent import mdnrnn, vae, weights
+from common.game import Game
+from common.runtime import files, provenance
+from common.runtime.cli import UserError
+
+NAMES = ("vae", "rnn", "initial_z")
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """What an agent sees and remembers with."""
+
+    vae: vae.ConvVAE
+    rnn: mdnrnn.MDNRNN
+    initial_z: tuple[np.ndarray, np.ndarray]
+    """(mu, logvar), each float32 [frames, Z], of first frames, where dreams begin"""
+    hashes: dict[str, str]
+    """{"vae", "rnn", "initial_z": sha256 of the file}"""
+    paths: dict[str, str]
+
+
+def sets(game: Game, run: str) -> list[dict[str, str]]:
+    """The sets of weights that there are, {name: path}: that of the run, if it is complete, then those that ship."""
+    own = {name: os.path.join(run, game.config.TRAINED[name]) for name in NAMES}
+    folder = os.path.relpath(game.folder)
+    shipped = [
+        {name: os.path.normpath(os.path.join(folder, group[name])) for name in NAMES} for group in game.config.SHIPPED
+    ]
+    return [paths for paths in (own, *shipped) if all(map(os.path.exists, paths.values()))]
+
+
+def find(game: Game, run: str) -> dict[str, str]:
+    """The set that a run uses: its own if it is complete, else the first that ships; says which.
+
+    Raises:
+        UserError: there is none, or no such run.
+    """
+    if not os.path.isdir(run):
+        raise UserError(f"--run {run}: no such folder")
+    found = sets(game, run)
+    own = os.path.join(run, game.config.TRAINED["rnn"])
+    if not found:
+        raise UserError(f"neither {own} nor weights that ship are there; train them first with: bash gpu_jobs.bash")
+    why = "" if found[0]["rnn"] == own else f" (those that ship: {run} has no complete set of its own)"
+    print(f"weights: {', '.join(found[0].values())}{why}")
+    return found[0]
+
+
+def find_by_hash(game: Game, run: str, wanted: dict[str, str], file: str) -> dict[str, str]:
+    """The set that a controller was evolved on, by the sha256 of its files.
+
+    Args:
+        game: Game.
+        run: the folder of the run.
+        wanted: {"vae", "rnn": sha256}, the parents of the controller.
+        file: path of the controller, for the error.
+
+    Raises:
+        UserError: no set in the run or among those that ship has these files.
+    """
+    for paths in sets(game, run):
+        if all(files.sha256(paths[name]) == wanted.get(name) for name in ("vae", "rnn")):
+            print(f"weights: {', '.join(paths.values())}, those that {file} was evolved on")
+            return paths
+    raise UserError(
+        f"{file}: the VAE and MDN-RNN that it was evolved on (rnn {str(wanted.get('rnn'))[:12]}) are neither in {run} nor among "
+        "those that ship; give the run that has them with --run DIR"
+    )
+
+
+def load(game: Game, paths: dict[str, str], unverified: bool = False) -> Models:
+    """Reads a set of weights, once their metas prove that they were made for each other.
+
+    Args:
+        game: Game.
+        paths: {name: path}, such as `find` returns.
+        unverified: see provenance.read.
+
+    Raises:
+        UserError: a file or its meta is missing, damaged or of another game, or the MDN-RNN was trained on another VAE.
+    """
+    metas = {name: provenance.read(paths[name], name, game.name, unverified) for name in NAMES}
+    hashes = {name: files.sha256(paths[name]) for name in NAMES}
+    for name in ("rnn", "initial_z"):
+        made_on = metas[name].get("parents", {}).get("vae")
+        if made_on not in (None, hashes["vae"]) and not unverified:
+            raise UserError(
+                f"{paths[name]}: was trained on another VAE ({made_on[:12]}) than {paths['vae']} ({hashes['vae'][:12]}); train it "
+                "again with: python series.py --fresh, python rnn_train.py --fresh"
+            )
+    model_v = weights.read_vae(paths["vae"])
+    config = game.config
+    model_m = weights.read_rnn(paths["rnn"], config.RNN_FILE_ORDER, model_v.z_size, config.ACTION_SIZE, config.RESTART)
+    initial_z = weights.read_initial_z(paths["initial_z"], model_v.z_size)
+    return Models(model_v, model_m, initial_z, hashes, paths)
+
+
+def load_run(game: Game, run: str, unverified: bool = False) -> Models:
+    """The models of a run, or those that ship: `find`, then `load`."""
+    return load(game, find(game, run), unverified)
+
+
+def own_vae(game: Game, run: str, z_size: int) -> Any:
+    """The VAE that a run trained, if it did and its size is this, else None; to show dreams with."""
+    path = os.path.join(run, game.config.TRAINED["vae"])
+    with contextlib.suppress(UserError):
+        model = weights.read_vae(path) if os.path.exists(path) else None
+        return model if model and model.z_size == z_size else None
+    return None

@@ -1,0 +1,120 @@
+"""V, the convolutional variational autoencoder: a 64x64 frame <-> a latent z (Ha & Schmidhuber 2018, appendix A.1)."""
+
+from common.runtime import devices  # isort: skip  (sets TensorFlow's log level before its import)
+import keras
+import tensorflow as tf
+from keras import layers
+
+
+class DeconvFromPoint(layers.Conv2DTranspose):
+    """A transposed convolution of a 1x1 image: the same weights and result as one matrix product."""
+
+    def call(self, x):
+        height, width, filters, inputs = self.kernel.shape
+        kernel = tf.cast(tf.reshape(self.kernel, [-1, inputs]), x.dtype)
+        image = tf.matmul(x[:, 0, 0], kernel, transpose_b=True)
+        image = tf.reshape(image, [-1, height, width, filters]) + tf.cast(self.bias, x.dtype)
+        return self.activation(image)
+
+
+class ConvVAE(keras.Model):
+    """V: encode -> (mu, logvar), sample -> z, decode -> frame."""
+
+    def __init__(self, z_size, dtype=None):
+        """
+        Args:
+            z_size: int, number of latent dimensions Z.
+            dtype: what convolutions compute in; weights, z and losses are float32. Default: devices.product_dtype().
+        """
+        super().__init__(name="vae")
+        self.z_size = z_size
+        dtype = tf.as_dtype(dtype or devices.product_dtype())
+        policy = "float32" if dtype == tf.float32 else f"mixed_{dtype.name}"
+        conv = [layers.Conv2D(f, 4, 2, activation="relu", dtype=policy) for f in (32, 64, 128, 256)]
+        self.encoder = keras.Sequential([keras.Input((64, 64, 3)), *conv, layers.Flatten()], name="encoder")
+        self.fc_mu = layers.Dense(z_size, dtype="float32")
+        self.fc_logvar = layers.Dense(z_size, dtype="float32")
+        self.decoder = keras.Sequential(
+            [
+                keras.Input((z_size,)),
+                layers.Dense(1024, dtype=policy),
+                layers.Reshape((1, 1, 1024)),
+                DeconvFromPoint(128, 5, 2, activation="relu", dtype=policy),
+                layers.Conv2DTranspose(64, 5, 2, activation="relu", dtype=policy),
+                layers.Conv2DTranspose(32, 6, 2, activation="relu", dtype=policy),
+                layers.Conv2DTranspose(3, 6, 2, dtype=policy),
+                layers.Activation("sigmoid", dtype="float32"),
+            ],
+            name="decoder",
+        )
+        self.fc_mu.build((None, 1024))
+        self.fc_logvar.build((None, 1024))
+        self.built = True
+
+    @property
+    def paper_weights(self):
+        """The 22 variables in the order of the paper's vae.json."""
+        encoder, decoder = self.encoder.trainable_variables, self.decoder.trainable_variables
+        return [*encoder, *self.fc_mu.trainable_variables, *self.fc_logvar.trainable_variables, *decoder]
+
+    def encode(self, frames):
+        """uint8 [B, 64, 64, 3] -> (mu, logvar), each float32 [B, Z]."""
+        hidden = tf.cast(self.encoder(tf.cast(frames, tf.float32) / 255.0), tf.float32)
+        return self.fc_mu(hidden), self.fc_logvar(hidden)
+
+    def decode(self, z):
+        """float32 [B, Z] -> float32 [B, 64, 64, 3] in [0, 1]."""
+        return self.decoder(z)
+
+    def losses_of(self, frames, noise):
+        """The two terms V minimises the sum of, each float32 [], averaged over the batch.
+
+        Args:
+            frames: uint8 [B, 64, 64, 3].
+            noise: float32 [B, Z], standard normal, for the reparametrised sample of z.
+
+        Returns:
+            (reconstruction, kl): squared error summed over pixels; KL to N(0, I) in nats, at least half a nat per
+            dimension ("free bits": below that V is not pushed towards the prior).
+        """
+        mu, logvar = self.encode(frames)
+        decoded = self.decode(sample(mu, logvar, noise))
+        target = tf.cast(frames, tf.float32) / 255.0
+        reconstruction = tf.reduce_mean(tf.reduce_sum(tf.square(target - decoded), axis=[1, 2, 3]))
+        kl = tf.reduce_mean(tf.maximum(kl_to_standard_normal(mu, logvar), 0.5 * self.z_size))
+        return reconstruction, kl
+
+
+def sample(mu, logvar, noise):
+    """z = mu + sigma * noise, all [..., Z]."""
+    return mu + tf.exp(0.5 * logvar) * noise
+
+
+def kl_to_standard_normal(mu, logvar):
+    """KL(N(mu, sigma) || N(0, I)) in nats: [B, Z], [B, Z] -> [B] (Kingma & Welling 2014, appendix B)."""
+    return -0.5 * tf.reduce_sum(1.0 + logvar - tf.square(mu) - tf.exp(logvar), axis=1)
+
+
+def train_step_of(vae, optimizer, strategy):
+    """Compiles V's training step.
+
+    Returns:
+        step(frames uint8 [B, 64, 64, 3], seed int32 [2]) -> (reconstruction, kl), float32 [], means over all devices.
+    """
+
+    def replica_step(frames, seed):
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        noise = tf.random.stateless_normal([tf.shape(frames)[0], vae.z_size], seed + [0, replica])
+        with tf.GradientTape() as tape:
+            reconstruction, kl = vae.losses_of(frames, noise)
+            loss = (reconstruction + kl) / strategy.num_replicas_in_sync
+        gradients = tape.gradient(loss, vae.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, vae.trainable_variables, strict=True))
+        return devices.nan_unless_finite(reconstruction, gradients), kl
+
+    @tf.function
+    def step(frames, seed):
+        losses = strategy.run(replica_step, (frames, seed))
+        return tuple(strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None) for loss in losses)
+
+    return step

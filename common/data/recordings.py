@@ -1,0 +1,230 @@
+"""record/: what an episode's file holds, how it is written and verified, and how its frames stream to the VAE.
+
+record/<seed>.npz, one episode of T frames; row t holds what was seen, done and got at step t:
+    obs     uint8   [T, 64, 64, 3]
+    action  float16 [T] or [T, A]     the action taken on seeing obs[t], as M sees it
+    reward  float32 [T]               what that action brought
+    done    bool    [T]               whether it ended the episode
+"""
+
+import hashlib
+import itertools
+import os
+import zipfile
+
+import numpy as np
+
+from common.runtime import files
+from common.runtime.cli import UserError
+
+FRAME = (64, 64, 3)
+MOST_BYTES = 2**31  # of an episode in memory: 170,000 frames
+
+
+def write(folder, seed, obs, action, reward, done):
+    """Writes one episode whole; see the head of this file for shapes and dtypes."""
+    arrays = {
+        "obs": np.asarray(obs, np.uint8),
+        "action": np.asarray(action, np.float16),
+        "reward": np.asarray(reward, np.float32),
+        "done": np.asarray(done, bool),
+    }
+    files.write_npz(os.path.join(folder, f"{seed}.npz"), **arrays)
+
+
+def read(path):
+    """Reads and verifies one episode.
+
+    Returns:
+        dict of arrays, see the head of this file; `reward` and `done` may be absent in recordings of older code.
+
+    Raises:
+        ValueError: the file is truncated, not an npz, or does not hold an episode.
+    """
+    try:
+        episode = files.read_npz(path, MOST_BYTES)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file") from error
+    missing = {"obs", "action"} - episode.keys()
+    if missing:
+        raise ValueError(f"{path}: holds no {' and no '.join(sorted(missing))}")
+    frames = episode["obs"].shape[0] if episode["obs"].ndim else 0
+    if episode["obs"].shape[1:] != FRAME or episode["obs"].dtype != np.uint8 or frames == 0:
+        raise ValueError(f"{path}: obs is {episode['obs'].dtype}{list(episode['obs'].shape)}, not uint8[T, 64, 64, 3]")
+    for name, array in episode.items():
+        if array.shape[:1] != (frames,):
+            raise ValueError(f"{path}: {name} has shape {list(array.shape)} beside {frames} frames")
+    if episode["action"].dtype.kind not in "fiu":
+        raise ValueError(f"{path}: action is {episode['action'].dtype}, not numbers")
+    if not np.isfinite(episode["action"]).all():
+        raise ValueError(f"{path}: an action is not finite")
+    return episode
+
+
+def _frame_count(path):
+    """How many frames a recording claims to hold, from its header alone (a thousandth of the cost of reading it)."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("obs.npy") as entry:
+            shape, _, dtype = files.npy_header(entry)
+    except Exception as error:  # zipfile, zlib and NumPy report damage by ten kinds of exception
+        raise ValueError(f"{path}: not readable as npz ({error})") from error
+    if len(shape) != 4 or shape[1:] != FRAME or dtype != np.uint8 or shape[0] == 0:
+        raise ValueError(f"{path}: obs is {dtype}{list(shape)}, not uint8[T, 64, 64, 3]")
+    return shape[0]
+
+
+def set_bad_aside(folder, seeds):
+    """Renames recordings of these seeds that are bad to <seed>.npz.bad, so that they can be made again; names them.
+
+    Returns:
+        list of int, the seeds that have no good recording.
+    """
+    missing = []
+    for seed in seeds:
+        path = os.path.join(folder, f"{seed}.npz")
+        if os.path.exists(path):
+            try:
+                _frame_count(path)
+                continue
+            except ValueError as error:
+                os.replace(path, f"{path}.bad")
+                print(f"set aside as {seed}.npz.bad: {error}")
+        missing.append(seed)
+    return missing
+
+
+def bad_ones(folder, seeds):
+    """How many recordings of these seeds were set aside."""
+    return sum(os.path.exists(os.path.join(folder, f"{seed}.npz.bad")) for seed in seeds)
+
+
+def scan(folder):
+    """Lists a folder's recordings by seed, naming and counting the bad ones, which are skipped and never deleted.
+
+    Returns:
+        (paths, lengths): list of str, and int array of frames per episode.
+
+    Raises:
+        UserError: no folder, or no good recording in it.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: no such folder; record episodes first with: bash extract.bash")
+    names = [name for name in os.listdir(folder) if name.endswith(".npz") and name[:-4].isdigit()]
+    paths, lengths, bad = [], [], 0
+    for name in sorted(names, key=lambda name: int(name[:-4])):
+        try:
+            lengths.append(_frame_count(os.path.join(folder, name)))
+            paths.append(os.path.join(folder, name))
+        except ValueError as error:
+            bad += 1
+            print(f"skipped: {error}")
+    if bad:
+        print(f"{bad} of {len(names)} recordings in {folder} are bad and were skipped")
+    if not paths:
+        raise UserError(f"{folder}: holds no readable recording; record episodes first with: bash extract.bash")
+    return paths, np.array(lengths)
+
+
+def sources(folder, paths):
+    """Where recordings come from, by the summaries that extract.py leaves beside them.
+
+    Args:
+        folder: a record/ folder.
+        paths: list of str, its recordings.
+
+    Returns:
+        list of dicts, {first_seed, episodes, policy, parents, commit, ...} with `count`, how many of the recordings are of
+        that command; the last one {"unknown": count} if no summary tells of some.
+    """
+    left, found = {int(os.path.basename(path)[:-4]) for path in paths}, []
+    for name in sorted(name for name in os.listdir(folder) if name.endswith(".summary.json")):
+        try:
+            about = files.read_json(os.path.join(folder, name))
+            config = about["config"]
+            own = left & set(range(config["first_seed"], config["first_seed"] + config["episodes"]))
+        except (ValueError, KeyError, TypeError):
+            print(f"{os.path.join(folder, name)}: damaged; its recordings count as of unknown origin")
+            continue
+        if own:
+            kept = {key: about.get(key) for key in ("game", "command", "commit", "made", "parents")}
+            who = {"controller": config["controller"]} if config.get("controller") else {"policy": config.get("policy")}
+            span = {"first_seed": config["first_seed"], "episodes": config["episodes"], "count": len(own)}
+            found.append(span | who | kept)
+            left -= own
+    return found + ([{"unknown": len(left)}] if left else [])
+
+
+class FrameStream:
+    """Batches of single frames from all episodes of a folder, shuffled, in memory that does not grow with them.
+
+    Each pass goes through the episodes in a new random order, a window of about `window` frames at a time; a window's
+    frames are shuffled and cut into batches (the remainder is left for another pass). The order follows from the seed
+    alone, so that a stream started at batch k yields what an uninterrupted one would.
+    """
+
+    def __init__(self, folder, batch_size, seed, window=16384):
+        """
+        Args:
+            folder: a record/ folder.
+            batch_size: frames per batch.
+            seed: int, decides the order.
+            window: frames in memory at once (12 kB each; a second window is being read meanwhile).
+        """
+        self.paths, self.lengths = scan(folder)
+        names = [f"{os.path.basename(path)} {length}" for path, length in zip(self.paths, self.lengths, strict=True)]
+        self.source = hashlib.sha256("\n".join(names).encode()).hexdigest()
+        """identifies the recordings, by their seeds and lengths"""
+        self.batch_size, self.seed, self.window = batch_size, seed, max(window, batch_size)
+        if self.lengths.sum() < batch_size:
+            raise UserError(f"{folder}: {self.lengths.sum()} frames are fewer than one batch of {batch_size}")
+        self.bad = set()
+
+    def _windows(self, epoch):
+        """[(episode indices, batches)] of one pass."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.paths))
+        edges = np.cumsum(self.lengths[order]) // self.window
+        groups = [order[edges == edge] for edge in np.unique(edges)]
+        if len(groups) > 1 and self.lengths[groups[-1]].sum() < self.batch_size:
+            groups[-2:] = [np.concatenate(groups[-2:])]
+        return [(group, self.lengths[group].sum() // self.batch_size) for group in groups]
+
+    def _load(self, group, epoch, number):
+        """A window's frames, shuffled, uint8 [frames, 64, 64, 3]; bad episodes are filled up with others' frames."""
+        loaded = []
+        for index in group:
+            try:
+                loaded.append(read(self.paths[index])["obs"])
+            except ValueError as error:
+                if index not in self.bad:
+                    print(f"\nskipped: {error}")
+                self.bad.add(index)
+        if not loaded:
+            raise UserError("every recording of a whole window is bad (named above); record them again")
+        frames = np.concatenate(loaded)
+        order = np.random.default_rng([self.seed, epoch, number]).permutation(int(self.lengths[group].sum()))
+        return frames[order % len(frames)]
+
+    def batches(self, start=0):
+        """Yields uint8 [batch_size, 64, 64, 3] for ever, beginning with batch number `start`."""
+        epoch = 0
+        while True:
+            for number, (group, count) in enumerate(self._windows(epoch)):
+                if start >= count:
+                    start -= count
+                    continue
+                frames = self._load(group, epoch, number)
+                for batch in range(start, count):
+                    yield frames[batch * self.batch_size : (batch + 1) * self.batch_size]
+                start = 0
+            epoch += 1
+
+    def dataset(self, start=0, stop=None):
+        """The same batches, up to number `stop`, as a tf.data.Dataset that reads ahead in the background."""
+        import tensorflow as tf  # here, because recorders use this module without TensorFlow
+
+        signature = tf.TensorSpec((self.batch_size, *FRAME), tf.uint8)
+
+        def batches():  # without reading on when no more are wanted, which would hold up the program's end
+            return itertools.islice(self.batches(start), None if stop is None else stop - start)
+
+        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(64)

@@ -1,0 +1,284 @@
+"""series/: the recordings as the VAE encodes them, and the long streams of frames that the MDN-RNN learns from.
+
+series/series.npz, all N frames of E episodes, one after the other:
+    mu, logvar float16 [N, Z];  action float16 [N, A];  reward float32 [N];  done bool [N];  length int32 [E]
+    recording str [E];  bytes int64 [E]    name (the seed, by which they are in order) and size of each episode's file
+"""
+
+import concurrent.futures
+import copy
+import glob
+import itertools
+import os
+
+import numpy as np
+
+from common.data.recordings import FRAME, read
+from common.runtime import files
+from common.runtime.cli import UserError
+
+PER_EPISODE = ("length", "recording", "bytes")  # the arrays of a series that do not have a row per frame
+
+
+def not_encoded(paths, folder):
+    """Which recordings are neither in a folder's series.npz nor in a part of it.
+
+    Args:
+        paths: list of recordings.
+        folder: series/.
+
+    Returns:
+        (paths, parts): those recordings, and the files of encoded ones, series.npz first.
+
+    Raises:
+        UserError: the series is damaged or does not say what it holds, or one of its recordings is another by now.
+    """
+    series = os.path.join(folder, "series.npz")
+    parts, encoded = [], {}
+    for path in [series, *sorted(glob.glob(os.path.join(glob.escape(folder), "part*.npz")))]:
+        try:
+            arrays = files.read_npz(path)
+            holds = dict(zip(arrays["recording"].tolist(), arrays["bytes"].tolist(), strict=True))
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError) as error:
+            if path == series:
+                raise UserError(
+                    f"{path}: damaged, or of an earlier version ({error}); --fresh sets it aside and encodes all again"
+                ) from None
+            print(f"encoded again: {path} ({error})")
+            os.remove(path)
+            continue
+        if holds.keys() <= encoded.keys():  # joined by a run that was killed before it could remove this part
+            os.remove(path)
+        else:
+            parts.append(path)
+            encoded |= holds
+    for path in paths:
+        if encoded.get(_name(path), os.path.getsize(path)) != os.path.getsize(path):
+            raise UserError(f"{path}: recorded anew since {folder} was made; --fresh sets that aside and encodes all")
+    return [path for path in paths if _name(path) not in encoded], parts
+
+
+def encode(missing, parts, vae, folder, episodes_per_part):
+    """Encodes recordings by V and joins them to those that are encoded, all in order of their seeds.
+
+    It works in parts, each written whole, so that a killed run goes on from the last one.
+
+    Args:
+        missing, parts: what `not_encoded` returned.
+        vae: ConvVAE.
+        folder: where series.npz goes, and the parts until it is complete.
+        episodes_per_part: int.
+    """
+    import tensorflow as tf
+
+    from common.runtime import runs
+
+    encode_batch = tf.function(vae.encode, input_signature=[tf.TensorSpec((None, *FRAME), tf.uint8)])
+    groups = [missing[k : k + episodes_per_part] for k in range(0, len(missing), episodes_per_part)]
+    paths = (os.path.join(folder, f"part{k}.npz") for k in itertools.count())
+    series, parts, frames = os.path.join(folder, "series.npz"), list(parts), 0
+    # the next group is read while this one is encoded
+    with runs.progress(len(missing), 0, "encode") as bar, concurrent.futures.ThreadPoolExecutor(1) as reader:
+        ahead = [reader.submit(_read_group, group) for group in groups[:1]]
+        for group, following in itertools.zip_longest(groups, groups[1:]):
+            recorded = ahead.pop().result()
+            if following is not None:
+                ahead.append(reader.submit(_read_group, following))
+            if recorded:
+                coded = _encode_group(recorded, encode_batch)
+                parts.append(next(path for path in paths if path not in parts))
+                files.write_npz(parts[-1], **coded)
+                frames += len(coded["mu"])
+            bar.update(len(group))
+            bar.set_postfix(frames=frames, refresh=False)
+    if not parts:
+        raise UserError("every recording is bad (named above); record again with: bash extract.bash")
+    if parts != [series]:
+        files.write_npz(series, **_joined([files.read_npz(part) for part in parts]))
+    for part in parts:
+        if part != series:
+            os.remove(part)
+
+
+def _joined(parts):
+    """The arrays of several parts as one's, its episodes in order of their seeds."""
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = sorted(range(len(joined["length"])), key=lambda k: int(joined["recording"][k]))
+    if order != list(range(len(order))):
+        first = np.cumsum(joined["length"]) - joined["length"]
+        frames = np.concatenate([np.arange(first[k], first[k] + joined["length"][k]) for k in order])
+        joined = {name: array[order if name in PER_EPISODE else frames] for name, array in joined.items()}
+    return joined
+
+
+def _name(path):
+    """What a recording is called in the series: its file's name without .npz, which is its seed."""
+    return os.path.basename(path)[:-4]
+
+
+def _read_group(paths):
+    """The good ones of some recordings, joined: {name: array}, see the head of this file; {} if there are none."""
+    good, sizes = {}, []
+    for path in paths:
+        try:
+            good[_name(path)] = read(path)
+            sizes.append(os.path.getsize(path))
+        except ValueError as error:
+            print(f"\nskipped: {error}")
+    for episode in good.values():  # recordings of the authors' code hold neither
+        frames = len(episode["obs"])
+        episode.setdefault("reward", np.full(frames, np.nan, np.float32))
+        episode.setdefault("done", np.arange(1, frames + 1) == frames)
+    if not good:
+        return {}
+    names = ("obs", "action", "reward", "done")
+    arrays = {name: np.concatenate([episode[name] for episode in good.values()]) for name in names}
+    length = np.array([len(episode["obs"]) for episode in good.values()], np.int32)
+    return arrays | {"length": length, "recording": np.array(list(good)), "bytes": np.array(sizes, np.int64)}
+
+
+def _encode_group(group, encode_batch, batch=256):
+    """Joined recordings with their frames replaced by mu and logvar."""
+    obs = group.pop("obs")
+    coded = [encode_batch(obs[k : k + batch]) for k in range(0, len(obs), batch)]
+    mu, logvar = (np.concatenate(part).astype(np.float16) for part in zip(*coded, strict=True))
+    if not (np.isfinite(mu).all() and np.isfinite(logvar).all()):
+        raise UserError("V gives values that are not finite; train it again with: python vae_train.py --fresh")
+    return {**group, "mu": mu, "logvar": logvar, "action": group["action"].reshape(len(obs), -1)}
+
+
+class Series:
+    """series.npz in memory, and the long streams of frames that M learns from."""
+
+    def __init__(self, path):
+        """
+        Args:
+            path: a series.npz.
+
+        Raises:
+            UserError: no such file, or not a series.
+        """
+        try:
+            arrays = files.read_npz(path)
+            arrays = {name: arrays[name] for name in ("mu", "logvar", "action", "reward", "done", "length")}
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; make it first with: python series.py") from None
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"{path}: not a series file ({error}); make it again with: python series.py --fresh"
+            ) from None
+        self.mu, self.logvar, self.action = arrays["mu"], arrays["logvar"], arrays["action"]
+        self.reward, self.done, self.length = arrays["reward"], arrays["done"], arrays["length"]
+        if not len(self.mu) == len(self.logvar) == len(self.action) == self.length.sum():
+            raise UserError(f"{path}: its arrays do not belong together; make it again with: python series.py --fresh")
+        self.first = np.cumsum(self.length) - self.length
+        """index of each episode's first frame"""
+        for name in ("mu", "logvar", "action"):
+            for k, first in enumerate(self.first):
+                if not np.isfinite(getattr(self, name)[first : first + self.length[k]]).all():
+                    raise UserError(
+                        f"{path}: {name} of episode {k} is not finite; make it again with: python series.py --fresh"
+                    )
+
+    @property
+    def z_size(self):
+        """Dimensions of z."""
+        return self.mu.shape[1]
+
+    def split(self, episodes):
+        """(all but the last so many episodes, those last ones), two Series that share this one's arrays.
+
+        Raises:
+            UserError: that would leave no episode to train on.
+        """
+        if episodes >= len(self.length):
+            raise UserError(
+                f"{episodes} validation episodes of {len(self.length)} episodes leave none to train on; record more, "
+                "or lower --validation_episodes"
+            )
+        border = len(self.length) - episodes
+        frames = self.first[border] if episodes else len(self.mu)
+        return self._part(slice(0, border), slice(0, frames)), self._part(slice(border, None), slice(frames, None))
+
+    def _part(self, which, frames):
+        part = copy.copy(self)
+        part.length, part.first = self.length[which], self.first[which] - (self.first[which][:1].sum())
+        for name in ("mu", "logvar", "action", "reward", "done"):
+            setattr(part, name, getattr(self, name)[frames])
+        return part
+
+    def initial_z(self, count=1000):
+        """(mu, logvar), each [count, Z], of the first frames of `count` episodes, repeated if there are fewer."""
+        chosen = np.resize(self.first, count)
+        return self.mu[chosen], self.logvar[chosen]
+
+    def streams(self, count, seed):
+        """All episodes in random order, one after the other, cut into `count` equally long streams.
+
+        Returns:
+            (index int64 [count, L] of the frames, restart float32 [count, L], 1 on an episode's first frame).
+        """
+        order = np.random.default_rng(seed).permutation(len(self.length))
+        index = np.concatenate([np.arange(self.first[k], self.first[k] + self.length[k]) for k in order])
+        restart = np.zeros(len(self.mu), np.float32)
+        restart[self.first] = 1
+        index = index[: len(index) // count * count].reshape(count, -1)
+        return index, restart[index]
+
+
+class StreamBatches:
+    """Chunks of streams, in order, so that M's state can be carried from one to the next; a new shuffle every epoch.
+
+    Follows from the seed alone: started at chunk k it yields what an uninterrupted one would.
+    """
+
+    def __init__(self, series, streams, steps, seed):
+        """
+        Args:
+            series: Series.
+            streams: int, rows of a chunk, B.
+            steps: int, M's steps in a chunk, T.
+            seed: int.
+        """
+        self.series, self.streams, self.steps, self.seed = series, streams, steps, seed
+        self.per_epoch = (len(series.mu) // streams - 1) // steps
+        if self.per_epoch < 1:
+            raise UserError(
+                f"{len(series.mu)} frames do not fill {streams} streams of {steps + 1} steps; record more, or lower "
+                "--streams or --sequence_length"
+            )
+
+    def chunks(self, start=0):
+        """Yields (mu, logvar, action, restart, fresh) for ever: float16 [B, T + 1, ...], float32 [B, T + 1] and [B].
+
+        M reads columns 0..T-1 and predicts columns 1..T; consecutive chunks overlap by that one column. `fresh` is 1 on
+        an epoch's first chunk, where M's state starts at zero.
+        """
+        epoch, first = divmod(start, self.per_epoch)
+        while True:
+            index, restart = self.series.streams(self.streams, [self.seed, epoch])
+            for k in range(first, self.per_epoch):
+                cut = slice(k * self.steps, (k + 1) * self.steps + 1)
+                rows, fresh = index[:, cut], np.full(self.streams, k == 0, np.float32)
+                yield self.series.mu[rows], self.series.logvar[rows], self.series.action[rows], restart[:, cut], fresh
+            epoch, first = epoch + 1, 0
+
+    def dataset(self, start=0, stop=None):
+        """The same chunks, up to number `stop`, as a tf.data.Dataset that reads ahead in the background."""
+        import tensorflow as tf
+
+        rows = (self.streams, self.steps + 1)
+        signature = (
+            tf.TensorSpec((*rows, self.series.z_size), tf.float16),
+            tf.TensorSpec((*rows, self.series.z_size), tf.float16),
+            tf.TensorSpec((*rows, self.series.action.shape[1]), tf.float16),
+            tf.TensorSpec(rows, tf.float32),
+            tf.TensorSpec((self.streams,), tf.float32),
+        )
+
+        def chunks():
+            return itertools.islice(self.chunks(start), None if stop is None else stop - start)
+
+        return tf.data.Dataset.from_generator(chunks, output_signature=signature).prefetch(4)

@@ -1,0 +1,139 @@
+"""What a game tells the rest of the code about itself. A game is a package with config.py, game.py and frames.png.
+
+config.py holds numbers and presets, and is read by everything; game.py holds the game and `GAME`, a `Game`. Neither
+imports TensorFlow, so that the processes which only record stay small.
+"""
+
+import dataclasses
+import importlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from common.protocols import Policy, World
+from common.runtime.cli import UserError
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Config(Protocol):
+    """The names that a game's config.py defines."""
+
+    __file__: str
+    GAME: str
+    """name of the package, and the first part of the names of its log files"""
+    MAX_STEPS: int
+    """of an episode, in the game and in the dream"""
+    FPS: int
+    """steps per second, for a person who plays or watches"""
+    ACTION_SIZE: int
+    ACTION_LOW: tuple[float, ...]
+    ACTION_HIGH: tuple[float, ...]
+    RESTART: bool
+    """whether the MDN-RNN reads and predicts a restart flag, so that a dream can end"""
+    TEMPERATURE: float
+    """of the dreams that people play in, and of the Gymnasium environment"""
+    DREAM_REWARD: float
+    """of a step in the dream; 0 where the MDN-RNN does not know the reward"""
+    CONTROLLER_MODE: str
+    """what the controller reads unless it is told otherwise, see controller.Controller"""
+    CONTROLLER_BIAS: bool
+    TRAINED: dict[str, str]
+    """{"vae", "rnn", "initial_z": file in the folder of a run}"""
+    SHIPPED: tuple[dict[str, str], ...]
+    """the sets of weights that ship, each like TRAINED, in the folder of the game"""
+    SHIPPED_CONTROLLER: str
+    """the controller that ships, a path from the root of the repository"""
+    RNN_FILE_ORDER: tuple[str, ...]
+    """the arrays of rnn.json in the order of the file, see mdnrnn.Shape.arrays"""
+    EXTRACT: dict[str, Any]
+    VAE: dict[str, Any]
+    SERIES: dict[str, Any]
+    RNN: dict[str, Any]
+    TRAIN: dict[str, Any]
+
+
+def same(raw: np.ndarray) -> np.ndarray:
+    """Actions of a game that takes the tanh values of the controller as they are."""
+    return raw
+
+
+def one_block(seeds: Sequence[int], cfg: Any) -> list[tuple[str, np.ndarray]]:
+    """[(backend, seeds)] of a game with one backend, one episode in each block."""
+    return [("", np.array([seed])) for seed in seeds]
+
+
+@dataclasses.dataclass(frozen=True)
+class Game:
+    """What is true of one game only."""
+
+    config: Config
+    title: str
+    goal: str
+    """what to do, in a sentence"""
+    reward: dict[str, str]
+    """{"dream": what brings reward there, "game": the same}, each in a few words"""
+    keys: dict[str, str]
+    """{key: what it does}, of the keys that `keyboard_action` knows"""
+    actions: dict[str, int]
+    """{name: least value, -1 or 0} of the A parts of an action"""
+    keyboard_action: Callable[[set[str]], Any]
+    """(names of the keys held down) -> [A] float"""
+    real_games: Callable[..., World]
+    """(rows, backend, **rules) -> a batch of so many games; the state is their frames"""
+    random_policies: dict[str, Callable[[Sequence[int], Any], Policy]]
+    """{name: (seeds, the config of extract.py) -> policy} of the policies that record; the first is the default"""
+    backends: tuple[str, ...] = ("",)
+    """implementations of the game; the first is what scores are reported in"""
+    action_of: Callable[[np.ndarray], np.ndarray] = same
+    """tanh values of the controller [B, A] -> the actions that the game and the MDN-RNN know"""
+    recording_blocks: Callable[[Sequence[int], Any], list[tuple[str, np.ndarray]]] = one_block
+    """(seeds, the config of extract.py) -> [(backend, seeds)], the episodes that are played together"""
+    world_names: dict[str, str] = dataclasses.field(default_factory=dict)
+    """{"real": ..., "dream": ...}: what model.py calls the game and its dream, if it can play both"""
+    seconds_per_step: float = 0.1
+    """that a step of a random player may take before its process is given up for lost"""
+
+    @property
+    def name(self) -> str:
+        """Name of the package."""
+        return self.config.GAME
+
+    @property
+    def folder(self) -> str:
+        """Path of the package."""
+        return os.path.dirname(os.path.abspath(self.config.__file__))
+
+    @property
+    def frames_picture(self) -> str:
+        """Path of a picture of 64x64 frames side by side, from which dreams can start in the studio."""
+        return os.path.join(self.folder, "frames.png")
+
+
+def find(name: str) -> Game:
+    """The game of a package, by its name.
+
+    Raises:
+        UserError: there is no such package, or it is not a game.
+    """
+    try:
+        module = importlib.import_module(f"{name}.game")
+    except ModuleNotFoundError as error:
+        if error.name not in (name, f"{name}.game"):
+            raise
+        raise UserError(
+            f"{name}: no such game; it is a package with config.py and game.py, see docs/new_game.md"
+        ) from None
+    return module.GAME
+
+
+def names() -> list[str]:
+    """The packages beside this one, and in the current folder, that are games."""
+    found = []
+    for folder in dict.fromkeys((ROOT, os.getcwd())):
+        for name in sorted(os.listdir(folder)):
+            if name.isidentifier() and os.path.exists(os.path.join(folder, name, "game.py")) and name not in found:
+                found.append(name)
+    return found

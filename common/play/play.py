@@ -1,0 +1,292 @@
+"""What the model.py of every game does: an agent plays many episodes in lockstep and is scored, or one to be watched."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from common.agent import mdnrnn, models
+from common.game import Game
+from common.play import agents, video
+from common.protocols import Policy, World
+from common.runtime import cli, devices, files, parallel, provenance, runs, seeds
+from common.runtime.cli import UserError
+from common.worlds import dream, rollouts
+from common.worlds.encoded import EncodedGames
+
+ROWS_PER_BLOCK = 32  # games that step together in one thread
+Picture = Callable[[Any], np.ndarray]
+"""(state) -> uint8 [H, W, 3], what to show of it"""
+Screen = video.Video | video.Window
+
+
+def main(game: Game, description: str | None) -> None:
+    """model.py: scores an agent, or the random policy, over many episodes (norender), or shows one (render)."""
+    arguments = _parse(game, description)
+    devices.for_blocks()
+    random = arguments.file == "random"
+    dreaming = bool(game.world_names) and arguments.world == game.world_names["dream"]
+    blind = random and not dreaming and arguments.mode == "norender"  # needs neither VAE nor MDN-RNN
+    agent = None if random else agents.load(game, arguments)
+    loaded = agent.models if agent else None if blind else models.load_run(game, arguments.run, arguments.unverified)
+
+    def make_policy(episodes: np.ndarray) -> Policy:
+        if agent:
+            return agent.policy(episodes)
+        return rollouts.RandomActions(episodes, game.config.ACTION_LOW, game.config.ACTION_HIGH)
+
+    def make_world(rows: int) -> World:
+        if dreaming:
+            return dreams(game, loaded, arguments.temperature)
+        played = game.real_games(rows, arguments.backend)
+        if blind:
+            return played
+        return agent.world(played) if agent else EncodedGames(played, loaded.vae, loaded.rnn)
+
+    if arguments.mode == "norender":
+        episodes = np.arange(arguments.seed, arguments.seed + arguments.episodes)
+        returns, lengths = measure(make_world, make_policy, episodes)
+        about = {"game": arguments.world if game.world_names else game.name, "seed": arguments.seed}
+        about |= (
+            {"backend": "dream", "temperature": arguments.temperature} if dreaming else {"backend": arguments.backend}
+        )
+        report(arguments, episodes, returns, lengths, **about, **(agent.about() if agent else {"controller": "random"}))
+        return
+    world = make_world(1)
+    picture = decoded(loaded, 256) if dreaming else three_panels(world, arguments.seed)
+    title = game.title + ", dreamt" * dreaming
+    with video.screen(title, game.config.FPS, arguments.video, f"{game.name}.mp4") as screen:
+        reward, _ = watch(world, make_policy(np.array([arguments.seed])), arguments.seed, screen, picture)
+    print(f"seed {arguments.seed} reward {reward:.1f}")
+
+
+def _parse(game: Game, description: str | None) -> argparse.Namespace:
+    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if game.world_names:
+        names = [game.world_names["real"], game.world_names["dream"]]
+        parser.add_argument("world", choices=names, help="the real game, or the dream of it")
+        _add_temperature(parser, game)
+    parser.add_argument("mode", choices=["render", "norender"], help="watch one episode, or score many")
+    _add_file_and_seed(parser, ", or the word: random")
+    parser.add_argument("--episodes", type=cli.number(int, 1), default=100, help="to play; episode i has seed + i")
+    parser.add_argument(
+        "--out", type=cli.new_file, metavar="FILE", help="write the scores of all episodes here, as JSON"
+    )
+    parser.add_argument(
+        "--video", type=cli.new_file, metavar="FILE", help="write what render shows to this .mp4 or .gif"
+    )
+    if len(game.backends) > 1:
+        parser.add_argument(
+            "--backend", choices=game.backends, default=game.backends[0], help="implementation of the game"
+        )
+    _add_run(parser)
+    parser.set_defaults(backend=game.backends[0])
+    arguments = parser.parse_args()
+    if arguments.file != "random":  # loading the models to find out later would take seconds
+        arguments.file = agents.find(arguments.file, arguments.run)
+    if arguments.seed + arguments.episodes - 1 > seeds.LARGEST:
+        raise UserError(
+            f"seed {arguments.seed}: with {arguments.episodes} episodes more than {seeds.LARGEST}, the largest"
+        )
+    return arguments
+
+
+def _add_file_and_seed(parser: argparse.ArgumentParser, or_random: str = "") -> None:
+    parser.add_argument("file", metavar="FILE", help=f"the .json of a controller{or_random}")
+    seed = cli.number(int, 0, seeds.LARGEST)
+    parser.add_argument("seed", nargs="?", type=seed, default=0, help="seed of the first episode (default 0)")
+
+
+def _add_temperature(parser: argparse.ArgumentParser, game: Game) -> None:
+    temperature = cli.number(float, 0.01)
+    text = "of the dream: above 1 it is harder and stranger"
+    parser.add_argument("--temperature", type=temperature, default=game.config.TEMPERATURE, help=text)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--run", default=".", metavar="DIR", help="folder with the tf_*/ and log/ of this run")
+    parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
+
+
+def watch_dream(game: Game, description: str | None) -> None:
+    """dream_model.py: shows an agent in its dream, in a window, or as a video where there is no display."""
+    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    _add_file_and_seed(parser)
+    _add_temperature(parser, game)
+    parser.add_argument("--video", type=cli.new_file, metavar="FILE", help="write the dream to this .mp4 or .gif")
+    _add_run(parser)
+    arguments = parser.parse_args()
+    devices.for_blocks()
+    agent = agents.load(game, arguments)
+    world, policy = dreams(game, agent.models, arguments.temperature), agent.policy([arguments.seed])
+    with video.screen(f"{game.title}, dreamt", game.config.FPS, arguments.video, "dream.mp4") as screen:
+        _, steps = watch(world, policy, arguments.seed, screen, decoded(agent.models))
+    print(f"seed {arguments.seed} dreamt {steps} steps")
+
+
+def play_dream(game: Game, description: str | None) -> None:
+    """The script in which a person plays inside the dream with the keyboard."""
+    parser = _by_keyboard(description)
+    _add_temperature(parser, game)
+    _add_run(parser)
+    arguments = parser.parse_args()
+    need_display(arguments.video)
+    devices.for_blocks()
+    loaded = models.load_run(game, arguments.run, arguments.unverified)
+    world = dreams(game, loaded, arguments.temperature)
+    with video.stage(f"{game.title}, dreamt", game.config.FPS, arguments.video) as screen:
+        _, steps = watch(world, Keyboard(screen, game.keyboard_action), arguments.seed, screen, decoded(loaded))
+    print(f"you played for {steps} steps")
+
+
+def play_game(game: Game, description: str | None) -> None:
+    """The script in which a person plays the real game with the keyboard, seeing what the VAE sees."""
+    parser = _by_keyboard(description)
+    arguments = parser.parse_args()
+    need_display(arguments.video)
+
+    def picture(frames: np.ndarray) -> np.ndarray:
+        return video.panels(frames[0], height=512)
+
+    world = game.real_games(1, game.backends[0])
+    with video.stage(game.title, game.config.FPS, arguments.video) as screen:
+        reward, steps = watch(world, Keyboard(screen, game.keyboard_action), arguments.seed, screen, picture)
+    print(f"{reward:.1f} points in {steps} steps")
+
+
+def _by_keyboard(description: str | None) -> argparse.ArgumentParser:
+    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=cli.number(int, 0, seeds.LARGEST), default=0, help="of the episode")
+    text = "also write it to this .mp4 or .gif (without a display: only that)"
+    parser.add_argument("--video", type=cli.new_file, metavar="FILE", help=text)
+    return parser
+
+
+def dreams(game: Game, loaded: models.Models, temperature: float) -> dream.DreamWorld:
+    """A batch of dreams of a game."""
+    return dream.DreamWorld(loaded.rnn, loaded.initial_z, temperature, game.config.MAX_STEPS)
+
+
+def decoded(loaded: models.Models, height: int = 512) -> Picture:
+    """state -> picture of what the first row dreams, uint8 [height, height, 3]."""
+    return lambda state: video.panels(loaded.vae.decode(state[0][:1])[0], height=height)
+
+
+def measure(
+    make_world: Callable[[int], World],
+    make_policy: Callable[[np.ndarray], Policy],
+    seeds: np.ndarray,
+    rows: int = ROWS_PER_BLOCK,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Plays one episode per seed, many at a time in every thread.
+
+    Args:
+        make_world: (rows) -> a batch of worlds for so many episodes; called once per thread.
+        make_policy: (seeds) -> a policy for a block of episodes.
+        seeds: [E] int.
+        rows: int, episodes that step together.
+
+    Returns:
+        (returns float64 [E], lengths int [E]).
+    """
+    threads = min(parallel.cores(), len(seeds))
+    blocks = np.array_split(seeds, max(threads, -(-len(seeds) // rows)))
+
+    def make_worker():
+        world = make_world(len(blocks[0]))
+        return lambda block: rollouts.rollout(world, make_policy(block), block, bar.update)
+
+    with runs.progress(len(seeds), 0, "play") as bar:
+        workers = parallel.Threads(make_worker, threads)
+        results = workers.map(blocks)
+    workers.close()
+    return tuple(np.concatenate(part) for part in zip(*results, strict=True))
+
+
+def report(
+    arguments: argparse.Namespace, episodes: np.ndarray, returns: np.ndarray, lengths: np.ndarray, **about: Any
+) -> None:
+    """Prints the score, writes --out; the last line is the authors': seed, average_reward, stdev."""
+    scores = rollouts.summary(episodes, returns, lengths, **about, **provenance.about_now())
+    if arguments.out:
+        files.write_json(arguments.out, scores, indent=1)
+        print(f"{arguments.out}: written")
+    mean, std, stderr = (scores[key] for key in ("mean", "std", "stderr"))
+    print(f"{mean:.1f} ± {std:.1f} over {len(episodes)} episodes, standard error {stderr:.1f}")
+    print(f"seed {arguments.seed} average_reward {mean:.4f} stdev {std:.4f}")
+
+
+def three_panels(world: EncodedGames, seed: int) -> Callable[[Any], np.ndarray]:
+    """state -> picture of EncodedGames of one row: the real frame | what the VAE sees of it | what the MDN-RNN expected."""
+    rng = np.random.default_rng([seed, 4])
+    weights = world.rnn.prepared()
+
+    def picture(state):
+        z, h, _ = state
+        mixture, _ = world.rnn.predict(weights, h)
+        noise = rng.random(z.shape, np.float32), rng.standard_normal(z.shape, np.float32)
+        seen, expected = world.vae.decode(z), world.vae.decode(mdnrnn.sample(mixture, 1.0, *noise))
+        return video.panels(world.frames[0], seen[0], expected[0])
+
+    return picture
+
+
+class Keyboard:
+    """A policy of one row that does what the keys held down say; escape ends the program."""
+
+    def __init__(self, screen, action_of):
+        """
+        Args:
+            screen: video.Window.
+            action_of: (set of key names) -> [A] float.
+        """
+        self._screen, self._action_of = screen, action_of
+
+    def act(self, state):
+        """Anything -> float32 [1, A]."""
+        keys = self._screen.keys()
+        if "escape" in keys:
+            raise KeyboardInterrupt
+        return np.array([self._action_of(keys)], np.float32)
+
+
+def need_display(path):
+    """UserError where no window can be opened to play in and no video, of nobody playing, is asked for."""
+    if not path and not video.has_display():
+        raise UserError(
+            "there is no display to play on; play in a browser: make play; or write a video of nobody at the keys: "
+            "--video FILE"
+        )
+
+
+def watch(world: World, policy: Policy, seed: int, screen: Screen, picture: Picture) -> tuple[float, int]:
+    """Plays one episode with one row and shows every step.
+
+    Args:
+        world: a batch of worlds.
+        policy: a policy for one row.
+        seed: int.
+        screen: video.Video or video.Window.
+        picture: (state) -> uint8 [H, W, 3], what to show of it.
+
+    Returns:
+        (return, length).
+    """
+
+    class Shown:
+        """The world, showing a picture of every state."""
+
+        def reset(self, seeds):
+            state = world.reset(seeds)
+            screen.show(picture(state))
+            return state
+
+        def step(self, action):
+            state, reward, done = world.step(action)
+            if not done[0]:
+                screen.show(picture(state))
+            return state, reward, done
+
+    returns, lengths = rollouts.rollout(Shown(), policy, [seed])
+    return returns[0], lengths[0]

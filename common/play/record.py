@@ -1,0 +1,166 @@
+"""The one recording loop: random policies, or an agent that explores, play episodes into record/<seed>.npz.
+
+record/<first_seed>.summary.json tells of each command that recorded: its config, what it kept, and who played.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from common.data import recordings
+from common.game import Game, find
+from common.protocols import World
+from common.runtime import cli, files, parallel, provenance, runs, seeds
+from common.runtime.cli import UserError
+from common.worlds import games, rollouts
+
+Block = tuple[str, np.ndarray]
+_worlds: dict[tuple[str, int], World] = {}
+
+
+def main(game: Game, description: str | None) -> None:
+    """extract.py of every game: record/."""
+    cfg, arguments = cli.parse(game.config.EXTRACT, description)
+    episodes = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
+    seeds.check(episodes, "training", "--first_seed and --episodes")
+    if cfg.policy and cfg.policy not in game.random_policies:
+        raise UserError(f"--policy {cfg.policy}: give one of {', '.join(game.random_policies)}")
+    os.makedirs(arguments.run, exist_ok=True)
+    with runs.recording_folder(arguments) as folder:
+        record(game, folder, cfg, arguments)
+
+
+def record(game: Game, folder: str, cfg: Any, arguments: Any) -> None:
+    """Plays what is missing in the folder, and writes the summary."""
+    summary = os.path.join(folder, f"{cfg.first_seed}.summary.json")
+    agent, parents = None, {}
+    if cfg.controller:
+        agent = _agent(game, cfg, arguments)
+        parents = {"controller": files.sha256(agent.path), **agent.models.hashes}
+    if _recorded_already(summary, game, cfg, parents):
+        return
+    episodes = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
+    missing = recordings.set_bad_aside(folder, episodes)
+    blocks, lengths = game.recording_blocks(missing, cfg), []
+    with runs.progress(len(episodes), len(episodes) - len(missing), "record") as bar:
+
+        def done(frames: int | None) -> None:
+            """Counts an episode: its frames, 0 if it was too short to keep, None if it was lost."""
+            lengths.append(frames)
+            bar.update()
+            kept, short, lost = sum(filter(None, lengths)), lengths.count(0), lengths.count(None)
+            bar.set_postfix(frames=kept, too_short=short, lost=lost, refresh=False)
+
+        if agent:
+            _record_agent(agent, folder, missing, cfg, done)
+        else:
+            _record_random(game, folder, blocks, cfg, done)
+    short, lost = lengths.count(0), lengths.count(None)
+    kept = len(episodes) - short - lost
+    counts = {"kept": kept, "too_short": short, "lost": lost, "set_aside": recordings.bad_ones(folder, episodes)}
+    about = {"game": game.name, "config": dataclasses.asdict(cfg), **counts, "parents": parents}
+    files.write_json(summary, about | provenance.about_now(), indent=1)
+    print(f"{folder}: {kept} episodes"
+          + f", {short} more were shorter than {cfg.min_frames} frames and not kept" * (short > 0)
+          + f", {lost} lost to players that died" * (lost > 0))  # fmt: skip
+
+
+def _recorded_already(summary: str, game: Game, cfg: Any, parents: dict[str, str]) -> bool:
+    """Whether this very recording is complete (says so), by its summary; UserError if another one is there."""
+    if not os.path.exists(summary):
+        return False
+    try:
+        before = files.read_json(summary)
+        known = before["game"], before["config"], before["parents"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{summary}: damaged ({error}); remove it, and what is missing is recorded again") from None
+    if known != (game.name, json.loads(json.dumps(dataclasses.asdict(cfg))), parents):
+        raise UserError(
+            f"{summary}: these seeds were recorded with other values or by another agent; give another --first_seed, or --fresh"
+        )
+    print(f"{summary}: already recorded; nothing to do (--fresh sets the recordings aside and starts anew)")
+    return True
+
+
+def _writer(game: Game, folder: str, cfg: Any, done: Callable[[int], None]) -> Callable[..., None]:
+    """What writes a finished episode, if it is long enough, and tells of it."""
+
+    def write(seed: int, obs: np.ndarray, action: np.ndarray, reward: np.ndarray, over: np.ndarray) -> None:
+        keep = len(obs) >= cfg.min_frames
+        if keep:
+            # as in the authors' files, a single action has no axis of its own
+            action = action[:, 0] if game.config.ACTION_SIZE == 1 else action
+            recordings.write(folder, seed, obs, action, reward, over)
+        done(len(obs) if keep else 0)
+
+    return write
+
+
+def _play_block(name: str, folder: str, cfg: Any, block: Block) -> list[int]:
+    """In a worker process: a random policy plays and writes some episodes in lockstep; returns their lengths."""
+    game, lengths = find(name), []
+    backend, episodes = block
+    key = backend, len(episodes)
+    if key not in _worlds:
+        _worlds[key] = game.real_games(len(episodes), backend)
+    world = games.Recorded(_worlds[key], _writer(game, folder, cfg, lengths.append), cfg.max_frames)
+    policy = game.random_policies[cfg.policy or next(iter(game.random_policies))](episodes, cfg)
+    rollouts.rollout(world, policy, episodes)
+    return lengths
+
+
+def _record_random(game: Game, folder: str, blocks: Sequence[Block], cfg: Any, done: Callable[[Any], None]) -> None:
+    """Random policies, each worker a process of its own, so that one that dies or hangs costs its block only."""
+    work = functools.partial(_play_block, game.name, folder, cfg)
+    workers = cfg.workers or parallel.cores()
+    most = max((len(episodes) for _, episodes in blocks), default=1)
+    patience = game.seconds_per_step * (cfg.max_frames or game.config.MAX_STEPS) * most
+    for (_, episodes), lengths in parallel.in_processes(work, blocks, workers, patience):
+        for frames in [None] * len(episodes) if lengths is None else lengths:
+            done(frames)
+
+
+def _agent(game: Game, cfg: Any, arguments: Any) -> Any:
+    from common.play import agents  # TensorFlow, which random policies do without
+    from common.runtime import devices
+
+    devices.for_blocks()
+    arguments.file = cfg.controller
+    return agents.load(game, arguments)
+
+
+def _record_agent(agent: Any, folder: str, missing: Sequence[int], cfg: Any, done: Callable[[int], None]) -> None:
+    """The agent plays, many games in lockstep in every thread, and does something random for a share of the steps."""
+    game = agent.game
+    low, high = game.config.ACTION_LOW, game.config.ACTION_HIGH
+    write = _writer(game, folder, cfg, done)
+
+    def make_worker() -> Callable[[Block], Any]:
+        batches: dict[str, World] = {}
+
+        def work(block: Block) -> Any:
+            backend, episodes = block
+            if backend not in batches:
+                batches[backend] = game.real_games(cfg.rows, backend)
+            world = agent.world(games.Recorded(batches[backend], write, cfg.max_frames))
+            policy = rollouts.Exploring(agent.policy(episodes), episodes, cfg.explore, cfg.max_hold, low, high)
+            return rollouts.rollout(world, policy, episodes)
+
+        return work
+
+    by_backend: dict[str, list[int]] = {}
+    for backend, episodes in game.recording_blocks(missing, cfg):
+        by_backend.setdefault(backend, []).extend(int(seed) for seed in episodes)
+    blocks = [
+        (backend, np.array(episodes[k : k + cfg.rows]))
+        for backend, episodes in by_backend.items()
+        for k in range(0, len(episodes), cfg.rows)
+    ]
+    workers = parallel.Threads(make_worker, cfg.workers or parallel.cores())
+    workers.map(blocks)
+    workers.close()

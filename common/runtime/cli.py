@@ -1,0 +1,128 @@
+"""From a stage's frozen dataclass to its command line, and from a user's mistake to one line and exit code 2."""
+
+import argparse
+import dataclasses
+import errno
+import math
+import os
+import sys
+
+UNVERIFIED = "use files whose .meta.json is missing or does not match, such as the authors' own; results say so"
+NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+class UserError(Exception):
+    """A mistake the user can mend: the message says what is wrong, with which file or value, and what to do."""
+
+
+def number(kind, least, most=math.inf):
+    """An argparse type: an int or a float from `least` to `most`."""
+
+    def read(text):
+        value = kind(text)
+        if not least <= value <= most or math.isinf(value):  # NaN is neither
+            upper = "up" if math.isinf(most) else f"to {most}"
+            raise argparse.ArgumentTypeError(f"{text}: give a number from {least} {upper}")
+        return value
+
+    read.__name__ = kind.__name__  # what argparse calls it where the text is no number
+    return read
+
+
+def new_file(path):
+    """An argparse type: a file that can be written, known before the work that ends in it."""
+    folder = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(folder):  # it will be made
+        folder = os.path.dirname(folder)
+    if os.path.isdir(path):
+        raise argparse.ArgumentTypeError(f"{path}: is a folder; give the name of a file")
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        raise argparse.ArgumentTypeError(f"{path}: {folder} is not a folder that can be written to")
+    return path
+
+
+def option(default, help, *short, choices=None, least=None, most=math.inf):
+    """A dataclass field that is also a command-line flag.
+
+    Args:
+        default: the field's value when neither preset nor flag sets it; its type is the flag's type.
+        help: one line for `--help`: meaning and unit.
+        *short: the authors' names for the same flag, such as "-n".
+        choices: the values allowed, if not all are.
+        least, most: of a number; by default from 1 for an int and from 0 for a float.
+    """
+    metadata = {"help": help, "short": short, "choices": choices, "least": least, "most": most}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse whose errors are one line, and which never guesses an abbreviated flag."""
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message):
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def add_options(parser, instance):
+    """Gives `parser` one flag for every `option` of a dataclass instance, whose values are the defaults."""
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        flags = [f"--{field.name}", *field.metadata["short"]]
+        kind = {"type": type(value), "choices": field.metadata["choices"]}
+        if isinstance(value, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        elif not isinstance(value, str):
+            least = field.metadata["least"]
+            least = (1 if isinstance(value, int) else 0) if least is None else least
+            kind["type"] = number(type(value), least, field.metadata["most"])
+        # no default here: an absent flag must not overwrite what the preset says
+        parser.add_argument(*flags, dest=field.name, default=argparse.SUPPRESS, help=field.metadata["help"], **kind)
+
+
+def parse(presets, description, argv=None):
+    """Reads `--preset`, `--run`, `--fresh` and one flag per config field.
+
+    Args:
+        presets: {name: config instance}, all of one dataclass; "laptop" is the default.
+        description: the stage's docstring, shown by `--help`.
+        argv: list of str, or None for sys.argv.
+
+    Returns:
+        (config, arguments): the preset with the flags applied, and a namespace with `preset`, `run`, `fresh` and
+        `unverified`.
+    """
+    parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=sorted(presets), default="laptop", help="which set of values to start from")
+    parser.add_argument("--run", default=".", metavar="DIR", help="folder that holds record/, series/, tf_*/ and log/")
+    parser.add_argument("--fresh", action="store_true", help="set an earlier result of this stage aside and start anew")
+    parser.add_argument("--unverified", action="store_true", help=UNVERIFIED)
+    add_options(parser, presets["laptop"])
+    arguments = parser.parse_args(argv)
+    chosen = {k: v for k, v in vars(arguments).items() if k not in ("preset", "run", "fresh", "unverified")}
+    return dataclasses.replace(presets[arguments.preset], **chosen), arguments
+
+
+def run_main(main):
+    """Calls main() so that what the user can mend is one line on stderr and exit code 2, and Ctrl-C exit code 130."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(_said(error, 2))
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        sys.exit(_said(f"{error.filename or 'a file'}: {error.strerror}; what was complete before is kept: mend it, "
+                       "and the same command goes on", 2))  # fmt: skip
+    except MemoryError as error:
+        sys.exit(_said(f"out of memory ({error}); the same command goes on from the last checkpoint", 1))
+    except KeyboardInterrupt:
+        sys.exit(_said("interrupted; the same command goes on from the last checkpoint", 130))
+
+
+def _said(message, code):
+    """Prints a program's last line; returns its exit code."""
+    print(f"{sys.argv[0]}: {message}", file=sys.stderr)
+    return code

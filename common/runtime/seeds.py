@@ -1,0 +1,49 @@
+"""Which seeds are for what. A seed decides an episode; the three ranges do not overlap, and the code keeps to them.
+
+training      2,000 - 399,999     recording, training, evolution
+validation    400,000 - 499,999   choosing among models, controllers, stopping
+test          1,000 - 1,999, and from 500,000: played by the final evaluation only
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from common.runtime.cli import UserError
+
+TRAINING = (2_000, 399_999)
+VALIDATION = (400_000, 499_999)
+LARGEST = 2**31 - 1  # what every game takes
+EVALUATION = 400_000  # the first seed of the episodes that evolution evaluates its mean on
+REAL_GAMES = 420_000  # the first seed of the real games that choose among controllers evolved in a dream
+
+
+def purpose(seed: int) -> str:
+    """ "training", "validation" or "test"; seeds below 1,000 are nobody's: "free"."""
+    if TRAINING[0] <= seed <= TRAINING[1]:
+        return "training"
+    if VALIDATION[0] <= seed <= VALIDATION[1]:
+        return "validation"
+    return "test" if seed >= 1_000 else "free"
+
+
+def check(seeds: Iterable[int], wanted: str, flag: str) -> None:
+    """Makes sure that all these seeds are for this purpose.
+
+    Args:
+        seeds: int, such as a range.
+        wanted: "training" or "validation".
+        flag: what the user is to change, named in the error.
+
+    Raises:
+        UserError: one of them is not.
+    """
+    array = np.asarray(seeds if isinstance(seeds, np.ndarray) else list(seeds))
+    if not len(array):
+        return
+    first, last = {"training": TRAINING, "validation": VALIDATION}[wanted]
+    if array.min() < first or array.max() > last:
+        raise UserError(
+            f"{flag}: the seeds {array.min()} to {array.max()} are not all for {wanted}, which has {first} to {last}; "
+            "the others are kept apart so that a score means something"
+        )

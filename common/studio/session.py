@@ -1,0 +1,284 @@
+"""What one page of the studio plays: a dream or a real game, one step or one look at a time, as the page asks.
+
+A message is JSON with "do" and what belongs to it; each gets one answer:
+    open   game                        loads the game; answers what the page is to show of it
+    start  world (dream or game), frame   a dream from that real frame, or an episode of the real game
+    step   driver (you or agent), keys    one step by the keys that are held down, or by the agent
+    look                               no step, but the dimensions of z that are held are seen
+    gif                                all that was seen since the start, as a file
+start, step and look carry temperature and held, {dimension: value}, and answer where things stand, with three frames.
+"""
+
+import argparse
+import base64
+import collections
+import contextlib
+import glob
+import io
+import json
+import os
+
+from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from common.agent import mdnrnn, models
+from common.data import recordings
+from common.game import Game
+from common.play import agents, play, video
+from common.runtime.cli import UserError
+from common.worlds import encoded
+
+REAL_FRAMES = 16  # to start from
+TEMPERATURES = 0.1, 2.0  # least and most
+HELD = 5.0  # most that a dimension of z can be held at: V's are standard normal, or nearly so
+GIF_FRAMES, GIF_FPS = 600, 30
+
+
+def lacking(game: Game, run: str) -> str | None:
+    """Why this run has no VAE and MDN-RNN to play with; None if it has (its own, or those that ship)."""
+    try:
+        models.find(game, run)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def recorded_frames(record, count=REAL_FRAMES):
+    """Frames of recorded games, from the first one's second quarter (a game may begin with an intro) to the last's end.
+
+    Args:
+        record: a record/ folder, which need not be there.
+        count: int, at most so many.
+
+    Returns:
+        uint8 [N, 64, 64, 3].
+    """
+    paths = sorted(glob.glob(os.path.join(glob.escape(record), "*.npz")))
+    count = min(count, len(paths))
+    frames = []
+    for k in range(count):
+        with contextlib.suppress(ValueError):  # damaged; the stages that need it name it
+            obs = recordings.read(paths[k * len(paths) // count])["obs"]
+            frames.append(obs[(count + 3 * k) * len(obs) // (4 * count)])
+    return np.array(frames, np.uint8).reshape(-1, *recordings.FRAME)
+
+
+class Stage:
+    """A game's VAE and MDN-RNN, its agent, and real frames to start from; loaded once for all pages."""
+
+    def __init__(self, game: Game, run: str, unverified: bool = False):
+        """
+        Args:
+            game: Game.
+            run: folder of the run whose weights, controller and recordings come before those that ship.
+            unverified: see common/runtime/provenance.py.
+        """
+        self.game, self.agent, self.no_agent = game, None, ""
+        """the agent, or None and why there is none"""
+        arguments = argparse.Namespace(file=self._controller(run), run=run, unverified=unverified)
+        try:
+            self.agent = agents.load(game, arguments)
+        except UserError as error:
+            self.no_agent = str(error)
+        loaded = self.agent.models if self.agent else models.load_run(game, run, unverified)
+        self.models, self.vae, self.rnn, self.initial_z = loaded, loaded.vae, loaded.rnn, loaded.initial_z
+        self._weights = self.rnn.prepared()
+        self.frames = recorded_frames(os.path.join(run, "record"))
+        if not len(self.frames):
+            with Image.open(game.frames_picture) as strip:
+                self.frames = np.asarray(strip).reshape(-1, *recordings.FRAME)
+
+    def _controller(self, run: str) -> str:
+        """The controller of a run with weights of its own, if it has just one best.json; else the one that ships."""
+        own = models.sets(self.game, run)[0]["rnn"] == os.path.join(run, self.game.config.TRAINED["rnn"])
+        found = glob.glob(os.path.join(glob.escape(run), "log", f"{self.game.name}.*.best.json")) if own else []
+        if len(found) > 1:
+            print(f"{run}: has {len(found)} controllers; the agent is {found[0]}")
+        return sorted(found)[0] if found else self.game.config.SHIPPED_CONTROLLER
+
+    @property
+    def sample_z(self) -> bool:
+        """Whether the agent sees a sample of z."""
+        return self.agent.sample_z if self.agent else True
+
+    @tf.function(reduce_retracing=True)
+    def encode(self, frames):
+        """uint8 [B, 64, 64, 3] -> (mu, logvar), each float32 [B, Z]."""
+        return self.vae.encode(frames)
+
+    @tf.function(reduce_retracing=True)
+    def decode(self, z):
+        """float32 [B, Z] -> uint8 [B, 64, 64, 3]."""
+        return tf.cast(tf.round(self.vae.decode(z) * 255), tf.uint8)
+
+    @tf.function(reduce_retracing=True)
+    def expect(self, h, temperature, uniform, normal):
+        """Draws from the prediction of the MDN-RNN: h float32 [B, H], a number, and noise [B, Z] -> z, float32 [B, Z]."""
+        mixture, _ = self.rnn.predict(self._weights, h)
+        return mdnrnn.sample(mixture, temperature, uniform, normal)
+
+
+class Session:
+    """One page's play."""
+
+    def __init__(self, open_models, seed=None):
+        """
+        Args:
+            open_models: (name of a game) -> Stage; UserError if that game is not offered.
+            seed: int, decides all that happens; None for something new every time.
+        """
+        self._open_models, self._rng = open_models, np.random.default_rng(seed)
+        self._stage = None
+
+    def answer(self, text):
+        """Does what a message asks.
+
+        Args:
+            text: str, see the head of this file.
+
+        Returns:
+            bytes: a line of JSON, with "error" and nothing else if the message cannot be followed; after it the three
+            frames, uint8 [3, 64, 64, 3], or the .gif, or nothing.
+        """
+        try:
+            try:
+                message = json.loads(text)
+            except ValueError as error:
+                raise UserError(f"not JSON: {error}") from None
+            message = message if isinstance(message, dict) else {}
+            about, payload = _one_of(message, "do", {"open": self._open, "start": self._start, "step": self._step,
+                                                     "look": self._look, "gif": self._gif})(message)  # fmt: skip
+        except UserError as error:
+            about, payload = {"error": str(error)}, b""
+        return json.dumps(about).encode() + b"\n" + payload
+
+    def _open(self, message):
+        self._stage = stage = self._open_models(_a(str, message, "game"))
+        scene, z_size = stage.game, stage.vae.z_size
+        self._dream = play.dreams(scene, stage.models, scene.config.TEMPERATURE)
+        self._dream.reset([0])
+        self._dream.step(np.zeros((1, len(scene.actions)), np.float32))  # compiles it while the page says: loading
+        self._game = self._world = None
+        about = {name: getattr(scene, name) for name in ("title", "goal", "reward", "keys", "actions")}
+        about |= {"name": scene.config.GAME, "temperature": scene.config.TEMPERATURE}
+        about |= {"dream_rewards": scene.config.DREAM_REWARD > 0}
+        about |= {"z_size": z_size, "temperatures": TEMPERATURES, "held": HELD, "no_agent": stage.no_agent}
+        return about | {"frames": [_data_url(frame) for frame in stage.frames]}, b""
+
+    def _start(self, message):
+        stage, seed = self._opened(), int(self._rng.integers(2000, 500_000))  # no seed that is for tests only
+        self._dream.temperature = _number(message, "temperature", *TEMPERATURES)
+        _one_of(message, "world", {"dream": self._start_dream, "game": self._start_game})(message, seed)
+        self._agent = stage.agent.policy([seed]) if stage.agent else None
+        self._steps, self._score, self._over, self._action = 0, 0.0, False, None
+        self._seen = collections.deque(maxlen=GIF_FRAMES)
+        return self._look(message)
+
+    def _start_dream(self, message, seed):
+        frame = self._stage.frames[int(_number(message, "frame", 0, len(self._stage.frames) - 1))]
+        self._dream.initial_z = tuple(part.numpy() for part in self._stage.encode(frame[None]))
+        z, _, _ = self._dream.reset([seed])
+        self._real_and_seen, self._world = (frame, self._stage.decode(z)[0].numpy()), self._dream
+
+    def _start_game(self, message, seed):
+        stage = self._stage
+        if self._game is None:
+            self._game = encoded.EncodedGames(stage.game.real_games(1), stage.vae, stage.rnn, stage.sample_z)
+        self._game.reset([seed])
+        self._world = self._game
+
+    def _step(self, message):
+        self._started()
+        if not self._over:
+            action = _one_of(message, "driver", {"agent": self._agents_action, "you": self._your_action})(message)
+            self._dream.temperature = _number(message, "temperature", *TEMPERATURES)
+            before = self._world.state
+            _, reward, done = self._world.step(action)
+            self._steps, self._score, self._over = self._steps + 1, self._score + float(reward[0]), bool(done[0])
+            self._action = action[0]
+            if self._over:
+                self._world.state = before  # a world forgets its finished rows; the last one stays to be looked at
+        return self._look(message)
+
+    def _agents_action(self, message):
+        if self._agent is None:
+            raise UserError(f"there is no agent to drive: {self._stage.no_agent}")
+        return np.asarray(self._agent.act(self._world.state))
+
+    def _your_action(self, message):
+        keys = set(map(str, _a(list, message, "keys")))
+        if not keys <= self._stage.game.keys.keys():
+            raise UserError(f"keys: give some of {', '.join(self._stage.game.keys)}")
+        return np.array([self._stage.game.keyboard_action(keys)], np.float32)
+
+    def _look(self, message):
+        self._started()
+        temperature = _number(message, "temperature", *TEMPERATURES)
+        z, h, c = self._world.state
+        z = np.array(z)
+        held = _a(dict, message, "held")
+        for name in held:
+            if name not in map(str, range(z.shape[1])):
+                raise UserError(f"held: z has no dimension {name}")
+            z[0, int(name)] = _number(held, name, -HELD, HELD)
+        self._world.state = tf.constant(z), h, c
+        frames = self._frames(temperature)
+        if message["do"] != "look" and not self._over:
+            self._seen.append(frames)
+        action = None if self._action is None else np.round(self._action.astype(float), 3).tolist()
+        z = np.round(z[0].astype(float), 3).tolist()
+        about = {"steps": self._steps, "score": self._score, "over": self._over, "action": action, "z": z}
+        return about, frames.tobytes()
+
+    def _frames(self, temperature):
+        """What there is to see, uint8 [3, 64, 64, 3]."""
+        stage, (z, h, _) = self._stage, self._world.state
+        if self._world is self._dream:
+            return np.stack([*self._real_and_seen, stage.decode(z)[0]])
+        noise = self._rng.random(z.shape, np.float32), self._rng.standard_normal(z.shape, np.float32)
+        expected = stage.expect(h, np.float32(temperature), *noise)
+        return np.concatenate([self._world.frames, stage.decode(tf.concat([z, expected], axis=0))])
+
+    def _gif(self, message):
+        self._started()
+        file = io.BytesIO()
+        video.write_gif(file, [video.panels(*frames, height=128) for frames in self._seen], GIF_FPS)
+        return {"frames": len(self._seen)}, file.getvalue()
+
+    def _opened(self):
+        if self._stage is None:
+            raise UserError("no game is open")
+        return self._stage
+
+    def _started(self):
+        if self._opened() and self._world is None:
+            raise UserError("nothing has been started")
+        return self._stage
+
+
+def _a(kind, message, name):
+    if not isinstance(message.get(name), kind):
+        raise UserError(f"{name}: missing, or not a {kind.__name__}")
+    return message[name]
+
+
+def _number(message, name, low, high):
+    value = message.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise UserError(f"{name}: give a number from {low} to {high}")
+    return value
+
+
+def _one_of(message, name, choices):
+    value = message.get(name)
+    if not isinstance(value, str) or value not in choices:
+        raise UserError(f"{name}: give one of {', '.join(choices)}")
+    return choices[value]
+
+
+def _data_url(frame):
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,317 @@
+"""The one loop that evolves a controller: ask, evaluate, tell, log, checkpoint; in the dream or in the real game.
+
+Where candidates are tried is an `Arena`. Work goes out in blocks of candidates x episodes, whose results do not depend on
+who computes them: threads of this process or MPI ranks.
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from common.game import Game
+from common.runtime import cli, mpi, parallel, runs
+from common.runtime.cli import UserError
+
+GAME_THREADS_PER_CORE = 2  # a game steps its batch in a thread or process of its own, for which ours waits
+MAY_CHANGE = ("fewer_episodes", "track_groups", "patience", "backend", "eval_episodes", "block_rows")
+"""fields of the config that a search which goes on may change"""
+Scores = tuple[np.ndarray, np.ndarray]
+"""(returns float64 [P, E], lengths int [P, E])"""
+
+
+class Arena(Protocol):
+    """Where candidates are tried."""
+
+    def seeds(self, run: Any) -> np.ndarray:
+        """The episodes of the next generation, [E] or [P, E] int."""
+
+    def play(self, population: np.ndarray, seeds: np.ndarray) -> Scores:
+        """Every candidate in its episodes, under the rules of training."""
+
+    def evaluate(self, mean: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """The returns [E] of one controller under the rules of the game."""
+
+    def fitness(self, returns: np.ndarray) -> np.ndarray:
+        """What the strategy is told of each candidate: [P, E] -> [P]."""
+
+
+def main(game: Game, description: str | None) -> None:
+    """train.py of every game."""
+    cfg, arguments = cli.parse(game.config.TRAIN, description)
+    _check(cfg)
+    base = f"{game.name}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
+    if cfg.n > 1 and not mpi.under_mpi():
+        mpi.launch(cfg.n, os.path.join(arguments.run, "log", f"{base}.checkpoint.npz"))
+    from common.agent import models  # TensorFlow, which the process that only launches does without
+    from common.play import agents
+    from common.runtime import devices
+    from common.training import es, evolution
+
+    devices.for_blocks()
+    loaded = models.load_run(game, arguments.run, arguments.unverified)
+    shape = agents.controller_on(game, loaded.rnn, cfg.controller_mode)
+    mean, parents = _first_mean(
+        game, cfg, arguments, loaded, shape
+    )  # before the run is opened: an error leaves no trace
+    dreaming = hasattr(cfg, "also_in")
+    arena = (_dream_arena if dreaming else _game_arena)(game, cfg, arguments, loaded, shape, parents)
+    strategy = es.strategy(cfg, shape, mean, lambda: (mean, arena.directions(mean, cfg.directions)))
+    run = evolution.Evolution(arguments, game, base, cfg, loaded.hashes | parents, strategy, MAY_CHANGE, arena.score_of)
+    if not run.finished:
+        evolve(run, arena, cfg)
+        print(run.latest())
+    arena.close()
+
+
+def evolve(run: Any, arena: Arena, cfg: Any) -> None:
+    """Evolves until the config's number of generations is reached; resumed by the same call.
+
+    Args:
+        run: evolution.Evolution.
+        arena: where candidates are tried.
+        cfg: settings.Train.
+    """
+    with runs.progress(cfg.generations, run.generation, "evolve the controller") as bar:
+        while run.generation < cfg.generations:
+            population, seeds = run.strategy.ask(), arena.seeds(run)
+            returns, lengths = arena.play(population, seeds)
+            run.strategy.tell(arena.fitness(returns))
+            run.add_generation(returns, lengths)
+            if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
+                run.add_evaluation(arena.evaluate(run.mean, run.evaluation_seeds()).mean())
+            bar.update()
+            bar.set_postfix_str(run.latest(), refresh=False)
+            run.save_if_due()
+    run.save()
+
+
+def _check(cfg: Any) -> None:
+    """UserError if options of the config exclude each other."""
+    popsize = cfg.n * cfg.t
+    if cfg.o == "cma" and popsize < 3:
+        raise UserError(f"-n {cfg.n} -t {cfg.t}: CMA-ES needs at least 3 candidates")
+    if cfg.o == "openes" and popsize % 2:
+        raise UserError(f"-n {cfg.n} -t {cfg.t}: openes has pairs of candidates, and {popsize} is odd")
+    if getattr(cfg, "track_groups", 1) > 1 and popsize % cfg.track_groups:
+        raise UserError(f"--track_groups {cfg.track_groups}: the {popsize} candidates cannot be shared out equally")
+    if hasattr(cfg, "fewer_episodes"):
+        episodes_by_generation(cfg)
+
+
+def _first_mean(
+    game: Game, cfg: Any, arguments: argparse.Namespace, loaded: Any, shape: Any
+) -> tuple[np.ndarray, dict]:
+    """Where the search begins, float [N], and {"start_from": sha256} of the controller that this is, if it is one."""
+    from common.agent import controller
+    from common.play import agents
+    from common.runtime import files, provenance
+
+    if not cfg.start_from:
+        return np.zeros(shape.parameters), {}
+    path = agents.find(cfg.start_from, arguments.run)
+    provenance.read(path, "controller", game.name, arguments.unverified)
+    return controller.read(path, shape), {"start_from": files.sha256(path)}
+
+
+class DreamArena:
+    """Candidates dream, all of a generation the same dreams; several MDN-RNNs dream their shares of the episodes."""
+
+    score_of = "dream"
+    """what the scores are scores of"""
+
+    def __init__(self, make_world: Callable[[int], Any], count: int, shape: Any, cfg: Any, threads: int):
+        """
+        Args:
+            make_world: (number of an MDN-RNN) -> dream.DreamWorld.
+            count: int, how many MDN-RNNs there are.
+            shape: controller.Controller.
+            cfg: settings.DreamTrain.
+            threads: int.
+        """
+        from common.worlds import candidates
+
+        self._make_world, self._count, self._shape, self._rows = make_world, count, shape, cfg.block_rows
+        self._candidates = candidates
+
+        def make_worker() -> Callable[[Any], Scores]:
+            worlds = [make_world(which) for which in range(count)]
+
+            def work(task: Any) -> Scores:
+                population, seeds, which = task
+                return candidates.evaluate(worlds[which], shape, population, seeds)
+
+            return work
+
+        self._workers = mpi.start(make_worker, threads)
+
+    def seeds(self, run: Any) -> np.ndarray:
+        """The dreams of the next generation, [E]."""
+        return run.seeds()
+
+    def play(self, population: np.ndarray, seeds: np.ndarray) -> Scores:
+        """Every candidate in every dream."""
+        parts = [
+            self._candidates.evaluate_in_blocks(self._workers, population, seeds[k :: self._count], self._rows, k)
+            for k in range(self._count)
+        ]
+        returns, lengths = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+        return returns, lengths
+
+    def evaluate(self, mean: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """The returns [E] of one controller."""
+        return self.play(mean[None], seeds)[0][0]
+
+    def fitness(self, returns: np.ndarray) -> np.ndarray:
+        """The mean return of each candidate."""
+        return returns.mean(axis=1)
+
+    def directions(self, mean: np.ndarray, count: int) -> np.ndarray:
+        """Principal directions of what the controller reads, see controller.Controller."""
+        from common.training import es
+
+        world = self._make_world(0)
+        features = self._candidates.features_of_play(world, self._shape, mean, es.DIRECTION_SEEDS)
+        return self._shape.principal_directions(features, count)
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._workers.close()
+
+
+class GameArena:
+    """Candidates play the real game, all of a group the same episodes."""
+
+    score_of = "game"
+
+    def __init__(self, make_world: Callable[[bool], Any], shape: Any, action_of: Any, cfg: Any, threads: int):
+        """
+        Args:
+            make_world: (whether it is for training) -> EncodedGames, with the patience of the config if it is.
+            shape: controller.Controller.
+            action_of: see candidates.Candidates.
+            cfg: settings.GameTrain.
+            threads: int.
+        """
+        from common.worlds import candidates
+
+        self._make_world, self._shape, self._action_of, self._cfg = make_world, shape, action_of, cfg
+        self._episodes_of, self._candidates = episodes_by_generation(cfg), candidates
+
+        def make_worker() -> Callable[[Any], Scores]:
+            worlds = {training: make_world(training) for training in (True, False)}
+
+            def work(task: Any) -> Scores:
+                population, seeds, training = task
+                return candidates.evaluate(worlds[training], shape, population, seeds, action_of)
+
+            return work
+
+        self._workers = mpi.start(make_worker, threads)
+
+    def seeds(self, run: Any) -> np.ndarray:
+        """The episodes of the next generation, [P, E]: candidate k is of group k modulo the number of groups."""
+        cfg, groups = self._cfg, self._cfg.track_groups
+        episodes = self._episodes_of(run.generation + 1)
+        return np.tile(run.seeds(groups * episodes).reshape(groups, episodes), (cfg.n * cfg.t // groups, 1))
+
+    def play(self, population: np.ndarray, seeds: np.ndarray) -> Scores:
+        """Every candidate in its episodes, under the rules of training."""
+        return self._in_blocks(population, seeds, True)
+
+    def evaluate(self, mean: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """The returns [E] of one controller under the rules of the game."""
+        return self._in_blocks(mean[None], seeds, False)[0][0]
+
+    def _in_blocks(self, population: np.ndarray, seeds: np.ndarray, training: bool) -> Scores:
+        # four blocks or more, for the threads of two cores; how many episodes step together changes no result
+        rows = min(self._cfg.block_rows, -(-len(population) * seeds.shape[-1] // 4))
+        return self._candidates.evaluate_in_blocks(self._workers, population, seeds, rows, training)
+
+    def fitness(self, returns: np.ndarray) -> np.ndarray:
+        """See `fitness_above_group`."""
+        return fitness_above_group(returns, self._cfg.track_groups)
+
+    def directions(self, mean: np.ndarray, count: int) -> np.ndarray:
+        """Principal directions of what the controller reads, see controller.Controller."""
+        from common.training import es
+
+        world = self._make_world(False)
+        features = self._candidates.features_of_play(world, self._shape, mean, es.DIRECTION_SEEDS, self._action_of)
+        return self._shape.principal_directions(features, count)
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._workers.close()
+
+
+def _dream_arena(game: Game, cfg: Any, arguments: Any, loaded: Any, shape: Any, parents: dict) -> DreamArena:
+    from common.agent import weights
+    from common.play import agents
+    from common.runtime import files, provenance
+    from common.worlds import dream
+
+    rnns, config = [loaded.rnn], game.config
+    for name in filter(None, cfg.also_in.split(",")):
+        path = agents.find(name, arguments.run)
+        meta, own = provenance.read(path, "rnn", game.name, arguments.unverified), loaded.rnn.shape
+        if meta.get("parents", {}).get("vae") not in (None, loaded.hashes["vae"]):
+            raise UserError(f"--also_in {path}: was trained on another VAE than {loaded.paths['vae']}")
+        sha = files.sha256(path)
+        if sha in (loaded.hashes["rnn"], *parents.get("also_in", [])):
+            raise UserError(f"--also_in {path}: holds the weights of an MDN-RNN that is dreamt in already")
+        rnns.append(weights.read_rnn(path, config.RNN_FILE_ORDER, own.z_size, own.action_size, own.restart))
+        if rnns[-1].shape != own:
+            raise UserError(f"--also_in {path}: has {rnns[-1].shape.hidden_size} cells, not {own.hidden_size}")
+        parents.setdefault("also_in", []).append(sha)
+    if min(cfg.num_episode, cfg.eval_episodes) < len(rnns):
+        raise UserError(
+            f"--also_in: {len(rnns)} MDN-RNNs need as many episodes; raise --num_episode or --eval_episodes"
+        )
+
+    def make_world(which: int) -> dream.DreamWorld:
+        return dream.DreamWorld(rnns[which], loaded.initial_z, cfg.temperature, config.MAX_STEPS)
+
+    return DreamArena(make_world, len(rnns), shape, cfg, parallel.cores())
+
+
+def _game_arena(game: Game, cfg: Any, arguments: Any, loaded: Any, shape: Any, parents: dict) -> GameArena:
+    from common.worlds.encoded import EncodedGames
+
+    def make_world(training: bool) -> EncodedGames:
+        rules = {"patience": cfg.patience} if training and cfg.patience else {}
+        return EncodedGames(game.real_games(cfg.block_rows, cfg.backend, **rules), loaded.vae, loaded.rnn, cfg.sample_z)
+
+    return GameArena(make_world, shape, game.action_of, cfg, GAME_THREADS_PER_CORE * parallel.cores())
+
+
+def episodes_by_generation(cfg: Any) -> Callable[[int], int]:
+    """generation (from 1) -> episodes per candidate, from the config's `fewer_episodes` and `num_episode`."""
+    try:
+        pairs = [part.split(":") for part in cfg.fewer_episodes.split(",") if part]
+        steps = [(int(generation), int(episodes)) for generation, episodes in pairs]
+    except ValueError:
+        steps = [(0, 0)]
+    if any(episodes < 1 for _, episodes in steps) or steps != sorted(steps):
+        raise UserError(f"--fewer_episodes {cfg.fewer_episodes}: give generation:episodes,... such as 20:2,60:4")
+    return lambda generation: next((episodes for last, episodes in steps if generation <= last), cfg.num_episode)
+
+
+def fitness_above_group(returns: np.ndarray, groups: int) -> np.ndarray:
+    """The mean of each candidate's returns, above the median of its group, which played the same episodes.
+
+    Candidate k is of group k modulo `groups`. What an episode is worth by itself cancels out; what is at stake in it does
+    not: on a track with a wide curve candidates differ little, at a hairpin that throws most of them off the road much.
+    One candidate that is thrown off does not make the others of its group look better, as it would against their mean.
+
+    Args:
+        returns: float [P, E].
+        groups: int, a divisor of P.
+
+    Returns:
+        float [P].
+    """
+    fitness = returns.mean(axis=1).reshape(-1, groups)
+    return (fitness - np.nanmedian(fitness, axis=0)).ravel()

@@ -1,0 +1,331 @@
+"""Training of the VAE and the MDN-RNN, and the encoding between them: three stages that are the same in every game.
+
+Each takes the game and the description of its script, and is resumed by the same command (common/runtime/runs.py).
+"""
+
+import os
+from typing import Any
+
+from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
+import keras
+import numpy as np
+
+from common.agent import mdnrnn, models, vae, weights
+from common.data import recordings, series
+from common.game import Game
+from common.play import agents
+from common.runtime import cli, files, provenance, runs
+from common.runtime.cli import UserError
+from common.worlds import dream
+
+PICTURE_EVERY = 1000  # steps of the training of the VAE, for TensorBoard
+WARMUP = 200  # steps of the cosine schedule, or a tenth of all steps if that is less
+
+
+def train_vae(game: Game, description: str | None) -> None:
+    """vae_train.py: record/ -> tf_vae/."""
+    cfg, arguments = cli.parse(game.config.VAE, description)
+    stage = runs.Stage(arguments, "tf_vae", "vae.json", cfg)
+    if stage.finished:
+        return
+    folder = os.path.join(arguments.run, "record")
+    frames = recordings.FrameStream(folder, cfg.batch_size, cfg.seed)
+    parents = {"recordings": recordings.sources(folder, frames.paths)}
+    trainer = VaeTrainer(cfg)
+    if cfg.start_from:
+        path = agents.find(cfg.start_from, arguments.run)
+        provenance.read(path, "vae", game.name, arguments.unverified)
+        weights.vae_start_from(path, trainer.model)
+        parents["start_from"] = files.sha256(path)
+    start = trainer.resume(stage, frames)
+    with runs.progress(cfg.steps, start, "train the VAE") as bar:
+        for step in range(start + 1, cfg.steps + 1):
+            recon, kl = trainer.step(step)
+            bar.update()
+            if step % cfg.report_every == 0 or step == cfg.steps:
+                bar.set_postfix(recon=f"{recon:.2f}", kl=f"{kl:.2f}", refresh=False)
+                stage.log(step, vae__recon_loss=recon, vae__kl_loss=kl)
+            if step % PICTURE_EVERY == 0 or step == cfg.steps:
+                stage.show(step, "vae/reconstructions", trainer.reconstructions())
+            trainer.save_if_due(step)
+    trainer.save(cfg.steps)
+    weights.write_vae(stage.result, trainer.model)
+    stage.write_meta(game.name, "vae", parents)
+    print(f"{stage.result}: written (peak memory {runs.peak_memory():.2f} GB)")
+
+
+def encode(game: Game, description: str | None) -> None:
+    """series.py: record/ and the VAE -> series/; recordings that have come since are added."""
+    cfg, arguments = cli.parse(game.config.SERIES, description)
+    folder = os.path.join(arguments.run, "record")
+    paths, _ = recordings.scan(folder)
+    vae_path = os.path.join(arguments.run, game.config.TRAINED["vae"])
+    if not os.path.exists(vae_path):
+        vae_path = models.find(game, arguments.run)["vae"]
+    provenance.read(vae_path, "vae", game.name, arguments.unverified)
+    sha = files.sha256(vae_path)
+    about = {"encoded": {"vae": sha}}
+    stage = runs.Stage(arguments, "series", "series.npz", cfg, may_change=("episodes_per_part",), about=about)
+    missing, parts = series.not_encoded(paths, stage.folder)
+    if not missing and parts == [stage.result] and stage.finished:
+        return
+    devices.for_training(seed=0)
+    series.encode(missing, parts, weights.read_vae(vae_path), stage.folder, cfg.episodes_per_part)
+    stage.write_meta(game.name, "series", {"vae": sha, "recordings": recordings.sources(folder, paths)})
+    print(f"{stage.result}: written")
+
+
+def train_rnn(game: Game, description: str | None) -> None:
+    """rnn_train.py: series/ -> tf_initial_z/ and tf_rnn/."""
+    cfg, arguments = cli.parse(game.config.RNN, description)
+    config, path = game.config, os.path.join(arguments.run, "series", "series.npz")
+    data = series.Series(path)
+    meta = provenance.read(path, "series", game.name, arguments.unverified)
+    parents: dict[str, Any] = {"series": files.sha256(path), "vae": meta.get("parents", {}).get("vae")}
+    stage = runs.Stage(arguments, "tf_rnn", "rnn.json", cfg)
+    if stage.finished:
+        made_on = provenance.read(stage.result, "rnn", game.name, arguments.unverified).get("parents", {}).get("vae")
+        if made_on != parents["vae"]:
+            raise UserError(
+                f"{stage.result}: was trained on another VAE than {path}; --fresh sets it aside and trains anew"
+            )
+        return
+    known, unseen = data.split(cfg.validation_episodes)
+    chunks = series.StreamBatches(known, cfg.streams, cfg.sequence_length, cfg.seed)
+    shape = mdnrnn.Shape(data.z_size, config.ACTION_SIZE, cfg.hidden_size, config.RESTART, cfg.mixtures)
+    trainer = RnnTrainer(cfg, shape, cfg.restart_weight if config.RESTART else 0.0)
+    if cfg.start_from:
+        earlier = agents.find(cfg.start_from, arguments.run)
+        provenance.read(earlier, "rnn", game.name, arguments.unverified)
+        weights.rnn_start_from(earlier, trainer.model, config.RNN_FILE_ORDER)
+        parents["start_from"] = files.sha256(earlier)
+    start = trainer.resume(stage, chunks, parents["series"])
+    initial_z = os.path.join(arguments.run, config.TRAINED["initial_z"])
+    weights.write_initial_z(initial_z, *data.initial_z())
+    provenance.write(initial_z, "initial_z", game.name, cfg, {"series": parents["series"], "vae": parents["vae"]}, 0.0)
+    model_v = models.own_vae(game, arguments.run, data.z_size)  # to show dreams
+    names = ("z_loss", "restart_loss") if config.RESTART else ("z_loss",)
+
+    def log(step: int, prefix: str, losses: Any) -> None:
+        stage.log(step, **{prefix + name: loss for name, loss in zip(names, losses, strict=False)})
+
+    with runs.progress(cfg.steps, start, "train the MDN-RNN") as bar:
+        for step in range(start + 1, cfg.steps + 1):
+            losses = trainer.step(step)
+            bar.update()
+            if step % cfg.report_every == 0 or step == cfg.steps:
+                bar.set_postfix({name: f"{x:.4f}" for name, x in zip(names, losses, strict=False)}, refresh=False)
+                log(step, "rnn__", losses)
+            if step % cfg.validate_every == 0 or step == cfg.steps:
+                log(step, "rnn__validation_", trainer.losses_on(unseen))
+                if model_v:
+                    stage.show(step, "rnn/dreams", trainer.dreams(unseen, model_v.decode))
+            trainer.save_if_due(step)
+    trainer.save(cfg.steps)
+    weights.write_rnn(stage.result, trainer.model, config.RNN_FILE_ORDER)
+    stage.write_meta(game.name, "rnn", parents)
+    print(f"{stage.result}: written")
+
+
+class ExponentialDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """1e-5 + (rate - 1e-5) * 0.99999^step, the authors' schedule for the MDN-RNN."""
+
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, step):
+        return 1e-5 + (self.rate - 1e-5) * 0.99999 ** keras.ops.cast(step, "float32")
+
+
+def adam(cfg, variables, **options):
+    """Adam with a config's `learning_rate`, `schedule` and `steps`, its state made, ready to be restored.
+
+    Args:
+        cfg: a stage's config; schedule "cosine" warms up for `WARMUP` steps and falls to zero at the last.
+        variables: what it will train.
+        **options: further arguments of keras.optimizers.Adam.
+    """
+    rate = cfg.learning_rate
+    if cfg.schedule == "cosine":
+        warmup = max(1, min(WARMUP, cfg.steps // 10))
+        decay = max(1, cfg.steps - warmup)
+        rate = keras.optimizers.schedules.CosineDecay(0.0, decay, warmup_target=rate, warmup_steps=warmup)
+    elif cfg.schedule == "exponential":
+        rate = ExponentialDecay(rate)
+    optimizer = keras.optimizers.Adam(rate, **options)
+    optimizer.build(variables)
+    return optimizer
+
+
+def to_replicas(strategy, arrays):
+    """Splits the rows of the LSTM state over the devices: [2, B, H] -> (h, c), on each device its own rows."""
+    if len(arrays[0]) % strategy.num_replicas_in_sync:
+        raise UserError(
+            f"{len(arrays[0])} rows do not divide among {strategy.num_replicas_in_sync} devices; give another --streams"
+        )
+
+    def distributed(array):
+        rows = np.split(array, strategy.num_replicas_in_sync)
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: keras.ops.convert_to_tensor(rows[context.replica_id_in_sync_group])
+        )
+
+    return tuple(distributed(array) for array in arrays)
+
+
+def from_replicas(strategy, state):
+    """The opposite of `to_replicas`: float32 [2, B, H]."""
+    parts = [strategy.experimental_local_results(part) for part in state]
+    return np.stack([np.concatenate([rows.numpy() for rows in part]) for part in parts])
+
+
+class _Trainer:
+    """A model and its Adam on all devices, fed with batches, saved in a stage's checkpoint and restored from it."""
+
+    def __init__(self, cfg, new_model, **options):
+        self.cfg, self.strategy = cfg, devices.for_training(cfg.seed)
+        with self.strategy.scope():
+            self.model = new_model()
+            self._optimizer = adam(cfg, self.model.trainable_variables, **options)
+        self._variables = self.model.trainable_variables + self._optimizer.variables
+
+    def resume(self, stage: runs.Stage, batches: Any, source: str = "") -> int:
+        """Goes on from the checkpoint of the stage, if there is one, with the batches that follow it.
+
+        Args:
+            stage: runs.Stage.
+            batches: what to train on, with `dataset(start, stop)`, such as recordings.FrameStream.
+            source: what identifies the data; training goes on with the same only. By default `batches.source`.
+
+        Returns:
+            int, steps done.
+        """
+        start, saved = stage.restore(self._variables)
+        self._stage, self._source = stage, source or batches.source
+        before = str(saved.pop("source", self._source))
+        if before != self._source:  # episodes held out of training so far could come into it
+            raise UserError(
+                f"{stage.folder}: its training began on other data ({before[:12]}, now {self._source[:12]}); give another "
+                "--run, or begin anew with --fresh"
+            )
+        self._restore_state(saved)
+        self._batches = self._distributed(batches.dataset(start, self.cfg.steps))
+        return start
+
+    def save(self, step):
+        """Writes a checkpoint after this step."""
+        self._stage.save(step, self._variables, source=self._source, **self._state())
+
+    def save_if_due(self, step):
+        """Writes one when the last is as old as the config says."""
+        self._stage.save_if_due(step, self._variables, source=self._source, **self._state())
+
+    def _checked(self, step, losses):
+        """The losses as floats; UserError if one, or a gradient, is not finite: nothing is saved from then on."""
+        losses = tuple(map(float, losses))
+        if not np.isfinite(losses).all():
+            raise UserError(
+                f"step {step}: the loss {losses} of this batch, or a gradient, is not finite; the last good checkpoint "
+                f"in {self._stage.folder} is kept. Lower --learning_rate, or look at what it was fed"
+            )
+        return losses
+
+    def _distributed(self, dataset):
+        return iter(self.strategy.experimental_distribute_dataset(dataset))
+
+    def _state(self):
+        return {}
+
+    def _restore_state(self, saved):
+        pass
+
+
+class VaeTrainer(_Trainer):
+    """Training of the VAE; from `resume` on, one `step` after the other."""
+
+    def __init__(self, cfg):
+        """
+        Args:
+            cfg: settings.Vae.
+        """
+        super().__init__(cfg, lambda: vae.ConvVAE(cfg.z_size))
+        self._train = vae.train_step_of(self.model, self._optimizer, self.strategy)
+
+    def step(self, step):
+        """Trains on the next batch; returns (reconstruction, kl) of it, see ConvVAE.losses_of."""
+        self._frames = next(self._batches)
+        return self._checked(step, self._train(self._frames, np.array([self.cfg.seed, step], np.int32)))
+
+    def reconstructions(self, count=10):
+        """Frames of the last batch side by side, V's reconstructions below them: float32 [128, 64 * count, 3]."""
+        frames = self.strategy.experimental_local_results(self._frames)[0][:count]
+        mu, _ = self.model.encode(frames)
+        rows = [np.array(frames) / np.float32(255), np.array(self.model.decode(mu))]
+        return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+
+
+class RnnTrainer(_Trainer):
+    """Training of the MDN-RNN; its memory is carried from one chunk of the streams to the next. Used like VaeTrainer."""
+
+    def __init__(self, cfg, shape, restart_weight=0.0):
+        """
+        Args:
+            cfg: settings.Rnn.
+            shape: mdnrnn.Shape.
+            restart_weight: float, weight of restarts in their cross-entropy; of no use without restarts.
+        """
+        super().__init__(cfg, lambda: mdnrnn.MDNRNN(shape), clipvalue=cfg.clip)
+        self._train, self._evaluate = mdnrnn.train_step_of(self.model, self._optimizer, self.strategy, restart_weight)
+
+    def step(self, step):
+        """Trains on the next chunk; returns (z_loss, restart_loss) of it, see mdnrnn.losses_of."""
+        seed = np.array([self.cfg.seed, step], np.int32)
+        losses, self._memory = self._train(next(self._batches), self._memory, seed)
+        return self._checked(step, losses)
+
+    def losses_on(self, series):
+        """(z_loss, restart_loss) over one pass through other episodes, and noise that is always the same.
+
+        Args:
+            series: series.Series.
+        """
+        replicas, cfg = self.strategy.num_replicas_in_sync, self.cfg
+        batches = series.StreamBatches(series, replicas, cfg.sequence_length, cfg.seed)
+        chunks, memory = self._distributed(batches.dataset()), self._no_memory(replicas)
+        total = np.zeros(2)
+        for k in range(batches.per_epoch):
+            losses, memory = self._evaluate(next(chunks), memory, np.array([cfg.seed, -k], np.int32))
+            total += np.array(losses)
+        return total / batches.per_epoch
+
+    def dreams(self, series, decode, steps=60, every=6):
+        """An episode as V saw it, and what M dreams from its first frame, given the same actions.
+
+        Args:
+            series: series.Series; its longest episode is taken, repeated if it is too short.
+            decode: V's decoder, float32 [B, Z] -> float32 [B, 64, 64, 3].
+            steps, every: int, how long to dream, and how many steps are from picture to picture.
+
+        Returns:
+            float32 [128, 64 * steps / every, 3]: above what was seen, below the dream at temperature 1.
+        """
+        frames = np.resize(series.first[series.length.argmax()] + np.arange(series.length.max()), steps)
+        seen, action = series.mu[frames].astype(np.float32), series.action[frames]
+        rng, weights = np.random.default_rng(self.cfg.seed), self.model.prepared()
+        dreamt, memory = [seen[:1]], self.model.initial_state(1)
+        for t in range(steps - 1):
+            noise = rng.random((1, series.z_size), np.float32), rng.standard_normal((1, series.z_size), np.float32)
+            start, state = np.float32([t == 0]), (dreamt[-1], *memory)
+            z, *memory, _ = dream.next_of(self.model, weights, state, start, action[t : t + 1], *noise, 1.0)
+            dreamt.append(z)
+        rows = [np.array(decode(row[::every])) for row in (seen, np.concatenate(dreamt))]
+        return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+
+    def _no_memory(self, streams):
+        return to_replicas(self.strategy, np.zeros((2, streams, self.cfg.hidden_size), np.float32))
+
+    def _state(self):
+        return {"state": from_replicas(self.strategy, self._memory)}
+
+    def _restore_state(self, saved):
+        self._memory = to_replicas(self.strategy, saved["state"]) if saved else self._no_memory(self.cfg.streams)

@@ -1,0 +1,103 @@
+"""Controllers acting in a batch of worlds, each row its own."""
+
+from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
+import numpy as np
+import tensorflow as tf
+
+from common.worlds.rollouts import rollout
+
+
+class Candidates:
+    """A policy in which every row acts by its own controller."""
+
+    def __init__(self, controller, parameters, action_of=None):
+        """
+        Args:
+            controller: Controller.
+            parameters: float32 [B, N].
+            action_of: raw tanh values, float32 [B, A] -> the actions that the world and M know; None if those are it.
+        """
+        self._controller, self._parameters = controller, tf.constant(parameters, tf.float32)
+        self._action_of = action_of or (lambda raw: raw)
+
+    def act(self, state):
+        """(z, h, c) -> float32 [B, A]."""
+        return self._action_of(_act(self._controller, self._parameters, *state))
+
+    def keep(self, on):
+        """Forgets the rows that have finished; `on` [B'] are the indices of the others."""
+        self._parameters = tf.gather(self._parameters, on)
+
+
+@tf.function(reduce_retracing=True)
+def _act(controller, parameters, z, h, c):
+    return controller.act(parameters, controller.features(z, h, c))
+
+
+def evaluate(world, controller, population, seeds, action_of=None):
+    """Every candidate on every seed, in one batch.
+
+    Args:
+        world: a batch of worlds.
+        controller: Controller.
+        population: [P, N], one candidate per row.
+        seeds: [E] int, the same episodes for all candidates, or [P, E], each one's own.
+        action_of: see Candidates.
+
+    Returns:
+        (returns float64 [P, E], lengths int [P, E]).
+    """
+    seeds = np.broadcast_to(seeds, (len(population), np.shape(seeds)[-1]))
+    rows = np.repeat(np.asarray(population, np.float32), seeds.shape[1], axis=0)
+    returns, lengths = rollout(world, Candidates(controller, rows, action_of), seeds.ravel())
+    return returns.reshape(seeds.shape), lengths.reshape(seeds.shape)
+
+
+def features_of_play(world, controller, parameters, seeds, action_of=None):
+    """What a controller reads while it plays.
+
+    Args:
+        world: a batch of worlds.
+        controller: Controller.
+        parameters: [N].
+        seeds: [E] int, the episodes.
+        action_of: see Candidates.
+
+    Returns:
+        float32 [steps of all episodes, F].
+    """
+    read = []
+
+    class Noted(Candidates):
+        def act(self, state):
+            read.append(controller.features(*state).numpy())
+            return super().act(state)
+
+    rollout(world, Noted(controller, np.tile(parameters, (len(seeds), 1)), action_of), seeds)
+    return np.concatenate(read)
+
+
+def evaluate_in_blocks(workers, population, seeds, block_rows, *settings):
+    """As `evaluate`, in blocks of candidates handed to workers whose result does not depend on who computes it.
+
+    Args:
+        workers: parallel.Threads or mpi.Ranks, whose worker takes (candidates, seeds, *settings) and calls `evaluate`.
+        population: [P, N].
+        seeds: [E] or [P, E] int.
+        block_rows: int, about how many episodes step together.
+        *settings: what else the workers are to know of these episodes.
+    """
+    # whole candidates if their episodes fit into a block, else (the mean on many seeds) one candidate's seeds in parts
+    seeds = np.broadcast_to(seeds, (len(population), np.shape(seeds)[-1]))
+    candidates = max(1, block_rows // seeds.shape[1])
+    parts = range(0, seeds.shape[1], min(seeds.shape[1], block_rows))
+    groups = [slice(k, k + candidates) for k in range(0, len(population), candidates)]
+    tasks = [
+        (population[group], seeds[group, first : first + block_rows], *settings) for group in groups for first in parts
+    ]
+    results = iter(workers.map(tasks))
+    rows = [[next(results) for _ in parts] for _ in groups]
+    returns, lengths = (
+        np.concatenate([np.concatenate([block[which] for block in row], axis=1) for row in rows]) for which in (0, 1)
+    )
+    return returns, lengths

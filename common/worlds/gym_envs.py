@@ -1,0 +1,188 @@
+"""The dreams as Gymnasium environments, one or many at a time, so that any RL library can train in them.
+
+    import common, gymnasium
+    env = gymnasium.make("WorldModels/DoomTakeCoverDream-v0", render_mode="rgb_array")
+    envs = gymnasium.make_vec("WorldModels/DoomTakeCoverDream-v0", num_envs=64)     # one M call per step for all
+
+An observation is what the agent knows, float32 [Z + H]: the dreamt z, then M's h. The action is the game's. M's restart
+logit terminates a dream, the game's time limit truncates it. `seed` is the dream's: the same as DreamWorld dreams.
+Doom's reward is 1 for every step; CarRacing's M knows no reward, and its dream gives 0: bring your own in a wrapper.
+"""
+
+import functools
+
+from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
+import gymnasium
+import numpy as np
+import tensorflow as tf
+from gymnasium.vector import AutoresetMode
+
+from common.agent import models, vae
+from common.game import Game, find
+from common.worlds import dream
+
+SEEDS = 2000, 500_000  # of dreams begun without a seed; tests have the others
+
+
+@functools.cache
+def _load(name: str, run: str | None, unverified: bool) -> tuple[Game, models.Models]:
+    """A game by the name of its package, and the models of a run, by default those that ship."""
+    game = find(name)
+    return game, models.load_run(game, run or game.folder, unverified)
+
+
+class _Dreams:
+    """Dreams in lockstep, each with a beginning of its own; the rows of a DreamWorld begin together and leave."""
+
+    def __init__(self, game, run, temperature, rows, unverified):
+        found, loaded = _load(game, run, unverified)
+        self.config, self._vae, self._rnn, self._initial_z = found.config, loaded.vae, loaded.rnn, loaded.initial_z
+        self._temperature = float(self.config.TEMPERATURE if temperature is None else temperature)
+        self._weights, self._rngs = self._rnn.prepared(), [None] * rows
+        z_size, hidden_size = self._rnn.shape.z_size, self._rnn.shape.hidden_size
+        self._z, self._h, self._c = (np.zeros((rows, size), np.float32) for size in (z_size, hidden_size, hidden_size))
+        self._uniform, self._normal = np.zeros((2, rows, dream.NOISE_STEPS, z_size), np.float32)
+        self.age = np.zeros(rows, int)
+        """steps of each row's dream so far"""
+        bound = np.concatenate([np.full(z_size, np.inf), np.ones(hidden_size)]).astype(np.float32)
+        self.observation_space = gymnasium.spaces.Box(-bound, bound)
+        low, high = np.float32(self.config.ACTION_LOW), np.float32(self.config.ACTION_HIGH)
+        self.action_space = gymnasium.spaces.Box(low, high)
+
+    def begin(self, rows, seeds):
+        """Starts the dreams of these seeds in these rows."""
+        mu, logvar = self._initial_z
+        for row, seed in zip(rows, seeds, strict=True):
+            rng = self._rngs[row] = np.random.default_rng([int(seed), 2])
+            first, noise = rng.integers(len(mu)), rng.standard_normal(mu.shape[1], np.float32)
+            self._z[row] = vae.sample(mu[first], logvar[first], noise)
+            self._h[row], self._c[row], self.age[row] = 0, 0, 0
+
+    def step(self, action):
+        """float32 [B, A] -> (observations float32 [B, Z + H], reward float64 [B], terminated, truncated bool [B])."""
+        row_step = self.age % dream.NOISE_STEPS
+        for row in np.flatnonzero(row_step == 0):
+            self._uniform[row] = self._rngs[row].random(self._uniform[row].shape, np.float32)
+            self._normal[row] = self._rngs[row].standard_normal(self._normal[row].shape, np.float32)
+        rows = np.arange(len(row_step))
+        noise = self._uniform[rows, row_step], self._normal[rows, row_step]
+        restart = (self.age == 0).astype(np.float32)
+        *state, ended = self._next(self._z, self._h, self._c, restart, np.asarray(action, np.float32), *noise)
+        self._z, self._h, self._c = map(np.array, state)
+        self.age += 1
+        terminated = ended.numpy()
+        truncated = ~terminated & (self.age >= self.config.MAX_STEPS)
+        return self.observations(), np.full(len(rows), self.config.DREAM_REWARD), terminated, truncated
+
+    @tf.function(reduce_retracing=True)
+    def _next(self, z, h, c, restart, action, uniform, normal):
+        noise = uniform, normal, self._temperature
+        return dream.next_of(self._rnn, self._weights, (z, h, c), restart, action, *noise)
+
+    def observations(self):
+        """float32 [B, Z + H]."""
+        return np.concatenate([self._z, self._h], axis=1)
+
+    def pictures(self):
+        """What V's decoder makes of every row's z, uint8 [B, 64, 64, 3]."""
+        return np.rint(self._vae.decode(self._z).numpy() * 255).astype(np.uint8)
+
+
+class DreamEnv(gymnasium.Env):
+    """One dream of a game."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012  Gymnasium's convention
+
+    def __init__(self, game, run=None, temperature=None, render_mode=None, unverified=False):
+        """
+        Args:
+            game: name of the package of the game, which must be importable.
+            run: folder of the run whose VAE and MDN-RNN to dream with, if it has both; by default those that ship.
+            temperature: float > 0; by default the game's own, see mdnrnn.sample.
+            render_mode: None or "rgb_array", the decoded z, uint8 [64, 64, 3].
+            unverified: bool, see common/runtime/provenance.py.
+
+        Raises:
+            common.runtime.cli.UserError: there are no weights, or their metas do not match.
+        """
+        self._dreams, self.render_mode = _Dreams(game, run, temperature, 1, unverified), render_mode
+        self.metadata = self.metadata | {"render_fps": self._dreams.config.FPS}
+        self.observation_space, self.action_space = self._dreams.observation_space, self._dreams.action_space
+
+    def reset(self, *, seed=None, options=None):
+        """Begins the dream of this seed, without one the next of the generator that the last seed began."""
+        super().reset(seed=seed)
+        self._dreams.begin([0], [self.np_random.integers(*SEEDS) if seed is None else seed])
+        return self._dreams.observations()[0], {}
+
+    def step(self, action):
+        """M dreams on."""
+        observations, reward, terminated, truncated = self._dreams.step(np.asarray(action)[None])
+        return observations[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
+
+    def render(self):
+        """uint8 [64, 64, 3], or None without a render mode."""
+        return self._dreams.pictures()[0] if self.render_mode else None
+
+
+class DreamVectorEnv(gymnasium.vector.VectorEnv):
+    """Many dreams of a game, one M call per step for all; a dream that ends is followed by another in its row."""
+
+    metadata = DreamEnv.metadata | {"autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(
+        self, game, num_envs, run=None, temperature=None, render_mode=None, autoreset_mode="NextStep", unverified=False
+    ):
+        """
+        Args:
+            num_envs: int.
+            autoreset_mode: when a finished row begins anew: "NextStep", Gymnasium's own default (that step's action is
+                ignored, its reward 0), or "SameStep" (the last observation is in info["final_obs"]).
+            game, run, temperature, render_mode, unverified: as in DreamEnv.
+        """
+        self._dreams, self.num_envs = _Dreams(game, run, temperature, num_envs, unverified), num_envs
+        self.render_mode = render_mode
+        mode, fps = AutoresetMode(autoreset_mode), self._dreams.config.FPS
+        if mode is AutoresetMode.DISABLED:
+            raise ValueError("a row of dreams always begins anew: autoreset_mode is NextStep or SameStep")
+        self._same_step = mode is AutoresetMode.SAME_STEP
+        self.metadata = self.metadata | {"render_fps": fps, "autoreset_mode": mode}
+        self.single_observation_space = self._dreams.observation_space
+        self.single_action_space = self._dreams.action_space
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
+        self._over = np.zeros(num_envs, bool)
+
+    def reset(self, *, seed=None, options=None):
+        """Begins all rows anew: row i the dream of seed + i, or of seed[i]."""
+        if seed is not None:
+            seed = range(seed, seed + self.num_envs) if isinstance(seed, int | np.integer) else seed
+            super().reset(seed=int(seed[0]))  # what later dreams are drawn from
+        self._begin(np.arange(self.num_envs), seed)
+        self._over[:] = False
+        return self._dreams.observations(), {}
+
+    def _begin(self, rows, seeds=None):
+        self._dreams.begin(rows, self.np_random.integers(*SEEDS, len(rows)) if seeds is None else seeds)
+
+    def step(self, actions):
+        """M dreams on in every row."""
+        observations, reward, terminated, truncated = self._dreams.step(actions)
+        info = {}
+        if not self._same_step:
+            for array in (reward, terminated, truncated):
+                array[self._over] = 0
+            again, self._over = np.flatnonzero(self._over), terminated | truncated
+        else:
+            over = terminated | truncated
+            again = np.flatnonzero(over)
+            for row in again:
+                info = self._add_info(info, {"final_obs": observations[row], "final_info": {}}, row)
+        if len(again):
+            self._begin(again)
+            observations = self._dreams.observations()
+        return observations, reward, terminated, truncated, info
+
+    def render(self):
+        """A tuple of uint8 [64, 64, 3], one per row, or None without a render mode."""
+        return tuple(self._dreams.pictures()) if self.render_mode else None
