@@ -283,14 +283,14 @@ class RnnTrainer(_Trainer):
         losses, self._memory = self._train(next(self._batches), self._memory, seed)
         return self._checked(step, losses)
 
-    def losses_on(self, series):
+    def losses_on(self, unseen):
         """(z_loss, restart_loss) over one pass through other episodes, and noise that is always the same.
 
         Args:
-            series: series.Series.
+            unseen: series.Series.
         """
         replicas, cfg = self.strategy.num_replicas_in_sync, self.cfg
-        batches = series.StreamBatches(series, replicas, cfg.sequence_length, cfg.seed)
+        batches = series.StreamBatches(unseen, replicas, cfg.sequence_length, cfg.seed)
         chunks, memory = self._distributed(batches.dataset()), self._no_memory(replicas)
         total = np.zeros(2)
         for k in range(batches.per_epoch):
@@ -298,23 +298,23 @@ class RnnTrainer(_Trainer):
             total += np.array(losses)
         return total / batches.per_epoch
 
-    def dreams(self, series, decode, steps=60, every=6):
+    def dreams(self, unseen, decode, steps=60, every=6):
         """An episode as V saw it, and what M dreams from its first frame, given the same actions.
 
         Args:
-            series: series.Series; its longest episode is taken, repeated if it is too short.
+            unseen: series.Series; its longest episode is taken, repeated if it is too short.
             decode: V's decoder, float32 [B, Z] -> float32 [B, 64, 64, 3].
             steps, every: int, how long to dream, and how many steps are from picture to picture.
 
         Returns:
             float32 [128, 64 * steps / every, 3]: above what was seen, below the dream at temperature 1.
         """
-        frames = np.resize(series.first[series.length.argmax()] + np.arange(series.length.max()), steps)
-        seen, action = series.mu[frames].astype(np.float32), series.action[frames]
+        frames = np.resize(unseen.first[unseen.length.argmax()] + np.arange(unseen.length.max()), steps)
+        seen, action = unseen.mu[frames].astype(np.float32), unseen.action[frames]
         rng, weights = np.random.default_rng(self.cfg.seed), self.model.prepared()
         dreamt, memory = [seen[:1]], self.model.initial_state(1)
         for t in range(steps - 1):
-            noise = rng.random((1, series.z_size), np.float32), rng.standard_normal((1, series.z_size), np.float32)
+            noise = rng.random((1, unseen.z_size), np.float32), rng.standard_normal((1, unseen.z_size), np.float32)
             start, state = np.float32([t == 0]), (dreamt[-1], *memory)
             z, *memory, _ = dream.next_of(self.model, weights, state, start, action[t : t + 1], *noise, 1.0)
             dreamt.append(z)
