@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from common.agent import mdnrnn
-from common.worlds import encoded, games, rollouts
 from common.agent.controller import Controller
+from common.worlds import encoded, games, rollouts
 
 SEEDS = [1003, 1000, 1006, 1001, 1003]
 

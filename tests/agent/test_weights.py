@@ -1,4 +1,4 @@
-"""common/weights.py: the paper's files, read back by hand and broken in every way."""
+"""common/agent/weights.py: the paper's files, read back by hand and broken in every way."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""common/dream.py: M's own world, the same for the same seed whoever else is dreaming."""
+"""common/worlds/dream.py: M's own world, the same for the same seed whoever else is dreaming."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""common/board.py: what TensorBoard's own reader makes of a stage's event files."""
+"""common/runtime/tensorboard.py: what the own reader of TensorBoard makes of the event files of a stage."""
 
 import argparse
 import dataclasses
@@ -40,7 +40,7 @@ def start(tmp_path):
             stage._lock_file.close()
             if stage._board:
                 stage._board._writer.flush()
-        settings.append(runs.Stage(argparse.Namespace(run=str(tmp_path), fresh=False), "tf_x", "x.json", Config()))
+        stages.append(runs.Stage(argparse.Namespace(run=str(tmp_path), fresh=False), "tf_x", "x.json", Config()))
         return stages[-1]
 
     yield open_stage

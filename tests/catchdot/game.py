@@ -2,7 +2,12 @@
 
 import numpy as np
 
-import config
+from common.game import Game
+from common.protocols import Policy, World
+from common.runtime import settings
+from common.worlds import games, rollouts
+
+from catchdot import config
 
 SIZE, DOT, REACH, FLOOR, SPEED = 64, 4, 8, 56, 4  # pixels; REACH is half the paddle's width, SPEED is per step
 
@@ -42,3 +47,31 @@ class CatchDot:
         left = round(self._paddle) - REACH
         frame[FLOOR + 2 : FLOOR + 6, left : left + 2 * REACH] = 0, 0, 0
         return frame
+
+
+def keyboard_action(keys: set[str]) -> list[int]:
+    """The keys held down as an action: {"left"} -> [-1]."""
+    return [("right" in keys) - ("left" in keys)]
+
+
+def real_games(rows: int, backend: str = "") -> World:
+    """A batch of that many games."""
+    return games.Games([CatchDot() for _ in range(rows)])
+
+
+def random_actions(seeds: np.ndarray, cfg: settings.Extract) -> Policy:
+    """A new uniform action at every step."""
+    return rollouts.RandomActions(seeds, config.ACTION_LOW, config.ACTION_HIGH)
+
+
+GAME = Game(
+    config=config,
+    title="Catch the dot",
+    goal="Move the paddle below the dot.",
+    reward={"dream": "1 for every step lived through", "game": "1 for every dot caught"},
+    keys={"left": "move left", "right": "move right"},
+    actions={"move": -1},
+    keyboard_action=keyboard_action,
+    real_games=real_games,
+    random_policies={"random": random_actions},
+)

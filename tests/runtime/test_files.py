@@ -1,4 +1,4 @@
-"""common/files.py: whole or not there."""
+"""common/runtime/files.py: whole or not there."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""common/mdnrnn.py against TensorFlow Probability, Keras, numpy and autodiff."""
+"""common/agent/mdnrnn.py against TensorFlow Probability, Keras, numpy and autodiff."""
 
 import keras
 import numpy as np

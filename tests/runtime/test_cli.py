@@ -1,4 +1,4 @@
-"""common/cli.py: presets, flags, and mistakes that end in one line."""
+"""common/runtime/cli.py: presets, flags, and mistakes that end in one line."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""common/gym_envs.py: the dreams as Gymnasium has environments, by its own checker and against DreamWorld."""
+"""common/worlds/gym_envs.py: the dreams as Gymnasium has environments, by its own checker and against DreamWorld."""
 
 import subprocess
 import sys
@@ -12,8 +12,8 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from common.agent import mdnrnn, vae, weights
-from common.worlds import gym_envs
 from common.runtime.cli import UserError
+from common.worlds import gym_envs
 from common.worlds.dream import NOISE_STEPS, DreamWorld
 
 GAMES = {"DoomTakeCover": (1, True), "CarRacing": (3, False)}  # action_size, restart

@@ -1,4 +1,4 @@
-"""common/vae.py against closed forms, numpy and Keras's own layers."""
+"""common/agent/vae.py against closed forms, numpy and Keras's own layers."""
 
 import keras
 import numpy as np

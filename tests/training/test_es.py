@@ -1,11 +1,11 @@
-"""common/es.py: searches that find, that survive bad fitness, and that go on exactly where they stopped."""
+"""common/training/es.py: searches that find, that survive bad fitness, and that go on exactly where they stopped."""
 
 import numpy as np
 import pytest
 
 from common.runtime import files
-from common.training import es
 from common.runtime.cli import UserError
+from common.training import es
 
 SEED = 1000
 TARGET = np.linspace(-1, 1, 10)

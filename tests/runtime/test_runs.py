@@ -1,4 +1,4 @@
-"""common/runs.py: one process per stage, one config per stage, checkpoints that are whole and complete."""
+"""common/runtime/runs.py: one process per stage, one config per stage, checkpoints that are whole and complete."""
 
 import argparse
 import contextlib

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data import recordings, series
+from common.data import recordings
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "carracing")
 BACKENDS = ("gymnasium", "gym", "envpool", "draft")

@@ -1,17 +1,14 @@
-"""common/farm.py: the same results from threads and ranks, and a run that outlives ranks that die, hang or are late."""
+"""common/runtime/mpi.py: what threads compute, and a run that outlives ranks that die, hang or are late."""
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
 
-from common.runtime import mpi, parallel
+from common.runtime import mpi
 from common.runtime.cli import UserError
 
 BIN = os.path.dirname(sys.executable)
@@ -116,63 +113,6 @@ def results(stdout):
     return [json.loads(line) for line in lines if line.startswith("[")]
 
 
-def test_threads_keep_the_order_of_the_tasks():
-    """Catches results in the order in which threads happen to finish."""
-    barrier = threading.Barrier(2)
-
-    def make_worker():
-        def work(task):
-            if task < 2:
-                barrier.wait(10)  # two threads are really at work
-            threading.Event().wait(0.02 * (6 - task))
-            return task**2
-
-        return work
-
-    workers = parallel.Threads(make_worker, 2)
-    assert workers.map(range(6)) == [0, 1, 4, 9, 16, 25]
-    assert workers.map([]) == []
-    workers.close()
-
-
-def test_every_thread_has_one_worker_of_its_own():
-    """Catches a batch of worlds that two threads step at once, and one that is built anew for every block."""
-    made, used, barrier = [], [], threading.Barrier(3)
-
-    def make_worker():
-        made.append(threading.get_ident())
-        barrier.wait(10)  # all three threads are at work
-        return lambda task: used.append((made.index(threading.get_ident()), threading.get_ident()))
-
-    workers = parallel.Threads(make_worker, 3)
-    workers.map(range(12))
-    workers.map(range(12))
-    workers.close()
-    assert len(made) == len(set(made)) == 3
-    assert len(used) == 24
-    assert all(made[k] == thread for k, thread in used)
-
-
-def test_an_exception_in_a_thread_ends_the_map_and_what_waits():
-    """Catches a failed block that is passed over in silence, and a program that computes for hours before it ends."""
-    begun = []
-
-    def make_worker():
-        def work(task):
-            begun.append(task)
-            if task == 0:
-                raise UserError("no such world")
-            threading.Event().wait(0.05)
-
-        return work
-
-    workers = parallel.Threads(make_worker, 1)
-    with pytest.raises(UserError, match="no such world"):
-        workers.map(range(50))
-    workers.close()
-    assert len(begun) < 10
-
-
 def test_ranks_compute_what_threads_do(run, tmp_path):
     """Catches results in another order, tasks sent from memory that is given back too early, a rank left idle."""
     mpirun = [os.path.join(BIN, "mpirun"), "-np", "3"]
@@ -242,131 +182,13 @@ def test_a_users_mistake_ends_all_ranks_with_code_2(run, tmp_path, fault, says):
     assert (tmp_path / "starts").read_text() == "x"
 
 
-PLAYERS = """
-import functools, os, pathlib, signal, sys, time
-from common.runtime import mpi, parallel
-from common.runtime.cli import UserError
-
-def once(path):
-    first = not path.exists()
-    path.touch()
-    return first
-
-def play(folder, fault, seed):
-    with open(folder / f"pid{os.getpid()}", "a") as file:
-        file.write(f"{seed}\\n")
-    if seed == 3 and fault == "die" and once(folder / "died"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    if seed == 3 and fault == "hang" and once(folder / "hung"):
-        os.kill(os.getpid(), signal.SIGSTOP)
-    if seed == 3 and fault == "fail" and once(folder / "failed"):
-        raise RuntimeError("the engine is gone")
-    if seed == 3 and fault == "always":
-        os._exit(1)
-    if fault == "bug":
-        raise RuntimeError("a bug")
-    if fault == "all":
-        os._exit(1)
-    if seed == 3 and fault == "mistake":
-        raise UserError("no such game")
-    if fault == "long":
-        time.sleep(1000)
-    return seed ** 2
-
-if __name__ == "__main__":
-    folder = pathlib.Path(sys.argv[1])
-    work = functools.partial(play, folder, sys.argv[2])
-    for seed, result in parallel.in_processes(work, list(range(8)), 2, 2.0 if sys.argv[2] == "hang" else 1000):
-        print(seed, result, flush=True)
-"""
-
-
-@pytest.fixture
-def players(tmp_path):
-    """(fault) -> the started program, in which two processes play eight episodes."""
-    started = []
-
-    def start(fault):
-        script = tmp_path / "players.py"
-        script.write_text(PLAYERS)
-        command = [sys.executable, script, tmp_path, fault]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-        return started[0]
-
-    yield start
-    started[0].kill()
-    started[0].communicate()
-
-
-def played(folder):
-    """{process: [episodes it was given]}."""
-    return {int(path.name[3:]): path.read_text().split() for path in folder.glob("pid*")}
-
-
-def is_alive(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-@pytest.mark.parametrize(
-    ("fault", "says"), [("die", "died"), ("hang", "has not answered"), ("fail", "failed (the engine is gone)")]
-)
-def test_a_player_that_dies_hangs_or_fails_costs_its_episode_only(players, tmp_path, fault, says):
-    """Catches a recording that ends, waits for ever or has a hole because one process was lost."""
-    stdout, stderr = players(fault).communicate(timeout=120)
-    assert sorted(map(str.split, stdout.splitlines())) == [[str(k), str(k**2)] for k in range(8)], stderr
-    assert f"a process {says}" in stderr
-    assert "its task 3: it is given out again" in stderr
-    assert not any(map(is_alive, played(tmp_path)))
-    if fault != "hang":  # where the machine is slow, another may be taken to hang
-        episodes = [seed for seeds in played(tmp_path).values() for seed in seeds]
-        assert sorted(episodes) == sorted([*"01234567", "3"])
-        assert len(played(tmp_path)) == 3
-
-
-def test_an_episode_that_kills_every_player_is_given_up(players):
-    """Catches an endless recording, and one that ends without the other episodes."""
-    stdout, stderr = players("always").communicate(timeout=120)
-    rows = dict(map(str.split, stdout.splitlines()))
-    assert rows == {str(k): str(k**2) for k in range(8)} | {"3": "None"}
-    assert stderr.count("died, its task 3") == parallel.ATTEMPTS
-    assert "it is given up" in stderr
-
-
-@pytest.mark.parametrize(
-    ("fault", "says"), [("bug", "a bug"), ("mistake", "no such game"), ("all", "each process died")]
-)
-def test_a_bug_and_a_users_mistake_end_the_recording(players, fault, says):
-    """Catches a bug that passes for ten thousand lost episodes, and a mistake that is made three times each."""
-    process = players(fault)
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert says in stderr
-    assert fault != "mistake" or "given out again" not in stderr
-
-
-def test_players_do_not_outlive_a_killed_program(players, tmp_path):
-    """Catches processes that play on for nobody after kill -9, with the memory and the cores."""
-    process = players("long")
-    while len(played(tmp_path)) < 2:
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.kill()
-    until = time.monotonic() + 30
-    while any(map(is_alive, played(tmp_path))):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def mpirun(tmp_path, monkeypatch):
     """(exit codes of its starts, line of shell) -> a fake mpirun beside Python; returns the file it writes to."""
     os.symlink(sys.executable, tmp_path / "python")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setattr(sys, "argv", ["train.py", "-n", "3", "--fresh"])
-    monkeypatch.setattr(farm, "PULSE", 0.02)
+    monkeypatch.setattr(mpi, "PULSE", 0.02)
 
     def make(codes, line=""):
         codes = " ".join(map(str, codes))
@@ -421,8 +243,8 @@ def test_launch_counts_only_starts_without_progress(mpirun, tmp_path):
 
 def test_launch_ends_a_job_whose_rank_0_is_silent(mpirun, tmp_path, monkeypatch, capfd):
     """Catches a launcher that waits for ever for an mpirun that has lost its ranks."""
-    monkeypatch.setattr(farm, "SILENT", 5)
-    monkeypatch.setattr(farm, "GOODBYE", 1)
+    monkeypatch.setattr(mpi, "SILENT", 5)
+    monkeypatch.setattr(mpi, "GOODBYE", 1)
     lines = mpirun(
         [1, 0], f'test $(wc -l < {tmp_path}/starts) -gt 1 || {{ sleep 0.3; touch "${mpi.DONE}"; exec sleep 1000; }}'
     )

@@ -12,9 +12,9 @@ import pytest
 import tensorflow as tf
 
 from common.agent import mdnrnn, vae
-from common.training import vae_and_rnn
 from common.runtime.cli import UserError
 from common.runtime.devices import nan_unless_finite
+from common.training import vae_and_rnn
 
 
 @dataclasses.dataclass(frozen=True)

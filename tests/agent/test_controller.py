@@ -1,4 +1,4 @@
-"""common/controller.py against numpy, from the layout of the flat vector that the files document."""
+"""common/agent/controller.py against numpy, from the layout of the flat vector that the files document."""
 
 import json
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from common.agent import controller
+from common.agent.controller import Controller
 from common.runtime import settings
 from common.runtime.cli import UserError
-from common.agent.controller import Controller
 
 CARRACING = Controller("zh", 32, 256, 3, bias=True)
 DOOM = Controller("zch", 64, 512, 1, bias=False)

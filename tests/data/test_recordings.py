@@ -1,0 +1,208 @@
+"""common/data/recordings.py: recordings on disk, and frames for the VAE."""
+
+import contextlib
+import itertools
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+from common.data import recordings
+from common.runtime import files
+from common.runtime.cli import UserError
+
+from recorded import LENGTHS, flipped, not_npz, record, tags, truncated
+
+
+def test_an_episode_round_trips(tmp_path, rng):
+    """Catches another dtype or a lost array: record/ is read by other people's code too."""
+    obs, action = rng.integers(0, 256, (9, 64, 64, 3), np.uint8), rng.uniform(-1, 1, (9, 3))
+    reward, done = rng.normal(0, 10, 9), np.arange(9) == 8
+    recordings.write(str(tmp_path / "made"), 2000, obs, action, reward, done)
+    with np.load(tmp_path / "made" / "2000.npz", allow_pickle=False) as archive:
+        dtypes = {name: archive[name].dtype for name in archive.files}
+    assert dtypes == {"obs": np.uint8, "action": np.float16, "reward": np.float32, "done": bool}
+    episode = recordings.read(str(tmp_path / "made" / "2000.npz"))
+    np.testing.assert_array_equal(episode["obs"], obs)
+    np.testing.assert_array_equal(episode["action"], action.astype(np.float16))
+    np.testing.assert_allclose(episode["reward"], reward, rtol=1e-6)
+    np.testing.assert_array_equal(episode["done"], done)
+
+
+def rewritten(**change):
+    def damage(path):
+        episode = recordings.read(path)
+        files.write_npz(
+            path, **{name: change[name](array) if name in change else array for name, array in episode.items()}
+        )
+
+    return damage
+
+
+DAMAGES = {
+    "truncated": truncated,
+    "empty": lambda path: open(path, "w").close(),
+    "not npz": not_npz,
+    "float frames": rewritten(obs=lambda obs: obs.astype(np.float32)),
+    "small frames": rewritten(obs=lambda obs: obs[:, ::2]),
+    "no frames": rewritten(obs=lambda obs: obs[:0]),
+}
+HIDDEN_DAMAGES = {  # which only reading the whole file shows
+    "flipped": flipped,
+    "nan action": rewritten(action=lambda action: action * np.nan),
+    "text action": rewritten(action=lambda action: action.astype(str)),
+    "short action": rewritten(action=lambda action: action[:-1]),
+    "no action": lambda path: files.write_npz(path, obs=recordings.read(path)["obs"]),
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, *HIDDEN_DAMAGES])
+def test_a_damaged_recording_is_a_value_error_that_names_it(folder, damage):
+    """Catches any other exception (a traceback in the middle of a training) and damage that goes unnoticed."""
+    path = os.path.join(folder, "2002.npz")
+    (DAMAGES | HIDDEN_DAMAGES)[damage](path)
+    with pytest.raises(ValueError, match=r"2002\.npz"):
+        recordings.read(path)
+
+
+def test_whatever_byte_is_wrong_reading_raises_nothing_but_value_error(folder, rng):
+    """Catches the exceptions of zlib, zipfile and struct getting through; all of the archive's directory is tried."""
+    path = os.path.join(folder, "2004.npz")
+    whole = pathlib.Path(path).read_bytes()
+    directory = range(whole.index(b"PK\x01\x02"), len(whole))
+    for position in [*directory, *rng.integers(0, len(whole), 300)]:
+        content = bytearray(whole)
+        content[position] ^= 1 << rng.integers(8)
+        pathlib.Path(path).write_bytes(content)
+        for reader in (recordings.read, recordings._frame_count):
+            with contextlib.suppress(ValueError):
+                reader(path)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_scan_names_counts_and_skips_bad_recordings(folder, capsys, damage):
+    """Catches a bad file that ends the scan, is skipped in silence, or is deleted."""
+    path = os.path.join(folder, "2001.npz")
+    DAMAGES[damage](path)
+    open(os.path.join(folder, "2000.summary.json"), "w").close()
+    paths, lengths = recordings.scan(folder)
+    assert [os.path.basename(path) for path in paths] == ["2000.npz", "2002.npz", "2003.npz", "2004.npz"]
+    assert lengths.tolist() == [30, 55, 1, 22]
+    out = capsys.readouterr().out
+    assert path in out
+    assert "1 of 5" in out
+    assert os.path.exists(path)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_bad_recordings_are_set_aside_and_missing(folder, capsys, damage):
+    """Catches a torn file that counts as recorded for ever, one that is deleted, and a good one played again."""
+    path = os.path.join(folder, "2001.npz")
+    DAMAGES[damage](path)
+    content = pathlib.Path(path).read_bytes()
+    assert recordings.set_bad_aside(folder, range(1999, 2004)) == [1999, 2001]
+    assert pathlib.Path(path + ".bad").read_bytes() == content
+    assert "set aside as 2001.npz.bad" in capsys.readouterr().out
+    assert recordings.bad_ones(folder, range(2000, 2005)) == 1
+    assert recordings.set_bad_aside(folder, range(2000, 2004)) == [2001]
+
+
+def test_an_episode_too_long_for_memory_is_a_value_error(folder, monkeypatch):
+    """Catches a recording of some kB that unpacks to more than there is memory."""
+    monkeypatch.setattr(recordings, "MOST_BYTES", 30 * 64 * 64 * 3)
+    with pytest.raises(ValueError, match=r"2000\.npz.*would take"):
+        recordings.read(os.path.join(folder, "2000.npz"))
+    assert len(recordings.read(os.path.join(folder, "2004.npz"))["obs"]) == 22
+
+
+def test_scan_orders_by_number(tmp_path):
+    """Catches 10.npz before 9.npz: the held-out episodes are the last by seed."""
+    paths, _ = recordings.scan(record(tmp_path / "record", {9: 1, 10: 1, 2: 1}))
+    assert [os.path.basename(path) for path in paths] == ["2.npz", "9.npz", "10.npz"]
+
+
+def test_no_recordings_are_the_users_mistake(tmp_path):
+    """Catches a traceback, or a training that waits for frames for ever."""
+    with pytest.raises(UserError, match="no such folder"):
+        recordings.scan(str(tmp_path / "record"))
+    os.makedirs(tmp_path / "record")
+    with pytest.raises(UserError, match="no readable recording"):
+        recordings.scan(str(tmp_path / "record"))
+    record(tmp_path / "record", {1: 5})
+    with pytest.raises(UserError, match="fewer than one batch"):
+        recordings.FrameStream(str(tmp_path / "record"), 6, seed=1)
+
+
+def epoch_of(stream, number=0):
+    """The batches of one pass, and how many windows it has."""
+    counts = [sum(count for _, count in stream._windows(epoch)) for epoch in range(number + 1)]
+    return list(itertools.islice(stream.batches(sum(counts[:-1])), int(counts[-1]))), len(stream._windows(number))
+
+
+@pytest.mark.parametrize("window", [8, 40, 1000])
+def test_every_pass_covers_the_frames_once(folder, window):
+    """Catches frames seen twice or never, beyond each window's remainder, and passes in the same order."""
+    stream = recordings.FrameStream(folder, 8, seed=1000, window=window)
+    everything = {(seed - 2000, step) for seed, length in LENGTHS.items() for step in range(length)}
+    orders = []
+    for epoch in (0, 1):
+        batches, windows = epoch_of(stream, epoch)
+        assert all(batch.shape == (8, 64, 64, 3) for batch in batches)
+        seen = [tag for batch in batches for tag in tags(batch)]
+        assert len(seen) == len(set(seen))
+        assert set(seen) <= everything
+        assert len(seen) > len(everything) - 8 * windows
+        orders.append(seen)
+    assert orders[0] != orders[1]
+    first, second = ([episode for group, _ in stream._windows(epoch) for episode in group] for epoch in (0, 1))
+    assert first != second
+
+
+@pytest.mark.parametrize("window", [8, 40, 1000])
+def test_a_resumed_frame_stream_is_an_uninterrupted_one(folder, window):
+    """Catches an order that depends on how far the stream had come, for starts within and beyond the first pass."""
+    whole = [tags(batch) for batch in itertools.islice(recordings.FrameStream(folder, 8, 1000, window).batches(), 50)]
+    assert whole != [
+        tags(batch) for batch in itertools.islice(recordings.FrameStream(folder, 8, 1001, window).batches(), 50)
+    ]
+    for start in (1, 3, 7, 13, 14, 31, 49):
+        resumed = recordings.FrameStream(folder, 8, 1000, window).batches(start)
+        assert [tags(batch) for batch in itertools.islice(resumed, 50 - start)] == whole[start:]
+
+
+def test_the_frame_dataset_yields_the_same_batches(folder):
+    """Catches a dataset that starts elsewhere or converts the frames."""
+    stream = recordings.FrameStream(folder, 8, 1000)
+    for found, wanted in zip(stream.dataset(5).take(3), stream.batches(5), strict=False):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_the_frame_dataset_reads_no_further_than_it_is_asked_to(folder, monkeypatch):
+    """Catches a program that cannot end while its background reader unpacks a window that nobody wants."""
+    stream = recordings.FrameStream(folder, 8, 1000, window=40)
+    first = next(int(count) for _, count in stream._windows(0) if count)
+    loaded, load = [], stream._load
+    monkeypatch.setattr(stream, "_load", lambda *window: (loaded.append(window), load(*window))[1])
+    assert len(list(stream.dataset(0, first))) == first
+    assert len(loaded) == 1
+
+
+@pytest.mark.parametrize("damage", ["truncated", *HIDDEN_DAMAGES])
+def test_a_recording_going_bad_after_the_scan_moves_no_other_window(folder, capsys, damage):
+    """Catches batch counts that shift, so that a resumed training would see other frames; and a bad frame used."""
+    stream = recordings.FrameStream(folder, 8, 1000, window=40)
+    before = [tags(batch) for batch in itertools.islice(stream.batches(), 40)]
+    (DAMAGES | HIDDEN_DAMAGES)[damage](os.path.join(folder, "2001.npz"))
+    after = [tags(batch) for batch in itertools.islice(stream.batches(), 40)]
+    assert all(len(batch) == 8 for batch in after)
+    assert not any(episode == 1 for batch in after for episode, _ in batch)
+    groups = [(group, count) for epoch in range(4) for group, count in stream._windows(epoch)]
+    untouched, start = 0, 0
+    for group, count in groups:
+        if 1 not in group:
+            untouched += len(before[start : start + count])
+            assert after[start : start + count] == before[start : start + count]
+        start += count
+    assert untouched > 10
+    assert capsys.readouterr().out.count("2001.npz") == 1

@@ -1,0 +1,308 @@
+"""common/data/series.py: what the VAE makes of recordings, and the streams that the MDN-RNN learns from."""
+
+import itertools
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from common.data import recordings, series
+from common.runtime import files
+from common.runtime.cli import UserError
+
+from recorded import LENGTHS, flipped, truncated
+
+
+def write_series(path, lengths, z_size=2):
+    """A series whose mu holds (episode, step), its action the frame's number / 256."""
+    total = sum(lengths)
+    mu = np.array([(episode, step) for episode, length in enumerate(lengths) for step in range(length)], np.float16)
+    files.write_npz(
+        str(path),
+        mu=mu,
+        logvar=-mu,
+        action=(np.arange(total)[:, np.newaxis] / 256).astype(np.float16),
+        reward=np.ones(total, np.float32),
+        done=np.concatenate([np.arange(length) == length - 1 for length in lengths]),
+        length=np.array(lengths, np.int32),
+    )
+    return series.Series(str(path))
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_series(tmp_path / "series.npz", [10, 25, 5, 40, 13, 31])
+
+
+def test_chunks_are_contiguous_overlap_by_one_and_flag_first_frames(data):
+    """Catches a frame skipped at a seam (the authors' 499 of 500), a flag on another frame, columns out of step."""
+    batches = series.StreamBatches(data, streams=3, steps=6, seed=1000)
+    assert batches.per_epoch == (124 // 3 - 1) // 6 == 6
+    for epoch in range(2):
+        chunks = list(itertools.islice(batches.chunks(epoch * 6), 6))
+        for k, (mu, logvar, action, restart, fresh) in enumerate(chunks):
+            assert mu.shape == logvar.shape == (3, 7, 2)
+            assert action.shape == (3, 7, 1)
+            assert mu.dtype == logvar.dtype == action.dtype == np.float16
+            assert fresh.tolist() == [float(k == 0)] * 3
+            np.testing.assert_array_equal(logvar, -mu)
+            np.testing.assert_array_equal(restart, mu[..., 1] == 0)
+            np.testing.assert_array_equal(action[..., 0] * 256, data.first[mu[..., 0].astype(int)] + mu[..., 1])
+        for (mu, *_), (next_mu, *_) in itertools.pairwise(chunks):
+            np.testing.assert_array_equal(mu[:, -1], next_mu[:, 0])
+        stream = np.concatenate([chunks[0][0][:, :1], *(chunk[0][:, 1:] for chunk in chunks)], axis=1)
+        assert stream.shape == (3, 37, 2)
+        for row in stream:
+            for (episode, step), (next_episode, next_step) in itertools.pairwise(row.astype(int)):
+                goes_on = next_episode == episode and next_step == step + 1
+                ended = step == data.length[episode] - 1 and next_step == 0 and next_episode != episode
+                assert goes_on or ended
+        assert len({tuple(frame) for frame in stream.reshape(-1, 2)}) == 3 * 37
+
+
+def test_resumed_chunks_are_uninterrupted_ones(data):
+    """Catches a shuffle that depends on how far the stream had come, and one that is the same in every epoch."""
+    whole = list(itertools.islice(series.StreamBatches(data, 3, 6, 1000).chunks(), 20))
+    assert not np.array_equal(whole[0][0], whole[6][0])
+    for start in (1, 5, 6, 7, 13):
+        resumed = series.StreamBatches(data, 3, 6, 1000).chunks(start)
+        for found, wanted in zip(resumed, whole[start:], strict=False):
+            for found_part, wanted_part in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(found_part, wanted_part)
+
+
+def test_the_chunk_dataset_yields_the_same(data):
+    """Catches a dataset that starts elsewhere or whose signature is not what chunks yield."""
+    batches = series.StreamBatches(data, 3, 6, 1000)
+    for found, wanted in zip(batches.dataset(4).take(4), batches.chunks(4), strict=False):
+        for found_part, wanted_part in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(found_part, wanted_part)
+
+
+def test_too_few_frames_for_one_chunk_are_the_users_mistake(data):
+    """Catches an endless loop over no chunk at all."""
+    with pytest.raises(UserError, match="do not fill"):
+        series.StreamBatches(data, streams=50, steps=2, seed=1)
+
+
+def test_split_keeps_episodes_apart(data):
+    """Catches validation frames in training, frames lost at the border, first frames counted from the old start."""
+    known, unseen = data.split(2)
+    assert known.length.tolist() == [10, 25, 5, 40]
+    assert unseen.length.tolist() == [13, 31]
+    assert (len(known.mu), len(unseen.mu)) == (80, 44)
+    for part, episode_numbers in ((known, {0, 1, 2, 3}), (unseen, {4, 5})):
+        assert set(part.mu[:, 0].astype(int)) == episode_numbers
+        assert (part.mu[part.first, 1] == 0).all()
+        for name in ("mu", "logvar", "action", "reward", "done"):
+            assert len(getattr(part, name)) == part.length.sum()
+        _, restart = part.streams(1, 1000)
+        assert restart.sum() == len(part.length)
+    assert len(data.mu) == 124
+    assert len(data.split(0)[0].mu) == 124
+
+
+def test_split_refuses_to_hold_out_every_episode(data):
+    """Catches a negative border, by which Python would quietly cut somewhere else."""
+    for held_out in (6, 7, 50):
+        with pytest.raises(UserError, match="6 episodes"):
+            data.split(held_out)
+
+
+def test_initial_z_is_of_first_frames(data):
+    """Catches dreams that start in the middle of an episode."""
+    mu, logvar = data.initial_z(8)
+    assert mu[:, 0].astype(int).tolist() == [0, 1, 2, 3, 4, 5, 0, 1]
+    assert (mu[:, 1] == 0).all()
+    np.testing.assert_array_equal(logvar, -mu)
+
+
+def test_a_wrong_series_is_named(tmp_path, data):
+    """Catches arrays that do not belong together being trained on, and a traceback."""
+    path = str(tmp_path / "series.npz")
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    for change in ({"length": arrays["length"][1:]}, {"mu": arrays["mu"][1:]}):
+        files.write_npz(path, **(arrays | change))
+        with pytest.raises(UserError, match=r"series\.npz"):
+            series.Series(path)
+    files.write_npz(path, mu=arrays["mu"])
+    with pytest.raises(UserError, match=r"series\.npz"):
+        series.Series(path)
+    files.write_npz(path, **arrays)
+    truncated(path)
+    with pytest.raises(UserError, match=r"series\.npz"):
+        series.Series(path)
+    with pytest.raises(UserError, match=r"python series\.py"):
+        series.Series(str(tmp_path / "none.npz"))
+
+
+def test_a_series_that_is_not_finite_is_named(tmp_path, data):
+    """Catches NaN that a bad V left in the series, found only when M's loss is NaN."""
+    path = str(tmp_path / "series.npz")
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    arrays["mu"][-1, 0] = np.nan
+    files.write_npz(path, **arrays)
+    with pytest.raises(UserError, match=rf"mu of episode {len(arrays['length']) - 1} is not finite"):
+        series.Series(path)
+
+
+class CountingV:
+    """A V whose mu is the frame's (episode, step)."""
+
+    def __init__(self):
+        self.frames = 0
+
+    def encode(self, frames):
+        import tensorflow as tf
+
+        def count(n):
+            self.frames += int(n)
+            return n
+
+        tf.py_function(count, [tf.shape(frames)[0]], tf.int32)
+        mu = tf.cast(frames[:, 0, 0, :2], tf.float32)
+        return mu, -mu
+
+
+def encode(paths, vae, folder, episodes_per_part):
+    """As series.py does it."""
+    series.encode(*series.not_encoded(paths, folder), vae, folder, episodes_per_part)
+
+
+def test_encode_keeps_frames_actions_and_lengths_together(tmp_path, folder):
+    """Catches episodes out of order, actions of another frame, parts left behind or joined in another order."""
+    paths, _ = recordings.scan(folder)
+    truncated(paths[1])
+    encode(paths, CountingV(), str(tmp_path / "series"), 2)
+    assert os.listdir(tmp_path / "series") == ["series.npz"]
+    data = series.Series(str(tmp_path / "series" / "series.npz"))
+    assert data.length.tolist() == [30, 55, 1, 22]
+    step = data.mu[:, 1]
+    assert data.mu[data.first].tolist() == [[0, 0], [2, 0], [3, 0], [4, 0]]
+    np.testing.assert_array_equal(data.action[:, 0], step / 64)
+    np.testing.assert_array_equal(data.reward, step)
+    assert np.flatnonzero(data.done).tolist() == (data.first + data.length - 1).tolist()
+    np.testing.assert_array_equal(data.logvar, -data.mu)
+
+
+def test_an_interrupted_encoding_goes_on_from_its_last_part(tmp_path, folder):
+    """Catches hours of encoding done again, and a part that is encoded twice."""
+    paths, _ = recordings.scan(folder)
+
+    class DyingV(CountingV):
+        def encode(self, frames):
+            import tensorflow as tf
+
+            def die_later(n):
+                if self.frames >= 37:
+                    raise KeyboardInterrupt
+                return n
+
+            tf.py_function(die_later, [0], tf.int32)
+            return super().encode(frames)
+
+    with pytest.raises(BaseException):  # noqa: B017, PT011  TensorFlow wraps it as it likes
+        encode(paths, DyingV(), str(tmp_path / "series"), 2)
+    assert os.listdir(tmp_path / "series") == ["part0.npz"]
+    second = CountingV()
+    encode(paths, second, str(tmp_path / "series"), 2)
+    assert second.frames == 55 + 1 + 22
+    assert series.Series(str(tmp_path / "series" / "series.npz")).length.tolist() == list(LENGTHS.values())
+
+
+def test_a_damaged_part_is_encoded_again(tmp_path, folder, capsys):
+    """Catches a series that ends in a traceback, for ever, because the disk damaged one of its parts."""
+    paths, _ = recordings.scan(folder)
+    part = tmp_path / "series" / "part0.npz"
+    files.write_npz(str(part), mu=np.zeros(3))
+    truncated(str(part))
+    files.write_npz(str(tmp_path / "series" / "part3.npz"), mu=np.zeros(3))  # of an earlier version
+    vae = CountingV()
+    encode(paths, vae, str(tmp_path / "series"), 2)
+    assert vae.frames == sum(LENGTHS.values())
+    assert "encoded again" in capsys.readouterr().out
+    assert os.listdir(tmp_path / "series") == ["series.npz"]
+
+
+def test_recordings_that_come_later_are_added(tmp_path, folder):
+    """Catches all of them encoded again, a later episode out of its place, one doubled that a killed run had joined."""
+    paths, _ = recordings.scan(folder)
+    data, early = str(tmp_path / "series"), [paths[k] for k in (0, 3)]
+    os.makedirs(data)
+    encode(early, CountingV(), data, 1)
+    assert series.not_encoded(early, data) == ([], [os.path.join(data, "series.npz")])
+    shutil.copy(os.path.join(data, "series.npz"), os.path.join(data, "part0.npz"))
+    assert series.not_encoded(paths, data)[0] == [paths[k] for k in (1, 2, 4)]
+    vae = CountingV()
+    encode(paths, vae, data, 2)
+    lengths = list(LENGTHS.values())
+    assert vae.frames == lengths[1] + lengths[2] + lengths[4]
+    assert os.listdir(data) == ["series.npz"]
+    encode(paths, CountingV(), str(tmp_path / "at_once"), 2)
+    grown, at_once = (files.read_npz(str(tmp_path / name / "series.npz")) for name in ("series", "at_once"))
+    assert grown["recording"].tolist() == [os.path.basename(path)[:-4] for path in paths]
+    for name, array in at_once.items():
+        np.testing.assert_array_equal(grown[name], array)
+
+
+def test_a_series_to_which_nothing_comes_is_not_written_again(tmp_path, folder):
+    """Catches a series joined anew at every start, for ever, because one recording is bad inside."""
+    paths, _ = recordings.scan(folder)
+    flipped(paths[1])
+    data = tmp_path / "series" / "series.npz"
+    encode(paths, CountingV(), str(data.parent), 2)
+    before = os.stat(data)
+    encode(paths, CountingV(), str(data.parent), 2)
+    assert os.stat(data).st_ino == before.st_ino
+    assert os.listdir(data.parent) == ["series.npz"]
+
+
+def test_a_recording_made_anew_is_not_taken_for_the_encoded_one(tmp_path, folder):
+    """Catches an M that learns from the games before `extract.py --fresh`, and a mixture of both."""
+    paths, _ = recordings.scan(folder)
+    encode(paths, CountingV(), str(tmp_path / "series"), 2)
+    shutil.copy(paths[0], paths[2])
+    with pytest.raises(UserError, match=r"2002\.npz: recorded anew"):
+        series.not_encoded(paths, str(tmp_path / "series"))
+
+
+@pytest.mark.parametrize("error", [MemoryError, PermissionError])
+def test_a_series_that_cannot_be_read_now_is_kept(tmp_path, folder, monkeypatch, error):
+    """Catches hours of encoding removed because memory is short today."""
+    paths, _ = recordings.scan(folder)
+    encode(paths, CountingV(), str(tmp_path / "series"), 2)
+    monkeypatch.setattr(np, "load", lambda *_, **__: raise_(error))
+    with pytest.raises(error):
+        series.not_encoded(paths, str(tmp_path / "series"))
+    assert os.listdir(tmp_path / "series") == ["series.npz"]
+
+
+def raise_(error):
+    raise error
+
+
+@pytest.mark.parametrize("damage", [lambda path: write_series(path, [10, 25]), truncated])
+def test_a_series_that_does_not_say_what_it_holds_is_kept(tmp_path, folder, damage):
+    """Catches a series of an earlier version, or a damaged one, overwritten by what recordings are still there."""
+    paths, _ = recordings.scan(folder)
+    data = tmp_path / "series" / "series.npz"
+    encode(paths, CountingV(), str(data.parent), 2)
+    damage(str(data))
+    before = data.read_bytes()
+    with pytest.raises(UserError, match=r"series\.npz: damaged, or of an earlier version"):
+        encode(paths, CountingV(), str(data.parent), 2)
+    assert data.read_bytes() == before
+
+
+def test_recordings_that_are_all_bad_make_no_series(tmp_path, folder):
+    """Catches an empty series, and a damaged recording that stops the encoding of those around it."""
+    paths, _ = recordings.scan(folder)
+    (tmp_path / "series").mkdir()
+    truncated(paths[0])
+    with pytest.raises(UserError, match="every recording is bad"):
+        encode(paths[:1], CountingV(), str(tmp_path / "series"), 1)
+    encode(paths, CountingV(), str(tmp_path / "series"), 1)
+    assert series.Series(str(tmp_path / "series" / "series.npz")).length.tolist() == list(LENGTHS.values())[1:]
