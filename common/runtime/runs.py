@@ -156,9 +156,16 @@ class Stage:
 
     def forget_metrics_after(self, step):
         """Drops the lines of metrics.jsonl that a start which was killed wrote after its last checkpoint."""
+        self._keep_metrics(lambda line: _step_of(line) <= step)
+
+    def forget_metric(self, step, name):
+        """Drops the lines of metrics.jsonl that report this metric, such as "es/evaluation", at this step."""
+        self._keep_metrics(lambda line: _step_of(line) != step or name not in json.loads(line))
+
+    def _keep_metrics(self, wanted):
         with contextlib.suppress(FileNotFoundError):
             with open(self.path("metrics.jsonl")) as file:
-                rows = [line for line in file if _step_of(line) <= step]
+                rows = [line for line in file if wanted(line)]
             with files.atomic(self.path("metrics.jsonl"), "w") as file:
                 file.writelines(rows)
 

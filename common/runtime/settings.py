@@ -104,7 +104,9 @@ class Train:
     eval_steps: int = option(25, "generations between evaluations of the mean")
     eval_episodes: int = option(1024, "episodes in such an evaluation")
     averaging: float = option(
-        0.0, "share of the past in a running average of the search's means, which is evaluated in place of the last"
+        0.0,
+        "share of the past in a running average of the search's means, which is evaluated in place of the last",
+        most=0.999,
     )
     sigma_init: float = option(0.1, "initial standard deviation, which CMA-ES adapts")
     learning_rate: float = option(1.0, "of openes: how fast its mean moves")

@@ -55,11 +55,13 @@ class Evolution:
             self._restore()
         elif os.path.exists(self._stage.path("npz")):
             self._take_over()
-        self._forget_last_evaluation()
+        premature = self._forget_last_evaluation()
         if self.hist:
             print(f"{self._stage.path('json')}: going on from generation {len(self.hist)}")
         self._saved_at, self.broken = time.monotonic(), 0
         self._stage.forget_metrics_after(self.generation)
+        if premature:
+            self._stage.forget_metric(premature, "es/evaluation")
 
     def _restore(self):
         """Goes on from the checkpoint, exactly."""
@@ -98,9 +100,15 @@ class Evolution:
             raise UserError(f"{path}: damaged, or of another search ({error}); begin anew with --fresh") from None
 
     def _forget_last_evaluation(self):
-        """A search that goes on forgets an evaluation that it had only because it ended: it ends elsewhere now."""
+        """A search that goes on forgets an evaluation that it had only because it ended: it ends elsewhere now.
+
+        Returns:
+            int, the generation of that evaluation; 0 if there was none.
+        """
         if self._log and self.generation < self._cfg.generations and self._log[-1][0] % self._cfg.eval_steps:
-            del self._log[-1], self._hist_best[-1]
+            del self._hist_best[-1]
+            return self._log.pop()[0]
+        return 0
 
     @property
     def _best(self):

@@ -1,0 +1,190 @@
+"""common/training/evolve.py: the loop that evolves, where a search begins, and how candidates are ranked."""
+
+import argparse
+import dataclasses
+import json
+import types
+
+import numpy as np
+import pytest
+
+from common.agent import controller
+from common.runtime import cli, provenance, settings
+from common.runtime.cli import UserError
+from common.training import es, evolution, evolve
+
+GAME = types.SimpleNamespace(name="game")
+PARENTS = {"vae": "a" * 64, "rnn": "b" * 64}
+BASE = "game.cma.3.6"
+
+
+class Hill:
+    """An arena in which a candidate is worth the more, the nearer it is to 1; episodes differ a little."""
+
+    score_of = "dream"
+
+    def __init__(self):
+        self.evaluated = []
+
+    def seeds(self, run):
+        return run.seeds()
+
+    def play(self, population, seeds):
+        returns = -np.square(population - 1).sum(axis=1)[:, None] + seeds[None] % 10 / 100
+        return returns, np.full(returns.shape, 7)
+
+    def evaluate(self, mean, seeds):
+        self.evaluated.append(seeds.tolist())
+        return self.play(mean[None], seeds)[0][0]
+
+    def fitness(self, returns):
+        return returns.mean(axis=1)
+
+
+def evolved(folder, hill=None, **changes):
+    """Evolves in a folder as one start of train.py does; returns the evolution."""
+    cfg = settings.Train(
+        n=1, t=6, num_episode=3, eval_steps=4, eval_episodes=5, sigma_init=0.5, seed_start=7, checkpoint_seconds=0.0
+    )
+    cfg = dataclasses.replace(cfg, **changes)
+    folder.mkdir(exist_ok=True)
+    arguments = argparse.Namespace(run=str(folder), fresh=False)
+    strategy = es.CMA(np.zeros(5), 6, cfg.sigma_init, cfg.seed_start)
+    run = evolution.Evolution(arguments, GAME, BASE, cfg, PARENTS, strategy)
+    evolve.evolve(run, hill or Hill(), cfg)
+    run._stage._lock_file.close()
+    return run
+
+
+def written(folder):
+    """{file: content} of all that an evolution leaves for others, without what time and the commands were."""
+    log = folder / "log"
+    found = {kind: json.loads((log / f"{BASE}.{kind}").read_text())
+             for kind in ("json", "best.json", "hist.json", "hist_best.json", "log.json", "config.json")}  # fmt: skip
+    for kind in ("hist.json", "hist_best.json"):
+        for row in found[kind]:
+            del row[1]
+    found["metrics.jsonl"] = (log / f"{BASE}.metrics.jsonl").read_text()
+    for kind in ("json", "best.json", "log.json"):
+        meta = json.loads((log / f"{BASE}.{kind}.meta.json").read_text())
+        found[f"{kind}.meta.json"] = {key: value for key, value in meta.items() if key not in ("seconds", "made")}
+    for kind in ("npz", "checkpoint.npz"):
+        with np.load(log / f"{BASE}.{kind}") as archive:
+            found |= {f"{kind} {name}": archive[name].tolist() for name in archive.files if name != "logs"}
+    return found
+
+
+def test_the_mean_is_evaluated_at_every_so_many_generations_and_at_the_end(tmp_path):
+    """Catches an evaluation left out, one too many, and one on the episodes of the candidates."""
+    hill = Hill()
+    run = evolved(tmp_path, hill, generations=10)
+    log = evolution.read_log(tmp_path / "log" / f"{BASE}.log.json")
+    assert [generation for generation, _, _ in log] == [4, 8, 10]
+    assert hill.evaluated == [[400_000, 400_001, 400_002, 400_003, 400_004]] * 3
+    np.testing.assert_array_equal(log[-1][2], run.mean)
+    assert log[-1][1] == pytest.approx(hill.play(run.mean[None], np.array(hill.evaluated[0]))[0].mean())
+    assert run.hist[-1][2] > run.hist[0][2]
+
+
+@pytest.mark.parametrize("kept", ["checkpoint.npz", "npz"])
+@pytest.mark.parametrize("stops", [(3, 8), (3, 6, 8), (4, 8), (2, 3, 8)])
+def test_a_search_that_goes_on_forgets_what_was_there_only_because_it_had_ended(tmp_path, stops, kept):
+    """Catches an evaluation at generation 3 of 3 that is still in a log of 8 generations, or in metrics.jsonl."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    evolved(whole, generations=8)
+    for generations in stops:
+        if kept == "npz":
+            (parts / "log" / f"{BASE}.checkpoint.npz").unlink(missing_ok=True)
+        evolved(parts, generations=generations)
+    if kept == "checkpoint.npz":
+        assert written(parts) == written(whole)
+        return
+    # on another machine the noise is new, but the rows are the same
+    for kind in ("log.json", "hist_best.json"):
+        rows = [[row[0] for row in written(folder)[kind]] for folder in (parts, whole)]
+        assert rows == [[4, 8]] * 2
+    lines = [[list(json.loads(line)) for line in written(folder)["metrics.jsonl"].splitlines()]
+             for folder in (parts, whole)]  # fmt: skip
+    assert lines[0] == lines[1]
+
+
+def test_a_finished_search_keeps_its_last_evaluation(tmp_path):
+    """Catches an evaluation that is forgotten, or made again, by starting the same command twice."""
+    evolved(tmp_path, generations=3)
+    before = written(tmp_path)
+    hill = Hill()
+    evolved(tmp_path, hill, generations=3)
+    assert hill.evaluated == []
+    assert written(tmp_path) == before
+
+
+def test_fewer_episodes_at_first():
+    """Catches a schedule that is off by a generation."""
+    episodes = evolve.episodes_by_generation(settings.GameTrain(fewer_episodes="2:1,4:3", num_episode=16))
+    assert [episodes(generation) for generation in range(1, 7)] == [1, 1, 3, 3, 16, 16]
+    assert evolve.episodes_by_generation(settings.GameTrain())(1) == 16
+
+
+def test_fitness_is_above_those_on_the_same_episodes():
+    """Catches candidates ranked by their episodes, or measured against another group."""
+    episodes = np.array([900.0, 100, 500])  # what the episodes of each group are worth
+    skill = np.array([3.0, -1, 4, 1, -5, 9, 2, 6, -4])
+    returns = (skill + np.tile(episodes, 3))[:, np.newaxis] + [-7, 7]
+    above = skill - np.tile(np.median(skill.reshape(3, 3), axis=0), 3)
+    np.testing.assert_allclose(evolve.fitness_above_group(returns, 3), above, atol=1e-9)
+    assert evolve.fitness_above_group(returns, 1).argmax() % 3 == 0
+    broken = evolve.fitness_above_group(np.where(returns == returns[4], np.nan, returns), 3)
+    assert np.flatnonzero(np.isnan(broken)).tolist() == [4]
+
+
+def test_a_search_starts_at_zero_or_at_the_controller_named(tmp_path):
+    """Catches a start that is ignored, is of another length, or of which nothing tells where it comes from."""
+    shape = controller.Controller("z", 4, 2, 1, bias=False)
+
+    def first(start_from, unverified=False):
+        cfg = settings.Train(start_from=start_from)
+        arguments = argparse.Namespace(run=str(tmp_path), unverified=unverified)
+        return evolve._first_mean(GAME, cfg, arguments, None, shape)
+
+    mean, parents = first("")
+    np.testing.assert_array_equal(mean, np.zeros(4))
+    assert parents == {}
+    for name, length in (("good.json", 4), ("long.json", 5), ("unknown.json", 4)):
+        controller.write(tmp_path / name, np.arange(length) / 8, 700)
+        if name != "unknown.json":
+            provenance.write(str(tmp_path / name), "controller", "game", settings.Train(), PARENTS, 1.0)
+    mean, parents = first("good.json")
+    np.testing.assert_array_equal(mean, np.arange(4) / 8)
+    assert parents == {"start_from": json.loads((tmp_path / "good.json.meta.json").read_text())["sha256"]}
+    with pytest.raises(UserError, match="holds 5 parameters"):
+        first("long.json")
+    with pytest.raises(UserError, match=r"unknown\.json: has no unknown\.json\.meta\.json"):
+        first("unknown.json")
+    np.testing.assert_array_equal(first("unknown.json", unverified=True)[0], np.arange(4) / 8)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "says"),
+    [
+        (settings.Train(n=1, t=2), "at least 3"),
+        (settings.Train(n=3, t=1, o="openes"), "is odd"),
+        (settings.GameTrain(n=1, t=8, track_groups=3), "--track_groups 3"),
+        (settings.GameTrain(fewer_episodes="often"), "--fewer_episodes often"),
+        (settings.GameTrain(fewer_episodes="9:2,4:1"), "--fewer_episodes 9:2,4:1"),
+        (settings.GameTrain(fewer_episodes="9:0"), "--fewer_episodes 9:0"),
+    ],
+)
+def test_options_that_exclude_each_other_are_the_users_mistake(cfg, says):
+    """Catches a search that fails, or ranks by something else, hours later."""
+    with pytest.raises(UserError, match=says):
+        evolve._check(cfg)
+    evolve._check(settings.GameTrain(n=2, t=6, track_groups=3, fewer_episodes="4:1,9:2"))
+
+
+@pytest.mark.parametrize("share", ["1", "-0.1"])
+def test_an_average_without_the_present_is_refused(share, capsys):
+    """Catches an average that never moves from where the search began."""
+    with pytest.raises(SystemExit) as ended:
+        cli.parse({"laptop": settings.Train()}, "", ["--averaging", share])
+    assert ended.value.code == 2
+    assert "--averaging" in capsys.readouterr().err
