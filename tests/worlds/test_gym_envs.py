@@ -1,5 +1,6 @@
 """common/worlds/gym_envs.py: the dreams as Gymnasium has environments, by its own checker and against DreamWorld."""
 
+import functools
 import subprocess
 import sys
 import warnings
@@ -11,10 +12,12 @@ import tensorflow as tf
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
-from common.agent import mdnrnn, vae, weights
+from common.agent import mdnrnn, models, vae
 from common.runtime.cli import UserError
 from common.worlds import gym_envs
 from common.worlds.dream import NOISE_STEPS, DreamWorld
+
+from doomrnn import config
 
 GAMES = {"DoomTakeCover": (1, True), "CarRacing": (3, False)}  # action_size, restart
 Z, H = 4, 6
@@ -34,12 +37,17 @@ def small_models(action_size, restart):
     return v, m, (first[0], first[1] - 2)
 
 
+def use_small_models(monkeypatch, action_size, restart):
+    """Environments dream with small models instead of those of the run."""
+    v, m, initial_z = small_models(action_size, restart)
+    monkeypatch.setattr(models, "load_run", lambda game, run, unverified: models.Models(v, m, initial_z, {}, {}))
+    gym_envs._load.cache_clear()
+
+
 @pytest.fixture(params=GAMES)
 def name(request, monkeypatch):
     """A game's environment id, its weights replaced by small ones."""
-    action_size, restart = GAMES[request.param]
-    monkeypatch.setattr(weights, "load_models", lambda run, config: (*small_models(action_size, restart), {}))
-    gym_envs._load.cache_clear()
+    use_small_models(monkeypatch, *GAMES[request.param])
     yield f"WorldModels/{request.param}Dream-v0"
     gym_envs._load.cache_clear()
 
@@ -47,10 +55,8 @@ def name(request, monkeypatch):
 @pytest.fixture
 def doom(monkeypatch):
     """The Doom dream's id, its weights replaced by small ones, its time limit 100 steps."""
-    monkeypatch.setattr(weights, "load_models", lambda run, config: (*small_models(1, True), {}))
-    run_path = gym_envs.runpy.run_path
-    monkeypatch.setattr(gym_envs.runpy, "run_path", lambda path: run_path(path) | {"MAX_STEPS": 100})
-    gym_envs._load.cache_clear()
+    use_small_models(monkeypatch, 1, True)
+    monkeypatch.setattr(config, "MAX_STEPS", 100)
     yield "WorldModels/DoomTakeCoverDream-v0"
     gym_envs._load.cache_clear()
 
@@ -188,13 +194,17 @@ def test_what_follows_a_seed_follows_from_it(doom):
     assert gym_envs.SEEDS == (2000, 500_000)
 
 
-def test_a_run_without_weights_is_one_clear_line(tmp_path):
-    """Catches a traceback from within json or numpy; CarRacing's folder copied without its weights."""
-    (tmp_path / "config.py").write_text(
-        'SHIPPED = {"vae": "vae.json", "rnn": "rnn.json", "initial_z": "z.json"}\nTRAINED = SHIPPED\n'
-    )
-    with pytest.raises(UserError, match=r"neither .*vae\.json nor .*vae\.json is there; train it first"):
-        gym_envs.DreamEnv(str(tmp_path))
+def test_a_run_without_weights_is_one_clear_line(tmp_path, monkeypatch):
+    """Catches a traceback from within json or numpy where a copy of the game has no weights."""
+    monkeypatch.setattr(config, "SHIPPED", ())
+    with pytest.raises(UserError, match=r"neither .*rnn\.json nor weights that ship are there; train them first"):
+        gym_envs.DreamEnv("doomrnn", run=str(tmp_path))
+
+
+def test_what_is_no_game_is_one_clear_line():
+    """Catches a traceback for a mistyped name, and a mistake within a game's own files taken for one."""
+    with pytest.raises(UserError, match=r"chess: no such game.*docs/new_game\.md"):
+        gymnasium.make("WorldModels/Dream-v0", game="chess")
 
 
 def test_registration_is_small():
@@ -206,7 +216,26 @@ def test_registration_is_small():
     assert {f"WorldModels/{name}Dream-v0" for name in GAMES} < set(names)
 
 
-def test_a_run_that_is_not_there_is_named(name):
-    """Catches a mistyped run whose place the weights that ship take silently."""
+def test_a_run_that_is_not_there_is_named():
+    """Catches a mistyped run that is replaced silently by the weights that ship."""
     with pytest.raises(UserError, match=r"nowhere.*no such folder"):
-        gymnasium.make(name, run="nowhere")
+        gymnasium.make("WorldModels/DoomTakeCoverDream-v0", run="nowhere")
+
+
+@pytest.mark.parametrize("make", [gymnasium.make, functools.partial(gymnasium.make_vec, num_envs=1)])
+def test_the_temperature_is_passed_on(doom, make):
+    """Catches a dream that is always at the temperature of the game."""
+    _, m, initial_z = small_models(1, True)
+    worlds = {t: DreamWorld(m, initial_z, t, 100) for t in (0.5, 1.25)}
+    dreamt = {}
+    for temperature, world in worlds.items():
+        world.reset([1003])
+        (z, _, _), *_ = world.step(np.float32([[-0.5]]))
+        dreamt[temperature] = z[0].numpy()
+    for options, temperature in (({}, 1.25), ({"temperature": 0.5}, 0.5)):
+        env = make(doom, **options)
+        env.reset(seed=1003)
+        action = np.float32([-0.5]) if make is gymnasium.make else np.float32([[-0.5]])
+        observation = np.reshape(env.step(action)[0], -1)
+        np.testing.assert_allclose(observation[:Z], dreamt[temperature], atol=1e-4)
+    assert np.abs(dreamt[0.5] - dreamt[1.25]).max() > 0.01

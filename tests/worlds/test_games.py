@@ -1,0 +1,62 @@
+"""common/worlds/games.py: games in lockstep, recorded, and in a process of their own."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from common.worlds import games, rollouts
+
+from counting import SEEDS, CountingGame, Loud, loud_games
+
+
+def test_more_episodes_than_games_are_refused():
+    """Catches episodes that are silently not played."""
+    with pytest.raises(ValueError, match="3 episodes for 2 games"):
+        games.Games([CountingGame(), CountingGame()]).reset([1000, 1001, 1002])
+
+
+def test_recorded_episodes_hold_what_was_seen_done_and_got_at_each_step():
+    """Catches a frame that belongs to the step after, and episodes mixed up as others finish."""
+    written, players = {}, [CountingGame() for _ in SEEDS[:4]]
+    world = games.Recorded(games.Games(players), lambda seed, *arrays: written.update({seed: arrays}))
+    rollouts.rollout(world, rollouts.RandomActions(SEEDS[:4], [-1, 0], [1, 1]), SEEDS[:4])
+    assert list(written) == sorted(SEEDS[:4], key=lambda seed: seed % 7)
+    for game in players:
+        obs, action, reward, done = written[game.seed]
+        steps = np.arange(game.length)
+        assert obs.dtype == np.uint8
+        assert obs.shape == (game.length, 64, 64, 3)
+        np.testing.assert_array_equal(obs[:, 0, 0, 0], steps)
+        np.testing.assert_array_equal(obs[:, 0, 0, 1], game.seed - 1000)
+        np.testing.assert_array_equal(action, game.actions)
+        np.testing.assert_allclose(reward, [game.reward(step, action[step]) for step in steps])
+        assert done.tolist() == [False] * (game.length - 1) + [True]
+
+
+def test_a_recorded_episode_is_cut_and_played_as_it_is_recorded():
+    """Catches a cut that is off by one, an episode without an end, and an action played in another precision."""
+    written, players = {}, [CountingGame() for _ in range(2)]
+    world = games.Recorded(games.Games(players), lambda seed, *arrays: written.update({seed: arrays}), max_frames=3)
+    returns, lengths = rollouts.rollout(world, rollouts.RandomActions([1006, 1001], [-1], [1]), [1006, 1001])
+    assert lengths.tolist() == [3, 2]  # of 7 and 2 steps
+    for game in players:
+        _, action, _, done = written[game.seed]
+        assert action.dtype == np.float16
+        np.testing.assert_array_equal(np.float32(action), game.actions)
+        assert done.tolist() == [False] * (len(done) - 1) + [True]
+    assert [returns[0], returns[1]] == pytest.approx([written[seed][2].sum() for seed in (1006, 1001)])
+    assert world.reset([1006])[0, 0, 0, 0] == 0  # and it can be used again
+
+
+def test_games_in_a_process_of_their_own_are_the_same():
+    """Catches rows or rewards that change on their way, a game that prints into the answers, and a death that hangs."""
+    policy = functools.partial(rollouts.RandomActions, SEEDS, [-1], [1])
+    here = rollouts.rollout(games.Games([Loud() for _ in SEEDS]), policy(), SEEDS)
+    there = games.OwnProcess(functools.partial(loud_games, len(SEEDS)))
+    for _ in range(2):
+        for found, wanted in zip(rollouts.rollout(there, policy(), SEEDS), here, strict=True):
+            np.testing.assert_array_equal(found, wanted)
+    there._process.kill()
+    with pytest.raises(RuntimeError, match="the process of the games died with code -9"):
+        there.reset(SEEDS)
