@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import types
 
 import numpy as np
 import pytest
@@ -210,30 +209,6 @@ def test_initial_z_round_trip(tmp_path, rng):
     corrupt(path, list.pop)
     with pytest.raises(UserError, match=r"initial_z\.json"):
         weights.read_initial_z(path, 4)
-
-
-def test_a_run_uses_its_own_weights_when_it_has_all_of_them(tmp_path, capsys, monkeypatch):
-    """Catches a run's V paired with a shipped M, a silent choice, and shipped weights sought in the current folder."""
-    config = types.SimpleNamespace(
-        TRAINED={"vae": "a/vae.json", "rnn": "b/rnn.json"},
-        SHIPPED={"vae": "s/vae.json", "rnn": "s/rnn.json"},
-        __file__=str(tmp_path / "game" / "config.py"),
-    )
-    monkeypatch.chdir(tmp_path)
-    own = {name: str(tmp_path / path) for name, path in config.TRAINED.items()}
-    files.write_json(own["vae"], [])
-    with pytest.raises(UserError, match=r"b/rnn\.json nor game/s/vae\.json"):
-        weights.find(str(tmp_path), config, "vae", "rnn")
-    for path in config.SHIPPED.values():
-        files.write_json(str(tmp_path / "game" / path), [])
-    assert weights.find(str(tmp_path), config, "vae", "rnn") == {"vae": "game/s/vae.json", "rnn": "game/s/rnn.json"}
-    out = capsys.readouterr().out
-    assert "s/vae.json" in out
-    assert own["rnn"] in out
-    assert weights.find(str(tmp_path), config, "vae") == {"vae": own["vae"]}
-    files.write_json(own["rnn"], [])
-    assert weights.find(str(tmp_path), config, "vae", "rnn") == own
-    assert own["rnn"] in capsys.readouterr().out
 
 
 def test_training_starts_from_earlier_weights(tmp_path, rng):

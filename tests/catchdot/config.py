@@ -18,9 +18,7 @@ RNN_FILE_ORDER = ("kernel", "bias", "output_w", "output_b")
 
 EXTRACT = {"laptop": settings.Extract(episodes=60)}
 VAE = {
-    "laptop": settings.Vae(
-        z_size=8, batch_size=32, steps=300, learning_rate=1e-3, schedule="cosine", report_every=25
-    )
+    "laptop": settings.Vae(z_size=8, batch_size=32, steps=300, learning_rate=1e-3, schedule="cosine", report_every=25)
 }
 SERIES = {"laptop": settings.Series()}
 RNN = {

@@ -1,6 +1,6 @@
 """Shows an agent inside its dream.
 
-    python dream_model.py log/catchdot.cma.4.8.best.json --video dream.mp4
+python dream_model.py log/catchdot.cma.4.8.best.json --video dream.mp4
 """
 
 from common.play import play

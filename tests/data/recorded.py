@@ -1,4 +1,4 @@
-"""What the tests of common/data share: recorded episodes that tell where a frame comes from, and what can befall a file."""
+"""What the tests of common/data share: episodes that tell where a frame comes from, and damage to their files."""
 
 import os
 import pathlib

@@ -1,0 +1,165 @@
+"""common/play/record.py: the one recording loop, with the small game of tests/catchdot."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+
+from common.data import recordings
+from common.play import record
+from common.runtime import devices, files, settings
+from common.runtime.cli import UserError
+from common.worlds import rollouts
+
+import toy
+from catchdot.game import GAME
+
+
+@pytest.fixture
+def extract(tmp_path, monkeypatch):
+    """(flags of extract.py, game) -> runs it into ./run; returns the recordings by seed."""
+    monkeypatch.chdir(tmp_path)
+
+    def extract(*flags, game=GAME):
+        monkeypatch.setattr("sys.argv", ["extract.py", "--run", "run", "--workers", "1", *map(str, flags)])
+        record.main(game, "What it does.")
+        return {int(path.stem): recordings.read(str(path)) for path in (tmp_path / "run" / "record").glob("*.npz")}
+
+    return extract
+
+
+def summary(seed=2000):
+    return files.read_json(os.path.join("run", "record", f"{seed}.summary.json"))
+
+
+def test_episodes_hold_what_was_seen_before_each_action(extract):
+    """Catches another seed's episode, a frame that belongs to the step after, and an action that was not played."""
+    found = extract("--episodes", 5)
+    assert sorted(found) == [2000, 2001, 2002, 2003, 2004]
+    for seed, episode in found.items():
+        (world,), rewards = GAME.real_games(1)._games, []
+        frame = world.reset(seed)
+        for action, seen, over in zip(episode["action"], episode["obs"], episode["done"], strict=True):
+            np.testing.assert_array_equal(seen, frame)
+            frame, reward, done = world.step(np.float32([action]))
+            assert done == over
+            rewards.append(reward)
+        np.testing.assert_allclose(episode["reward"], rewards)
+        policy = rollouts.RandomActions([seed], [-1], [1])
+        np.testing.assert_array_equal(episode["action"], [np.float16(policy.act(None)[0, 0]) for _ in rewards])
+    about = summary()
+    assert (about["game"], about["kept"], about["too_short"], about["lost"]) == ("catchdot", 5, 0, 0)
+    assert (about["parents"], about["config"]["first_seed"]) == ({}, 2000)
+
+
+def test_recordings_are_complete_only_with_the_same_config(extract, capsys):
+    """Catches recordings of other rules taken for this run's, and finished ones played again or lost with --fresh."""
+    extract("--episodes", 3)
+    before = os.stat("run/record/2000.npz").st_mtime_ns
+    extract("--episodes", 3)
+    assert "already recorded" in capsys.readouterr().out
+    assert os.stat("run/record/2000.npz").st_mtime_ns == before
+    with pytest.raises(UserError, match=r"2000\.summary\.json: these seeds were recorded with other values"):
+        extract("--episodes", 3, "--max_frames", 5)
+    with pytest.raises(UserError, match=r"2000\.summary\.json: these seeds were recorded with other values"):
+        extract("--episodes", 3, game=dataclasses.replace(GAME, config=Renamed(GAME.config)))
+    assert sorted(extract("--episodes", 2, "--first_seed", 3000)) == [2000, 2001, 2002, 3000, 3001]
+    assert sorted(extract("--episodes", 1, "--fresh")) == [2000]
+    assert sorted(os.listdir("run"))[0] == "record"
+    assert len(os.listdir("run")) == 2
+    for text in ("{", "[1]", '{"config": {}}'):
+        with open("run/record/2000.summary.json", "w") as file:
+            file.write(text)
+        with pytest.raises(UserError, match=r"2000\.summary\.json: damaged"):
+            extract("--episodes", 1)
+
+
+class Renamed:
+    """A config under another game's name."""
+
+    def __init__(self, config):
+        self._config, self.GAME = config, "chess"
+
+    def __getattr__(self, name):
+        return getattr(self._config, name)
+
+
+def test_only_what_is_missing_is_played_after_an_interruption(extract):
+    """Catches episodes that are played twice or never, and a torn file that counts as an episode."""
+    whole = extract("--episodes", 4)
+    os.remove("run/record/2000.summary.json")
+    os.remove("run/record/2001.npz")
+    with open("run/record/2003.npz", "r+b") as file:
+        file.truncate(100)
+    kept = os.stat("run/record/2002.npz").st_mtime_ns
+    again = extract("--episodes", 4)
+    assert os.stat("run/record/2002.npz").st_mtime_ns == kept
+    for seed, episode in whole.items():
+        np.testing.assert_array_equal(again[seed]["obs"], episode["obs"])
+    assert (summary()["kept"], summary()["set_aside"]) == (4, 1)
+
+
+def test_cut_and_short_episodes(extract):
+    """Catches an episode of exactly the least length dropped, shorter ones kept, and a cut that is off by one."""
+    lengths = {seed: len(episode["obs"]) for seed, episode in extract("--episodes", 40).items()}
+    least, most = sorted(set(lengths.values()))[1], max(lengths.values())
+    assert min(lengths.values()) < least < most
+    found = extract("--episodes", 40, "--fresh", "--min_frames", least, "--max_frames", most - 1)
+    expected = {seed: min(length, most - 1) for seed, length in lengths.items() if length >= least}
+    assert {seed: len(episode["obs"]) for seed, episode in found.items()} == expected
+    assert (summary()["kept"], summary()["too_short"]) == (len(expected), 40 - len(expected))
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--policy", "asleep"], "--policy asleep: give one of random"),
+        (["--first_seed", 399_999, "--episodes", 2], "--first_seed and --episodes: the seeds 399999 to 400000"),
+    ],
+)
+def test_what_may_not_be_recorded_is_the_users_mistake(extract, flags, says):
+    """Catches a policy that is replaced silently, and recordings of validation or test seeds."""
+    with pytest.raises(UserError, match=says):
+        extract(*flags)
+    assert not os.path.exists("run")
+
+
+def test_a_controller_records_and_explores(extract, monkeypatch, tmp_path):
+    """Catches --controller or --explore without effect, and recordings that do not say who played."""
+    monkeypatch.setattr(devices, "for_blocks", lambda: None)  # this process has used TensorFlow already
+    game = toy.game_in(str(tmp_path))
+    game.config.EXTRACT = {"laptop": settings.Extract(episodes=3, rows=2)}
+    os.makedirs("run")
+    hashes = toy.write_models(game, toy.in_run(game, "run"))
+    toy.write_controller("run/c.json", game, hashes, [0.5, 0, 0, 0, 0])
+    alone = extract("--controller", "c.json", "--explore", 0, game=game)
+    assert sorted(alone) == [2000, 2001, 2002]
+    for episode in alone.values():
+        np.testing.assert_allclose(episode["action"], np.tanh(0.5), atol=1e-3)
+        assert episode["obs"][:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40]
+    about = summary()
+    assert about["parents"] == {"controller": files.sha256("run/c.json"), **hashes}
+    flags = ["--controller", "c.json", "--explore", 0.9, "--first_seed", 3000, "--episodes", 20]
+    explored = extract(*flags, game=game)
+    steps = np.concatenate([explored[seed]["action"] for seed in range(3000, 3020)])
+    assert 0.6 < (np.abs(steps - np.tanh(0.5)) > 1e-3).mean() < 1
+    toy.write_controller("run/c.json", game, hashes, [0.7, 0, 0, 0, 0])
+    with pytest.raises(UserError, match="by another agent"):
+        extract(*flags, game=game)
+
+
+def test_where_recordings_come_from(extract, monkeypatch):
+    """Catches a VAE whose meta does not tell which games it has seen, and recordings counted under two commands."""
+    extract("--episodes", 3)
+    extract("--episodes", 2, "--first_seed", 3000)
+    recordings.write("run/record", 9, np.zeros((2, 64, 64, 3)), np.zeros(2), np.zeros(2), np.zeros(2))
+    paths, _ = recordings.scan("run/record")
+    told = recordings.sources("run/record", paths)
+    spans = [(row["first_seed"], row["episodes"], row["count"], row["game"]) for row in told[:-1]]
+    assert spans == [(2000, 3, 3, "catchdot"), (3000, 2, 2, "catchdot")]
+    assert told[-1] == {"unknown": 1}
+    with open("run/record/3000.summary.json", "w") as file:
+        json.dump({"config": {}}, file)
+    assert recordings.sources("run/record", paths)[-1] == {"unknown": 3}

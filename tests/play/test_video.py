@@ -1,0 +1,120 @@
+"""common/play/video.py: pictures side by side, and videos that are real and whole."""
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.play import play, video
+from common.runtime.cli import UserError
+
+
+def test_without_a_display_there_is_nothing_to_play_on(monkeypatch):
+    """Catches a traceback of pygame's, and a window expected where there is none."""
+    monkeypatch.setattr(video, "has_display", lambda: False)
+    with pytest.raises(UserError, match="no display"):
+        play.need_display(None)
+    play.need_display("x.mp4")
+    assert isinstance(video.screen("game", 10, default="x.mp4"), video.Video)
+    assert isinstance(video.stage("game", 10, "x.mp4"), video.Video)
+    monkeypatch.setattr(video, "has_display", lambda: True)
+    play.need_display(None)
+    assert video.screen("game", 10, "given.gif").path == "given.gif"
+
+
+def frames(count, height=64, width=96):
+    """Frames whose grey tells their number."""
+    return [np.full((height, width, 3), 20 + 25 * k, np.uint8) for k in range(count)]
+
+
+def test_panels_are_side_by_side_and_enlarged_without_smoothing():
+    """Catches panels in another order, colours of floats that overflow, and blurred pixels."""
+    checks = np.indices((64, 64)).sum(0) % 2
+    left = np.stack([checks * 255] * 3, axis=-1).astype(np.uint8)
+    right = np.stack([np.full((64, 96), value) for value in (-0.5, 0.5, 1.5)], axis=-1)
+    picture = video.panels(left, right)
+    assert picture.dtype == np.uint8
+    assert picture.shape == (256, 256 + 384, 3)
+    np.testing.assert_array_equal(picture[:, :256], left.repeat(4, axis=0).repeat(4, axis=1))
+    assert np.unique(picture[:, 256:].reshape(-1, 3), axis=0).tolist() == [[0, 128, 255]]
+
+
+def test_an_mp4_holds_every_frame(tmp_path, capsys):
+    """Catches a file that no player opens, a lost or doubled frame, another size or rate, frames out of order."""
+    path = str(tmp_path / "a.mp4")
+    with video.Video(path, 20) as screen:
+        assert screen.keys() == set()
+        for frame in frames(9):
+            screen.show(frame)
+    assert f"{path}: written" in capsys.readouterr().out
+    assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]
+    reader = imageio_ffmpeg.read_frames(path)
+    about = next(reader)
+    assert about["size"] == (96, 64)
+    assert about["fps"] == pytest.approx(20)
+    greys = [np.frombuffer(frame, np.uint8).mean() for frame in reader]
+    np.testing.assert_allclose(greys, [frame.mean() for frame in frames(9)], atol=4)  # lossy by a few greys
+
+
+def test_a_gif_holds_every_frame(tmp_path):
+    """Catches a file that no viewer opens, a lost first frame, another rate, one that plays only once."""
+    with video.Video(str(tmp_path / "a.gif"), 20) as screen:
+        for frame in frames(9):
+            screen.show(frame)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.gif"]
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert (gif.format, gif.n_frames, gif.size) == ("GIF", 9, (96, 64))
+        assert (gif.info["duration"], gif.info["loop"]) == (50, 0)
+        for k, frame in enumerate(frames(9)):
+            gif.seek(k)
+            assert np.array(gif.convert("RGB")).mean() == pytest.approx(frame.mean(), abs=1)
+
+
+def test_a_window_writes_what_was_played_until_the_player_left(tmp_path, monkeypatch):
+    """Catches a recording that is lost when its player presses escape, and one of an error that is kept."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr(video, "has_display", lambda: True)
+
+    def play_until(error):
+        with video.stage("game", 1000, str(tmp_path / "a.gif")) as screen:
+            assert isinstance(screen, video.Window)
+            for frame in frames(5):
+                screen.show(frame)
+            raise error
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        play_until(ValueError)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        play_until(KeyboardInterrupt)
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 5
+
+
+@pytest.mark.parametrize("name", ["x.avi", "x", "nowhere/x.mp4"])
+def test_a_video_that_cannot_be_written_is_refused_before_the_episode(tmp_path, monkeypatch, name):
+    """Catches a traceback of ffmpeg's after the episode has been played."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=name):
+        video.Video(name, 20)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_nothing_is_left_behind_after_an_error(tmp_path, capsys, name, error):
+    """Catches half a video under its own name or a temporary one, and an earlier one lost for it."""
+
+    def fail(path):
+        with video.Video(str(path), 20) as screen:
+            screen.show(frames(1)[0])
+            raise error
+
+    with pytest.raises(error):
+        fail(tmp_path / f"new{name}")
+    assert not list(tmp_path.iterdir())
+    assert "written" not in capsys.readouterr().out
+    (tmp_path / name).write_bytes(b"the earlier one")
+    with pytest.raises(error):
+        fail(tmp_path / name)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"the earlier one"]
