@@ -11,7 +11,7 @@ import numpy as np
 from common.agent import controller, models
 from common.game import ROOT, Game
 from common.protocols import Policy, World
-from common.runtime import files, provenance
+from common.runtime import files, provenance, settings
 from common.runtime.cli import UserError
 from common.worlds.candidates import Candidates
 from common.worlds.encoded import EncodedGames
@@ -99,5 +99,8 @@ def load(game: Game, arguments: argparse.Namespace) -> Agent:
     else:
         paths = models.find(game, arguments.run)
     loaded = models.load(game, paths, arguments.unverified)
-    shape = controller_on(game, loaded.rnn, meta.get("config", {}).get("controller_mode", ""))
+    mode = meta.get("config", {}).get("controller_mode", "")
+    if mode and mode not in settings.CONTROLLER_MODES:
+        raise UserError(f"{path}: its meta names a controller_mode {mode}, which is none of {settings.CONTROLLER_MODES}")
+    shape = controller_on(game, loaded.rnn, mode)
     return Agent(game, path, shape, controller.read(path, shape), loaded, meta)

@@ -110,7 +110,7 @@ def read(path: str, kind: str, game: str, unverified: bool = False) -> dict[str,
     problem = None
     try:
         meta = files.read_json(path + ENDING)
-        if not isinstance(meta, dict) or not isinstance(meta.get("parents"), dict):
+        if not isinstance(meta, dict) or not all(isinstance(meta.get(name), dict) for name in ("config", "parents")):
             problem = f"{path}{ENDING}: not a meta of a file"
         elif meta.get("sha256") != files.sha256(path):
             problem = f"{path}: is not the file that its {ENDING} was written for; one of the two was changed"
