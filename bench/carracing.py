@@ -20,14 +20,14 @@ import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "carracing"))
 
-from common.agent import mdnrnn, vae
-from common.runtime import cli, devices, files, parallel
-from common.worlds import encoded, games, rollouts
-
 import config
 import env
 from model import controller_on
 from train import THREADS_PER_CORE
+
+from common.agent import mdnrnn, vae
+from common.runtime import cli, devices, files, parallel
+from common.worlds import encoded, games, rollouts
 
 FIRST_SEED = 1000
 ROWS = config.TRAIN["laptop"].block_rows  # cars of a batch

@@ -14,6 +14,7 @@ MAX_STEPS = 1000  # of an episode, in the game and in the dream
 FPS = 50  # steps per second
 ACTION_SIZE = 3
 ACTION_LOW, ACTION_HIGH = (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # of (steering, gas, brake)
+MIRROR = (-1.0, 1.0, 1.0)  # times this, an action is what a mirror shows of it
 RESTART = False  # the MDN-RNN knows no end
 CONTROLLER_MODE, CONTROLLER_BIAS = "zh", True
 TEMPERATURE = 0.7  # at which the authors watched the dream

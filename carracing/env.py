@@ -31,7 +31,6 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 BACKENDS = ("gymnasium", "gym", "envpool", "draft")
 LOW, HIGH = np.float32(config.ACTION_LOW), np.float32(config.ACTION_HIGH)
-MIRROR = np.float32([-1, 1, 1])  # times this, an action is what a mirror shows of it
 LAP_SHARE = 1.0  # of tiles, above which touching tile 0 ends an episode: never, so only all tiles do, as in the paper
 
 
@@ -58,11 +57,6 @@ def action_of(raw):
     """
     steering, gas, brake = np.moveaxis(np.asarray(raw, np.float32), -1, 0)
     return np.stack([steering, (gas + 1) / 2, np.clip(brake, 0, 1)], axis=-1)
-
-
-def mirrored(frames):
-    """Frames as a mirror shows them, left and right exchanged: uint8 [..., 64, 64, 3] -> the same."""
-    return frames[..., ::-1, :]
 
 
 @functools.cache
@@ -203,16 +197,15 @@ class Cars:
     """A batch of cars, the interface in common/worlds.py; the state is their frames, uint8 [B, 64, 64, 3].
 
     An episode ends when all tiles are visited, after 1000 steps, or off the field with -100.
+
+    Args:
+        tracks: PythonTracks or PoolTracks.
+        patience: int, training only: a car without a new tile for so many steps is ended, and charged the -0.1 of
+            every step it had left; 0 means never.
+        max_steps: int, after which an episode ends.
     """
 
     def __init__(self, tracks, patience=0, max_steps=config.MAX_STEPS):
-        """
-        Args:
-            tracks: PythonTracks or PoolTracks.
-            patience: int, training only: a car without a new tile for so many steps is ended, and charged the -0.1 of
-                every step it had left; 0 means never.
-            max_steps: int, after which an episode ends.
-        """
         self._tracks, self._patience, self._max_steps = tracks, patience, max_steps
 
     def reset(self, seeds):

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Records the game: bash extract.bash [WORKERS [EPISODES]] [--flags of extract.py]; by default a worker per core.
+# Records episodes of the game; by default one worker per core.
+#   bash extract.bash [WORKERS [EPISODES]] [--flags of extract.py]
 set -eu
 cd "$(dirname "$0")"
 options=()

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Evolves C: bash gce_train.bash [RANKS] [--flags of train.py]. Population 64, shared by that many MPI ranks (which must
-# divide it); without a number, by the cores of one process. The same command goes on after an interruption.
+# Evolves the controller: a population of 64, shared among MPI ranks, whose number must divide it. Without a number, one
+# process uses all cores. To continue after an interruption, run the same command again.
+#   bash gce_train.bash [RANKS] [--flags of train.py]
 set -eu
 cd "$(dirname "$0")"
 options=()

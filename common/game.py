@@ -31,6 +31,8 @@ class Config(Protocol):
     ACTION_SIZE: int
     ACTION_LOW: tuple[float, ...]
     ACTION_HIGH: tuple[float, ...]
+    MIRROR: tuple[float, ...]
+    """what each part of an action is multiplied by in a mirror that exchanges left and right"""
     RESTART: bool
     """whether the MDN-RNN reads and predicts a restart flag, so that a dream can end"""
     TEMPERATURE: float
@@ -134,6 +136,7 @@ def names() -> list[str]:
     found = []
     for folder in dict.fromkeys((ROOT, os.getcwd())):
         for name in sorted(os.listdir(folder)):
-            if name.isidentifier() and os.path.exists(os.path.join(folder, name, "game.py")) and name not in found:
+            has = [os.path.exists(os.path.join(folder, name, part)) for part in ("config.py", "game.py")]
+            if name.isidentifier() and all(has) and name not in found:
                 found.append(name)
     return found

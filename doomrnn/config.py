@@ -13,6 +13,8 @@ MAX_STEPS = 2100  # tics of an episode, in the game and in the dream
 FPS = 35  # tics per second
 ACTION_SIZE = 1
 ACTION_LOW, ACTION_HIGH = (-1.0,), (1.0,)
+CHOICES = ((-1.0,), (0.0,), (1.0,))  # all that the game tells apart: left, stay, right
+MIRROR = (-1.0,)  # times this, an action is what a mirror shows of it
 RESTART = True  # the MDN-RNN reads and predicts a restart flag, so that a dream can end
 CONTROLLER_MODE, CONTROLLER_BIAS = "zch", False
 TEMPERATURE = 1.25  # of dreams to play in, and at which the authors trained
@@ -70,4 +72,34 @@ TRAIN = {
     "paper": Train(),
     "laptop": Train(n=1, t=64, generations=70, eval_steps=10, eval_episodes=256, block_rows=512),
     "smoke": Train(n=1, t=16, num_episode=4, generations=10, eval_steps=5, eval_episodes=64),
+}
+PPO_LAPTOP = settings.Ppo(temperature=TEMPERATURE, dropout=0.1)
+PPO = {
+    "paper": PPO_LAPTOP,
+    "laptop": PPO_LAPTOP,
+    "smoke": replace(PPO_LAPTOP, generations=30, rows=256, value_updates=5, eval_steps=15, eval_episodes=64),
+}
+LONG_CHUNKS = {"streams": 48, "sequence_length": 400, "learning_rate": 1e-3}
+ITERATE = {
+    # the paper's experiment: one round, and the real game chooses among the means that were evaluated
+    "paper": settings.Iterate((settings.Round(random=12800, vae={}, rnn={}, train={}),), mb_per_episode=1.4),
+    "laptop": settings.Iterate(
+        (
+            settings.Round(random=3000, vae={"steps": 9000}, rnn={"steps": 3000}, train={"o": "ppo", "generations": 60}),
+            settings.Round(own=200, rnn={**LONG_CHUNKS, "steps": 250, "newest": 200}, train={"o": "ppo", "generations": 80}),
+        ),
+        mb_per_episode=4.0,
+    ),
+    "smoke": settings.Iterate(
+        (
+            settings.Round(
+                random=200,
+                vae={"steps": 1000},
+                rnn={"steps": 800, "streams": 32, "validation_episodes": 10},
+                train={"o": "ppo", "generations": 60, "rows": 512, "steps": 32, "minibatch": 2048, "eval_steps": 15},
+                games=40,
+            ),
+        ),
+        mb_per_episode=1.5,
+    ),
 }

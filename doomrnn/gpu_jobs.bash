@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains V, encodes the recordings, trains M; on a GPU where there is one. Flags, such as --preset or --run, go to all.
+# Trains the VAE, encodes the recordings, trains the MDN-RNN; on a GPU if there is one.
+#   bash gpu_jobs.bash [--flags]      flags such as --preset or --run go to all three stages
 set -eu
 cd "$(dirname "$0")"
 python=../.venv/bin/python

@@ -37,14 +37,14 @@ RANDOM_SCORES = "log/doomrnn.doomreal.random.scores.json"
 
 
 class Dreams(VecEnv):
-    """Dreams in lockstep as Stable-Baselines3 wants them: a vector environment that begins anew in the same step."""
+    """Dreams in lockstep as Stable-Baselines3 wants them: a vector environment that begins anew in the same step.
+
+    Args:
+        envs: gymnasium.vector.VectorEnv whose autoreset mode is SameStep.
+        seed: int, of the first dream.
+    """
 
     def __init__(self, envs, seed):
-        """
-        Args:
-            envs: gymnasium.vector.VectorEnv whose autoreset mode is SameStep.
-            seed: int, of the first dream.
-        """
         self._envs, self._seed = envs, seed
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
 

@@ -1,4 +1,7 @@
-"""C: one linear map (or one hidden layer) and a tanh, from what V and M give to the action, for a batch at once."""
+"""The controller (C in the paper): a linear map, or one hidden layer, and a tanh, for a batch at once.
+
+Source: Ha & Schmidhuber 2018, section 2.3 and appendix A.3.
+"""
 
 import dataclasses
 import itertools
@@ -6,6 +9,7 @@ import itertools
 from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from common.runtime import files
 from common.runtime.cli import UserError
@@ -13,39 +17,48 @@ from common.runtime.cli import UserError
 HIDDEN_UNITS = 40  # of mode z_hidden, as in the paper
 
 
+def features_read(mode: str, z_size: int, hidden_size: int) -> int:
+    """How many numbers a controller of this mode reads."""
+    return z_size + hidden_size * {"z": 0, "z_hidden": 0, "zc": 1, "zh": 1, "zch": 2}[mode]
+
+
 @dataclasses.dataclass(frozen=True)
 class Controller:
-    """C's sizes. Its parameters are a flat vector: of each layer the bias, if any, then the weight row by row."""
+    """The sizes of a controller. Its parameters are a flat vector: for each layer the bias, if any, then the weight."""
 
     mode: str
-    """what it reads: z, z through a hidden layer, z and M's c, z and M's h, or all three"""
+    """what it reads: z, with c, h or both of the MDN-RNN (zc, zh, zch), or z through a hidden layer (z_hidden)"""
     z_size: int
+    """dimensions of z, Z"""
     hidden_size: int
+    """cells of the MDN-RNN, H"""
     action_size: int
+    """numbers in an action, A"""
     bias: bool
+    """whether its layers have one"""
 
     @property
-    def input_size(self):
+    def input_size(self) -> int:
         """How many features it reads, F."""
-        return self.z_size + self.hidden_size * {"z": 0, "z_hidden": 0, "zc": 1, "zh": 1, "zch": 2}[self.mode]
+        return features_read(self.mode, self.z_size, self.hidden_size)
 
     @property
-    def layers(self):
+    def layers(self) -> list[tuple[int, int]]:
         """[(inputs, outputs)] of each layer."""
         sizes = [self.input_size, *([HIDDEN_UNITS] if self.mode == "z_hidden" else []), self.action_size]
         return list(itertools.pairwise(sizes))
 
     @property
-    def parameters(self):
+    def parameters(self) -> int:
         """Length of the flat vector, N."""
         return sum(outputs * (inputs + self.bias) for inputs, outputs in self.layers)
 
-    def features(self, z, h, c):
-        """z [B, Z], h [B, H], c [B, H] -> [B, F], in the order of the mode's letters."""
+    def features(self, z: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
+        """float32 z [B, Z], h [B, H], c [B, H] -> float32 [B, F], in the order of the letters of the mode."""
         return tf.concat([{"z": z, "c": c, "h": h}[letter] for letter in self.mode.removesuffix("_hidden")], axis=1)
 
-    def act(self, parameters, features):
-        """Every row's own controller acts on that row.
+    def act(self, parameters: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
+        """The actions of a batch in which each row has its own controller.
 
         Args:
             parameters: float32 [B, N].
@@ -60,27 +73,27 @@ class Controller:
             start += outputs if self.bias else 0
             weight = tf.reshape(parameters[:, start : start + inputs * outputs], [-1, inputs, outputs])
             start += inputs * outputs
-            # a product and a sum, not a batch of tiny matrix products
+            # a product and a sum are faster than a batch of tiny matrix products
             x = tf.tanh(tf.reduce_sum(x[:, :, tf.newaxis] * weight, axis=1) + bias)
         return x
 
-    def principal_directions(self, features, count):
-        """Where the parameters can go so that steps of equal length change the action by as much, on average.
+    def principal_directions(self, features: ArrayLike, count: int) -> np.ndarray:
+        """Directions in the space of parameters along which equal steps change the action equally, on average.
 
-        These are the principal components of what C reads, each over its root mean square, and the bias if C has one
-        (the components are then those of the deviations from the mean), for each part of the action. A step along one
-        weight alone changes the action by as much as what it weighs varies, and against its neighbours' doing.
+        They are the principal components of what the controller reads, each divided by its root mean square, for each
+        number of the action. With a bias, they are the components of the deviations from the mean, and the bias. Steps
+        along single weights are different: features vary by different amounts, and are correlated.
 
         Args:
-            features: float [T, F], what a C of one layer read.
-            count: int, components.
+            features: float [T, F], what a controller of one layer read.
+            count: how many components, at most F.
 
         Returns:
             float64 [N, (count + bias) * A], the columns.
         """
-        features = np.asarray(features, float)
-        mean = features.mean(axis=0) * self.bias
-        power, components = np.linalg.eigh((features - mean).T @ (features - mean) / len(features))
+        read = np.asarray(features, float)
+        mean = read.mean(axis=0) * self.bias
+        power, components = np.linalg.eigh((read - mean).T @ (read - mean) / len(read))
         strongest = np.argsort(-power)[:count]
         directions = components[:, strongest] / np.sqrt(power[strongest])
         if self.bias:
@@ -88,13 +101,17 @@ class Controller:
         return np.kron(directions, np.eye(self.action_size))
 
 
-def write(path, parameters, *score):
+def write(path: str, parameters: ArrayLike, *score: float) -> None:
     """Writes a controller as the authors do: [[parameters]] or [[parameters], score], rounded to 4 decimals."""
     files.write_json(path, [np.round(np.asarray(parameters, float), 4).tolist(), *map(float, score)])
 
 
-def read(path, controller):
+def read(path: str, controller: Controller) -> np.ndarray:
     """Reads a controller file of either form and verifies it.
+
+    Args:
+        path: the file.
+        controller: what it must fit: a Controller, or anything else with `parameters`, its length.
 
     Returns:
         float32 [N].
@@ -110,8 +127,8 @@ def read(path, controller):
         raise UserError(f"{path}: not a controller file ({error})") from None
     if parameters.shape != (controller.parameters,):
         raise UserError(
-            f"{path}: holds {parameters.size} parameters, this game's controller (mode {controller.mode}) has "
-            f"{controller.parameters}; was it made for the other game or another --controller_mode?"
+            f"{path}: holds {parameters.size} parameters, a controller of this game and mode has {controller.parameters}; was "
+            "it made for the other game or another --controller_mode?"
         )
     if not np.isfinite(parameters).all():
         raise UserError(f"{path}: holds a parameter that is not finite")

@@ -1,42 +1,50 @@
-"""M, the MDN-RNN: an LSTM whose output is, for every dimension of the next z, its own mixture of five normals.
+"""The MDN-RNN (M in the paper): an LSTM that predicts a mixture of five normals for every dimension of the next z.
 
-Source: Ha & Schmidhuber 2018, appendix A.2. Optionally M also takes a restart flag and predicts the next one by a logit
-(the Doom experiment), so that one long stream can hold many episodes and a dream can end.
+Source: Ha & Schmidhuber 2018, appendix A.2. As in the Doom experiment, the MDN-RNN can also read a restart flag and
+predict the next one as a logit. Then one long stream can hold many episodes, and a dream can end.
 """
 
 import dataclasses
 import math
-import typing
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from common.runtime import devices  # isort: skip  (sets TensorFlow's log level before its import)
 import keras
 import tensorflow as tf
 
 FORGET_BIAS = 1.0  # added at run time, not stored in the bias
+State = tuple[tf.Tensor, tf.Tensor]
+"""(h, c) of the LSTM, each float32 [B, H]"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """M's sizes."""
+    """The sizes of an MDN-RNN."""
 
     z_size: int
+    """dimensions of z, Z"""
     action_size: int
+    """numbers in an action, A"""
     hidden_size: int
+    """cells of the LSTM, H"""
     restart: bool
+    """whether it reads and predicts the restart flag"""
     mixtures: int = 5
+    """normals in the mixture of each dimension of z, K"""
 
     @property
-    def input_size(self):
-        """z, action and, if M has one, the restart flag."""
+    def input_size(self) -> int:
+        """How many numbers the LSTM reads, I: z, action and, where there is one, the restart flag."""
         return self.z_size + self.action_size + self.restart
 
     @property
-    def output_size(self):
-        """The restart logit, if M has one, then log-weights, means and log-sigmas of every dimension's mixture."""
+    def output_size(self) -> int:
+        """The restart logit, where there is one, then the log-weights, means and log-sigmas of all mixtures."""
         return self.restart + self.z_size * self.mixtures * 3
 
     @property
-    def arrays(self):
+    def arrays(self) -> dict[str, tuple[int, ...]]:
         """{name: shape} of the four arrays of a paper rnn.json."""
         gates = 4 * self.hidden_size
         return {
@@ -47,19 +55,19 @@ class Shape:
         }
 
 
-class Weights(typing.NamedTuple):
-    """M's weights as the products below use them: cast to their dtype, output columns regrouped from [Z, 3, K]."""
+class Weights(NamedTuple):
+    """The weights as the products below use them: cast to their dtype, output columns regrouped from [Z, 3, K]."""
 
     kernel: tf.Tensor  # [I + H, 4H]
     bias: tf.Tensor  # float32 [4H]
     mixture_w: tf.Tensor  # [H, 3 * K * Z]
     mixture_b: tf.Tensor  # float32 [3 * K * Z]
-    restart_w: tf.Tensor  # [H, 1], or [H, 0] for an M without restarts
+    restart_w: tf.Tensor  # [H, 1], or [H, 0] without restarts
     restart_b: tf.Tensor  # float32 [1] or [0]
 
 
-class Mixture(typing.NamedTuple):
-    """M's prediction for N next z's: for every dimension a mixture of K normals."""
+class Mixture(NamedTuple):
+    """The prediction of N next values of z: a mixture of K normals for every dimension."""
 
     logmix: tf.Tensor  # float32 [N, K, Z], not normalised
     mean: tf.Tensor  # float32 [N, K, Z]
@@ -67,17 +75,16 @@ class Mixture(typing.NamedTuple):
 
 
 class MDNRNN(keras.Model):
-    """M. Weights are laid out as in the paper's file: kernel rows are input, then h; gate columns i, j, f, o.
+    """The MDN-RNN. Weights are laid out as in the paper's file: kernel rows are input, then h; gate columns i, j, f, o.
 
-    What computes takes the `prepared` weights, so that a dream prepares them once and training once per batch.
+    The methods that compute take the `prepared` weights: a dream prepares them once, training once per batch.
+
+    Args:
+        shape: Shape.
+        dtype: of the matrix products, all else is float32; by default devices.product_dtype().
     """
 
-    def __init__(self, shape, dtype=None):
-        """
-        Args:
-            shape: Shape.
-            dtype: what matrix products compute in; all else is float32. Default: devices.product_dtype().
-        """
+    def __init__(self, shape: Shape, dtype: Any = None) -> None:
         super().__init__(name="mdnrnn")
         self.shape, self.product_dtype = shape, tf.as_dtype(dtype or devices.product_dtype())
         for name, size in shape.arrays.items():
@@ -85,11 +92,11 @@ class MDNRNN(keras.Model):
             setattr(self, name, self.add_weight(name=name, shape=size, initializer=initializer))
         self.built = True
 
-    def prepared(self):
-        """The weights as `step`, `sequence` and `predict` take them: Weights."""
+    def prepared(self) -> Weights:
+        """The weights as `step`, `sequence` and `predict` take them."""
         first, shape = int(self.shape.restart), self.shape
 
-        def regroup(columns):
+        def regroup(columns: tf.Tensor) -> tf.Tensor:
             by_dimension = tf.reshape(columns[..., first:], [-1, shape.z_size, 3 * shape.mixtures])
             return tf.reshape(tf.transpose(by_dimension, [0, 2, 1]), [-1, shape.output_size - first])
 
@@ -102,23 +109,23 @@ class MDNRNN(keras.Model):
             restart_b=self.output_b[:first],
         )
 
-    def initial_state(self, rows):
-        """(h, c), each float32 zeros [rows, H]."""
+    def initial_state(self, rows: int) -> State:
+        """(h, c) at the start of an episode, each float32 zeros [rows, H]."""
         return tf.zeros([rows, self.shape.hidden_size]), tf.zeros([rows, self.shape.hidden_size])
 
-    def step(self, weights, inputs, state):
+    def step(self, weights: Weights, inputs: tf.Tensor, state: State) -> State:
         """One step of the LSTM: float32 [B, I], (h, c) -> new (h, c), each float32 [B, H]."""
         h, c = state
         _, c, h = _cell(_product(tf.concat([inputs, h], axis=1), weights.kernel) + weights.bias, c)
         return h, c
 
-    def sequence(self, weights, inputs, keep, state):
+    def sequence(self, weights: Weights, inputs: tf.Tensor, keep: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
         """The LSTM over many steps.
 
         Args:
             weights: Weights.
-            inputs: float32 [T, B, I]; they are data, no gradient flows into them.
-            keep: float32 [T, B], 0 where the state is zeroed before the step, else 1.
+            inputs: float32 [T, B, I]; these are data, no gradient flows into them.
+            keep: float32 [T, B], 0 where the state is set to zero before the step, else 1.
             state: (h, c), each float32 [B, H], before the first step; gradients stop there.
 
         Returns:
@@ -127,15 +134,15 @@ class MDNRNN(keras.Model):
         hidden, last_c = _unrolled(inputs, keep[..., tf.newaxis], *state)(weights.kernel, weights.bias)
         return hidden, (hidden[-1], last_c)
 
-    def predict(self, weights, hidden):
-        """M's prediction of what comes next.
+    def predict(self, weights: Weights, hidden: tf.Tensor) -> tuple[Mixture, tf.Tensor | None]:
+        """Predicts the next z and, where there is one, the next restart flag.
 
         Args:
             weights: Weights.
             hidden: float32 [N, H].
 
         Returns:
-            (Mixture, restart logit float32 [N] or None for an M without restarts).
+            (Mixture, restart logit float32 [N], or None without restarts).
         """
         flat = _product(hidden, weights.mixture_w) + weights.mixture_b
         parts = tf.reshape(flat, [-1, 3, self.shape.mixtures, self.shape.z_size])
@@ -143,18 +150,18 @@ class MDNRNN(keras.Model):
         return Mixture(parts[:, 0], parts[:, 1], parts[:, 2]), restart
 
 
-def inputs_of(z, action, restart=None):
-    """What the LSTM reads, float32 [..., I], from z [..., Z], action [..., A] and, if M has it, restart [...]."""
+def inputs_of(z: tf.Tensor, action: tf.Tensor, restart: tf.Tensor | None = None) -> tf.Tensor:
+    """What the LSTM reads, float32 [..., I], from z [..., Z], action [..., A] and, with restarts, the flag [...]."""
     parts = [z, action] if restart is None else [z, action, restart[..., tf.newaxis]]
     return tf.concat([tf.cast(part, tf.float32) for part in parts], axis=-1)
 
 
-def _product(a, b, **transposed):
-    """a @ b in b's dtype, as float32."""
+def _product(a: tf.Tensor, b: tf.Tensor, **transposed: bool) -> tf.Tensor:
+    """a @ b in the dtype of b, as float32."""
     return tf.cast(tf.matmul(tf.cast(a, b.dtype), b, **transposed), tf.float32)
 
 
-def _cell(gates, c):
+def _cell(gates: tf.Tensor, c: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
     """[B, 4H] before the activations, c [B, H] -> (the four activated gates, new c, new h), each [B, H]."""
     i, j, f, o = tf.split(gates, 4, axis=1)
     i, j, f, o = tf.sigmoid(i), tf.tanh(j), tf.sigmoid(f + FORGET_BIAS), tf.sigmoid(o)
@@ -162,28 +169,30 @@ def _cell(gates, c):
     return (i, j, f, o), c, o * tf.tanh(c)
 
 
-def _unrolled(inputs, keep, h0, c0):
+def _unrolled(
+    inputs: tf.Tensor, keep: tf.Tensor, h0: tf.Tensor, c0: tf.Tensor
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """The LSTM over a chunk as a function of (kernel, bias), with its backpropagation through time written out.
 
-    TensorFlow's own gradient of a loop adds up a whole kernel at every step; here the kernel's gradient is one matrix
+    TensorFlow's gradient of a loop adds up a whole kernel at every step. Here the gradient of the kernel is one matrix
     product over all steps. Shapes as in `MDNRNN.sequence`, keep [T, B, 1].
     """
     steps, size, hidden_size = inputs.shape[0], inputs.shape[2], h0.shape[1]
 
-    def before(values, first):
-        """The state each step starts from: the step before's, or `first`, zeroed where keep says so."""
+    def before(values: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        """The state that each step starts from: that of the step before, `first` at first, zero where keep is 0."""
         return tf.concat([first[tf.newaxis], values[:-1]], axis=0) * keep
 
-    def arrays(count):
+    def arrays(count: int) -> list[tf.TensorArray]:
         return [tf.TensorArray(tf.float32, steps, element_shape=[None, hidden_size]) for _ in range(count)]
 
     @tf.custom_gradient
-    def run(kernel, bias):
+    def run(kernel: tf.Tensor, bias: tf.Tensor) -> Any:
         projected = _product(tf.reshape(inputs, [-1, size]), kernel[:size]) + bias
         projected = tf.reshape(projected, [steps, -1, 4 * hidden_size])
         recurrent = kernel[size:]
 
-        def forward(t, h, c, *saved):
+        def forward(t: tf.Tensor, h: tf.Tensor, c: tf.Tensor, *saved: tf.TensorArray) -> Any:
             gates, c, h = _cell(projected[t] + _product(h * keep[t], recurrent), c * keep[t])
             return t + 1, h, c, *(array.write(t, value) for array, value in zip(saved, (*gates, c), strict=True))
 
@@ -192,13 +201,13 @@ def _unrolled(inputs, keep, h0, c0):
         tanh_c = tf.tanh(all_c)
         hidden = all_o * tanh_c
 
-        def gradient(d_hidden, d_last_c):
+        def gradient(d_hidden: tf.Tensor, d_last_c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             c_before = before(all_c, c0)
-            # what does not depend on the step after, for all steps at once
+            # the factors that do not depend on the step after, for all steps at once
             to_c, to_o = all_o * (1 - tanh_c**2), tanh_c * all_o * (1 - all_o)
             to_i, to_j, to_f = all_j * all_i * (1 - all_i), all_i * (1 - all_j**2), c_before * all_f * (1 - all_f)
 
-            def backward(t, dh, dc, all_d_gates):
+            def backward(t: tf.Tensor, dh: tf.Tensor, dc: tf.Tensor, all_d_gates: tf.TensorArray) -> Any:
                 dh += d_hidden[t]
                 dc += dh * to_c[t]
                 d_gates = tf.concat([dc * to_i[t], dc * to_j[t], dc * to_f[t], dh * to_o[t]], axis=1)
@@ -218,7 +227,7 @@ def _unrolled(inputs, keep, h0, c0):
     return run
 
 
-def log_prob(mixture, z):
+def log_prob(mixture: Mixture, z: tf.Tensor) -> tf.Tensor:
     """log p of every dimension of z: Mixture, float32 [N, Z] -> float32 [N, Z], nats."""
     z = z[:, tf.newaxis]
     normal = (
@@ -227,12 +236,14 @@ def log_prob(mixture, z):
     return tf.reduce_logsumexp(mixture.logmix + normal, axis=1) - tf.reduce_logsumexp(mixture.logmix, axis=1)
 
 
-def sample(mixture, temperature, uniform, normal):
-    """Draws z: mixture logits divided by the temperature, the noise multiplied by its square root.
+def sample(mixture: Mixture, temperature: float, uniform: tf.Tensor, normal: tf.Tensor) -> tf.Tensor:
+    """Draws z at a temperature tau: the mixture logits are divided by tau, the noise is multiplied by sqrt(tau).
+
+    Source: Ha & Eck 2017 (Sketch-RNN), as in the authors' code.
 
     Args:
         mixture: Mixture.
-        temperature: float > 0; 1 is M's own belief, more is a harder, stranger dream.
+        temperature: float > 0; 1 is the distribution as predicted, more makes the dream harder and less certain.
         uniform: float32 [N, Z] in [0, 1), chooses the component.
         normal: float32 [N, Z], standard normal.
 
@@ -252,72 +263,105 @@ def sample(mixture, temperature, uniform, normal):
     return mean + tf.exp(logstd) * tf.sqrt(temperature) * normal
 
 
-def restart_loss(logit, restart, weight):
-    """Cross-entropy of the restart flag, restarts weighted: [N], [N], float -> float32 [N], nats."""
+def restart_loss(logit: tf.Tensor, restart: tf.Tensor, weight: float) -> tf.Tensor:
+    """Cross-entropy of the restart flag, with a weight on the restarts: [N], [N], float -> float32 [N], nats."""
     loss = tf.nn.sigmoid_cross_entropy_with_logits(labels=restart, logits=logit)
     return loss * (1 + (weight - 1) * restart)
 
 
-def losses_of(rnn, batch, state, noise, restart_weight):
-    """What M minimises the sum of, on one chunk of streams.
+def losses_of(
+    rnn: MDNRNN,
+    batch: tuple[tf.Tensor, ...],
+    state: State,
+    noise: tf.Tensor,
+    restart_weight: float,
+    mask: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor, State]:
+    """The two terms of the loss of the MDN-RNN, on one chunk of streams.
 
     Args:
         rnn: MDNRNN.
         batch: (mu, logvar, action, restart, fresh) of series.StreamBatches, [B, T + 1, ...].
         state: (h, c), each float32 [B, H], carried over from the chunk before.
-        noise: float32 [B, T + 1, Z], standard normal: z is drawn anew from V's posterior for every batch.
-        restart_weight: float, weight of restarts in their cross-entropy.
+        noise: float32 [B, T + 1, Z], standard normal: z is drawn anew from the posterior of the VAE for every batch.
+        restart_weight: float, weight of the restarts in the cross-entropy of the flag.
+        mask: float32 [B, H], by which h is multiplied before it predicts, see `dropout_mask`; None for no dropout.
 
     Returns:
-        (z_loss, restart_loss, state): two of float32 [], nats per dimension and per step (restart_loss is 0 for an M
-        without restarts), and the state to carry over.
+        (z_loss, restart_loss, state): float32 [], nats per dimension; float32 [], nats per step, 0 without restarts;
+        and the state to carry over.
     """
     mu, logvar, action, restart, fresh = (tf.cast(part, tf.float32) for part in batch)
     z = mu + tf.exp(0.5 * logvar) * noise
     z, action, restart = tf.transpose(z, [1, 0, 2]), tf.transpose(action, [1, 0, 2]), tf.transpose(restart)
     inputs = inputs_of(z[:-1], action[:-1], restart[:-1] if rnn.shape.restart else None)
-    state = tuple(part * (1 - fresh[:, tf.newaxis]) for part in state)
+    h, c = (part * (1 - fresh[:, tf.newaxis]) for part in state)
 
     weights = rnn.prepared()
-    hidden, state = rnn.sequence(weights, inputs, 1 - restart[:-1], state)
-    mixture, logit = rnn.predict(weights, tf.reshape(hidden, [-1, rnn.shape.hidden_size]))
+    hidden, state = rnn.sequence(weights, inputs, 1 - restart[:-1], (h, c))
+    seen = hidden if mask is None else hidden * mask
+    mixture, logit = rnn.predict(weights, tf.reshape(seen, [-1, rnn.shape.hidden_size]))
     nats = -log_prob(mixture, tf.reshape(z[1:], [-1, rnn.shape.z_size]))
     began = tf.reshape(restart[1:], [-1])
     if rnn.shape.restart:
-        # as the authors do, the z of a new episode's first frame counts too
+        # as in the authors' code, the z of the first frame of a new episode counts too
         return tf.reduce_mean(nats), tf.reduce_mean(restart_loss(logit, began, restart_weight)), state
     same_episode = tf.broadcast_to(1 - began[:, tf.newaxis], tf.shape(nats))
     return tf.reduce_sum(nats * same_episode) / tf.reduce_sum(same_episode), tf.constant(0.0), state
 
 
-def train_step_of(rnn, optimizer, strategy, restart_weight):
-    """Compiles M's training step, and the same without training.
+def dropout_mask(uniform: tf.Tensor, dropout: float) -> tf.Tensor:
+    """What h is multiplied by where it predicts: 0 for a share of its units, else 1 / (1 - share).
+
+    Args:
+        uniform: float32 [..., H] in [0, 1).
+        dropout: the share.
+
+    Source: Srivastava et al. 2014; one mask for a whole chunk of a stream or a whole dream, as in Gal & Ghahramani 2016.
+    """
+    return tf.cast(uniform >= dropout, tf.float32) / (1 - dropout)
+
+
+def train_step_of(
+    rnn: MDNRNN,
+    optimizer: keras.Optimizer,
+    strategy: tf.distribute.Strategy,
+    restart_weight: float,
+    dropout: float = 0.0,
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Compiles a training step of the MDN-RNN, and the same step without an update of the weights.
 
     Returns:
         (train, evaluate): each step(batch, state, seed int32 [2]) -> ((z_loss, restart_loss) float32 [], state).
     """
 
-    def replica_losses(batch, state, seed):
+    def replica_losses(
+        batch: tuple[tf.Tensor, ...], state: State, seed: tf.Tensor, share: float = 0.0
+    ) -> tuple[tf.Tensor, tf.Tensor, State]:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        noise = tf.random.stateless_normal(tf.shape(batch[0]), seed + [0, replica])
-        return losses_of(rnn, batch, state, noise, restart_weight)
+        noise, mask = tf.random.stateless_normal(tf.shape(batch[0]), seed + [0, replica]), None
+        if share:
+            mask = dropout_mask(tf.random.stateless_uniform(tf.shape(state[0]), seed + [1, replica]), share)
+        return losses_of(rnn, batch, state, noise, restart_weight, mask)
 
-    def replica_train(batch, state, seed):
+    def replica_train(
+        batch: tuple[tf.Tensor, ...], state: State, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, State]:
         with tf.GradientTape() as tape:
-            z_loss, restart, state = replica_losses(batch, state, seed)
+            z_loss, restart, state = replica_losses(batch, state, seed, dropout)
             loss = (z_loss + restart) / strategy.num_replicas_in_sync
         gradients = tape.gradient(loss, rnn.trainable_variables)
         if strategy.num_replicas_in_sync > 1:
-            # Keras clips each device's part and then adds the parts up: so the first device brings the whole sum
+            # Keras clips the part of each device and then adds the parts up: so the first device brings the whole sum
             context = tf.distribute.get_replica_context()
             is_first = tf.cast(tf.equal(context.replica_id_in_sync_group, 0), tf.float32)
             gradients = [part * is_first for part in context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)]
         optimizer.apply_gradients(zip(gradients, rnn.trainable_variables, strict=True))
         return devices.nan_unless_finite(z_loss, gradients), restart, state
 
-    def compiled(replica_step):
+    def compiled(replica_step: Callable[..., Any]) -> Callable[..., Any]:
         @tf.function
-        def step(batch, state, seed):
+        def step(batch: tuple[tf.Tensor, ...], state: State, seed: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], State]:
             *losses, state = strategy.run(replica_step, (batch, state, seed))
             return tuple(strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None) for loss in losses), state
 

@@ -1,4 +1,10 @@
-"""V, the convolutional variational autoencoder: a 64x64 frame <-> a latent z (Ha & Schmidhuber 2018, appendix A.1)."""
+"""The convolutional variational autoencoder (V in the paper): a frame of 64x64 pixels <-> a latent z.
+
+Source: Ha & Schmidhuber 2018, appendix A.1.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 from common.runtime import devices  # isort: skip  (sets TensorFlow's log level before its import)
 import keras
@@ -9,7 +15,8 @@ from keras import layers
 class DeconvFromPoint(layers.Conv2DTranspose):
     """A transposed convolution of a 1x1 image: the same weights and result as one matrix product."""
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """float [B, 1, 1, C] -> float [B, height, width, filters]."""
         height, width, filters, inputs = self.kernel.shape
         kernel = tf.cast(tf.reshape(self.kernel, [-1, inputs]), x.dtype)
         image = tf.matmul(x[:, 0, 0], kernel, transpose_b=True)
@@ -18,14 +25,14 @@ class DeconvFromPoint(layers.Conv2DTranspose):
 
 
 class ConvVAE(keras.Model):
-    """V: encode -> (mu, logvar), sample -> z, decode -> frame."""
+    """The VAE: `encode` a frame into (mu, logvar), `sample` z, `decode` z into a frame.
 
-    def __init__(self, z_size, dtype=None):
-        """
-        Args:
-            z_size: int, number of latent dimensions Z.
-            dtype: what convolutions compute in; weights, z and losses are float32. Default: devices.product_dtype().
-        """
+    Args:
+        z_size: dimensions of z, Z.
+        dtype: of the convolutions; weights, z and losses are float32. By default devices.product_dtype().
+    """
+
+    def __init__(self, z_size: int, dtype: Any = None) -> None:
         super().__init__(name="vae")
         self.z_size = z_size
         dtype = tf.as_dtype(dtype or devices.product_dtype())
@@ -52,30 +59,30 @@ class ConvVAE(keras.Model):
         self.built = True
 
     @property
-    def paper_weights(self):
-        """The 22 variables in the order of the paper's vae.json."""
+    def paper_weights(self) -> list[keras.Variable]:
+        """The 22 variables in the order of the vae.json of the authors."""
         encoder, decoder = self.encoder.trainable_variables, self.decoder.trainable_variables
         return [*encoder, *self.fc_mu.trainable_variables, *self.fc_logvar.trainable_variables, *decoder]
 
-    def encode(self, frames):
+    def encode(self, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """uint8 [B, 64, 64, 3] -> (mu, logvar), each float32 [B, Z]."""
         hidden = tf.cast(self.encoder(tf.cast(frames, tf.float32) / 255.0), tf.float32)
         return self.fc_mu(hidden), self.fc_logvar(hidden)
 
-    def decode(self, z):
+    def decode(self, z: tf.Tensor) -> tf.Tensor:
         """float32 [B, Z] -> float32 [B, 64, 64, 3] in [0, 1]."""
         return self.decoder(z)
 
-    def losses_of(self, frames, noise):
-        """The two terms V minimises the sum of, each float32 [], averaged over the batch.
+    def losses_of(self, frames: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The two terms of the loss, each float32 [], averaged over the batch.
 
         Args:
             frames: uint8 [B, 64, 64, 3].
-            noise: float32 [B, Z], standard normal, for the reparametrised sample of z.
+            noise: float32 [B, Z], standard normal, for the reparameterised sample of z.
 
         Returns:
             (reconstruction, kl): squared error summed over pixels; KL to N(0, I) in nats, at least half a nat per
-            dimension ("free bits": below that V is not pushed towards the prior).
+            dimension (free bits: below that, there is no push towards the prior).
         """
         mu, logvar = self.encode(frames)
         decoded = self.decode(sample(mu, logvar, noise))
@@ -85,24 +92,26 @@ class ConvVAE(keras.Model):
         return reconstruction, kl
 
 
-def sample(mu, logvar, noise):
-    """z = mu + sigma * noise, all [..., Z]."""
+def sample(mu: tf.Tensor, logvar: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+    """z = mu + exp(logvar / 2) * noise, all float32 [..., Z]."""
     return mu + tf.exp(0.5 * logvar) * noise
 
 
-def kl_to_standard_normal(mu, logvar):
-    """KL(N(mu, sigma) || N(0, I)) in nats: [B, Z], [B, Z] -> [B] (Kingma & Welling 2014, appendix B)."""
+def kl_to_standard_normal(mu: tf.Tensor, logvar: tf.Tensor) -> tf.Tensor:
+    """KL(N(mu, sigma) || N(0, I)) in nats: float32 [B, Z], [B, Z] -> [B] (Kingma & Welling 2014, appendix B)."""
     return -0.5 * tf.reduce_sum(1.0 + logvar - tf.square(mu) - tf.exp(logvar), axis=1)
 
 
-def train_step_of(vae, optimizer, strategy):
-    """Compiles V's training step.
+def train_step_of(
+    vae: ConvVAE, optimizer: keras.Optimizer, strategy: tf.distribute.Strategy
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
+    """Compiles a training step of the VAE.
 
     Returns:
         step(frames uint8 [B, 64, 64, 3], seed int32 [2]) -> (reconstruction, kl), float32 [], means over all devices.
     """
 
-    def replica_step(frames, seed):
+    def replica_step(frames: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         noise = tf.random.stateless_normal([tf.shape(frames)[0], vae.z_size], seed + [0, replica])
         with tf.GradientTape() as tape:
@@ -113,7 +122,7 @@ def train_step_of(vae, optimizer, strategy):
         return devices.nan_unless_finite(reconstruction, gradients), kl
 
     @tf.function
-    def step(frames, seed):
+    def step(frames: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
         losses = strategy.run(replica_step, (frames, seed))
         return tuple(strategy.reduce(tf.distribute.ReduceOp.MEAN, loss, axis=None) for loss in losses)
 

@@ -1,6 +1,9 @@
-"""The paper's weight files: a JSON list of arrays in creation order, each value round(w * 10000)."""
+"""The weight files of the authors: a JSON list of arrays in the order of creation, each value round(w * 10000)."""
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from common.agent import mdnrnn, vae
 from common.runtime import files
@@ -9,24 +12,20 @@ from common.runtime.cli import UserError
 SCALE = 10000
 
 
-def write(path, arrays):
-    """Writes arrays as paper JSON, whole.
-
-    Args:
-        path: the file to write.
-        arrays: list of float arrays.
+def write(path: str, arrays: Iterable[ArrayLike]) -> None:
+    """Writes float arrays to a weight file, atomically.
 
     Raises:
         UserError: a value is not finite; nothing is written.
     """
-    arrays = [np.asarray(array) for array in arrays]
-    if not all(np.isfinite(array).all() for array in arrays):
+    values = [np.asarray(array) for array in arrays]
+    if not all(np.isfinite(array).all() for array in values):
         raise UserError(f"{path}: not written, because a weight is not finite; go on from an earlier checkpoint")
-    files.write_json(path, [np.rint(array * SCALE).astype(int).tolist() for array in arrays], separators=(",", ":"))
+    files.write_json(path, [np.rint(array * SCALE).astype(int).tolist() for array in values], separators=(",", ":"))
 
 
-def read(path):
-    """The arrays of a paper JSON file, float32.
+def read(path: str) -> list[np.ndarray]:
+    """The arrays of a weight file, float32.
 
     Raises:
         UserError: no such file, not JSON arrays, or a value that is not finite.
@@ -42,7 +41,8 @@ def read(path):
     return arrays
 
 
-def _verify(path, arrays, shapes, what):
+def _verify(path: str, arrays: Sequence[np.ndarray], shapes: Iterable[Sequence[int]], what: str) -> None:
+    """UserError if the arrays do not have these shapes; `what` says what the file should be."""
     found, wanted = [tuple(array.shape) for array in arrays], [tuple(shape) for shape in shapes]
     if found == wanted:
         return
@@ -53,16 +53,20 @@ def _verify(path, arrays, shapes, what):
     raise UserError(f"{path}: not {what} ({detail}); was it made for the other game?")
 
 
-def _length(path, arrays, position, what):
-    """The length of a bias, from which a file tells its own sizes."""
+def _length(path: str, arrays: Sequence[np.ndarray], position: int, what: str) -> int:
+    """The length of a bias, which tells the sizes of the model in a file."""
     if len(arrays) <= position or arrays[position].ndim != 1:
         raise UserError(f"{path}: not {what} (no bias at position {position} of {len(arrays)} arrays)")
     return len(arrays[position])
 
 
-def read_vae(path):
-    """A V with the weights of a paper vae.json; its z_size is the file's."""
-    arrays, what = read(path), "a V of 64x64 frames"
+def read_vae(path: str) -> vae.ConvVAE:
+    """A VAE with the weights of a vae.json, and the z_size of that file.
+
+    Raises:
+        UserError: no such file, or not the weights of a VAE of 64x64 frames.
+    """
+    arrays, what = read(path), "a VAE of 64x64 frames"
     model = vae.ConvVAE(_length(path, arrays, 9, what))
     _verify(path, arrays, [variable.shape for variable in model.paper_weights], what)
     for variable, array in zip(model.paper_weights, arrays, strict=True):
@@ -70,28 +74,37 @@ def read_vae(path):
     return model
 
 
-def vae_start_from(path, model):
-    """Gives a V the weights of an earlier V of the same z_size."""
+def vae_start_from(path: str, model: vae.ConvVAE) -> None:
+    """Gives a VAE the weights of an earlier one of the same z_size.
+
+    Raises:
+        UserError: as `read_vae`, or the z_size differs.
+    """
     earlier = read_vae(path)
     if earlier.z_size != model.z_size:
         raise UserError(f"{path}: has a z of {earlier.z_size}, not {model.z_size}")
     model.set_weights(earlier.get_weights())
 
 
-def write_vae(path, model):
-    """Writes V as a paper vae.json."""
+def write_vae(path: str, model: vae.ConvVAE) -> None:
+    """Writes the weights of a VAE as a vae.json."""
     write(path, [variable.numpy() for variable in model.paper_weights])
 
 
-def read_rnn(path, order, z_size, action_size, restart):
-    """An M with the weights of a paper rnn.json; its numbers of cells and mixtures are the file's.
+def read_rnn(path: str, order: Sequence[str], z_size: int, action_size: int, restart: bool) -> mdnrnn.MDNRNN:
+    """An MDN-RNN with the weights of an rnn.json, and the numbers of cells and mixtures of that file.
 
     Args:
         path: the file.
-        order: names of the four arrays as they stand in this game's file, see mdnrnn.Shape.arrays.
-        z_size, action_size, restart: what the M must read.
+        order: names of the four arrays in the order of this game's file, see mdnrnn.Shape.arrays.
+        z_size: dimensions of z that the MDN-RNN must read.
+        action_size: numbers in an action that it must read.
+        restart: whether it must read the restart flag.
+
+    Raises:
+        UserError: no such file, or not the weights of such an MDN-RNN.
     """
-    arrays, what = read(path), f"an M for z_size {z_size} and {action_size} action(s)"
+    arrays, what = read(path), f"an MDN-RNN for z_size {z_size} and {action_size} action(s)"
     hidden_size = _length(path, arrays, order.index("bias"), what) // 4
     mixtures = (_length(path, arrays, order.index("output_b"), what) - restart) // (3 * z_size)
     shape = mdnrnn.Shape(z_size, action_size, hidden_size, restart, mixtures)
@@ -102,32 +115,43 @@ def read_rnn(path, order, z_size, action_size, restart):
     return model
 
 
-def write_rnn(path, model, order):
-    """Writes M as a paper rnn.json with its arrays in this order."""
+def write_rnn(path: str, model: mdnrnn.MDNRNN, order: Sequence[str]) -> None:
+    """Writes the weights of an MDN-RNN as an rnn.json, with its arrays in this order."""
     write(path, [getattr(model, name).numpy() for name in order])
 
 
-def rnn_start_from(path, model, order):
-    """Gives an M the weights of an earlier M of the same shape; `order` as in `read_rnn`."""
+def rnn_start_from(path: str, model: mdnrnn.MDNRNN, order: Sequence[str]) -> None:
+    """Gives an MDN-RNN the weights of an earlier one of the same shape; `order` as in `read_rnn`.
+
+    Raises:
+        UserError: as `read_rnn`, or the shapes differ.
+    """
     shape = model.shape
     earlier = read_rnn(path, order, shape.z_size, shape.action_size, shape.restart)
     if earlier.shape != shape:
-        raise UserError(f"{path}: has {earlier.shape.hidden_size} cells and {earlier.shape.mixtures} mixtures, "
-                        f"not {shape.hidden_size} and {shape.mixtures}")  # fmt: skip
+        raise UserError(
+            f"{path}: has {earlier.shape.hidden_size} cells and {earlier.shape.mixtures} mixtures, "
+            f"not {shape.hidden_size} and {shape.mixtures}"
+        )
     model.set_weights(earlier.get_weights())
 
 
-def read_initial_z(path, z_size):
-    """(mu, logvar), each float32 [frames, Z], of first frames, from an initial_z.json."""
+def read_initial_z(path: str, z_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(mu, logvar), each float32 [frames, Z], of first frames, from an initial_z.json.
+
+    Raises:
+        UserError: no such file, or not that.
+    """
     arrays = read(path)
     if [array.shape[1:] for array in arrays] != [(z_size,)] * 2 or len(arrays[0]) != len(arrays[1]):
         raise UserError(
             f"{path}: not [mu, logvar] of first frames with z_size {z_size}; was it made for the other game?"
         )
-    return tuple(arrays)
+    mu, logvar = arrays
+    return mu, logvar
 
 
-def write_initial_z(path, mu, logvar):
-    """Writes [mu, logvar] of first frames as an initial_z.json: integers x 10000, truncated as the authors' are."""
+def write_initial_z(path: str, mu: ArrayLike, logvar: ArrayLike) -> None:
+    """Writes [mu, logvar] of first frames as an initial_z.json: integers x 10000, truncated as in the authors' file."""
     truncated = [np.trunc(np.asarray(part, np.float64) * SCALE).astype(int).tolist() for part in (mu, logvar)]
     files.write_json(path, truncated, separators=(",", ":"))

@@ -1,8 +1,8 @@
-"""record/: what an episode's file holds, how it is written and verified, and how its frames stream to the VAE.
+"""record/: the file of an episode, how it is written and verified, and how its frames stream to the VAE.
 
-record/<seed>.npz, one episode of T frames; row t holds what was seen, done and got at step t:
+record/<seed>.npz, one episode of T frames; row t holds the frame, action and reward of step t:
     obs     uint8   [T, 64, 64, 3]
-    action  float16 [T] or [T, A]     the action taken on seeing obs[t], as M sees it
+    action  float16 [T] or [T, A]     the action taken on seeing obs[t], as the MDN-RNN reads it
     reward  float32 [T]               what that action brought
     done    bool    [T]               whether it ended the episode
 """
@@ -11,18 +11,24 @@ import hashlib
 import itertools
 import os
 import zipfile
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from common.runtime import files
 from common.runtime.cli import UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf  # at run time only where it is needed: recorders work without it
 
 FRAME = (64, 64, 3)
 MOST_BYTES = 2**31  # of an episode in memory: 170,000 frames
 
 
-def write(folder, seed, obs, action, reward, done):
-    """Writes one episode whole; see the head of this file for shapes and dtypes."""
+def write(folder: str, seed: int, obs: ArrayLike, action: ArrayLike, reward: ArrayLike, done: ArrayLike) -> None:
+    """Writes one episode atomically; see the head of this file for shapes and dtypes."""
     arrays = {
         "obs": np.asarray(obs, np.uint8),
         "action": np.asarray(action, np.float16),
@@ -32,11 +38,11 @@ def write(folder, seed, obs, action, reward, done):
     files.write_npz(os.path.join(folder, f"{seed}.npz"), **arrays)
 
 
-def read(path):
+def read(path: str) -> dict[str, np.ndarray]:
     """Reads and verifies one episode.
 
     Returns:
-        dict of arrays, see the head of this file; `reward` and `done` may be absent in recordings of older code.
+        {name: array}, see the head of this file; recordings made by the authors' code have no `reward` and `done`.
 
     Raises:
         ValueError: the file is truncated, not an npz, or does not hold an episode.
@@ -61,8 +67,8 @@ def read(path):
     return episode
 
 
-def _frame_count(path):
-    """How many frames a recording claims to hold, from its header alone (a thousandth of the cost of reading it)."""
+def _frame_count(path: str) -> int:
+    """The number of frames of a recording by its header alone, a thousand times faster than reading it."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open("obs.npy") as entry:
             shape, _, dtype = files.npy_header(entry)
@@ -73,11 +79,11 @@ def _frame_count(path):
     return shape[0]
 
 
-def set_bad_aside(folder, seeds):
-    """Renames recordings of these seeds that are bad to <seed>.npz.bad, so that they can be made again; names them.
+def set_bad_aside(folder: str, seeds: Iterable[int]) -> list[int]:
+    """Renames the bad recordings of these seeds to <seed>.npz.bad, so that they can be made again, and prints them.
 
     Returns:
-        list of int, the seeds that have no good recording.
+        The seeds that have no good recording.
     """
     missing = []
     for seed in seeds:
@@ -93,16 +99,16 @@ def set_bad_aside(folder, seeds):
     return missing
 
 
-def bad_ones(folder, seeds):
-    """How many recordings of these seeds were set aside."""
+def bad_ones(folder: str, seeds: Iterable[int]) -> int:
+    """How many recordings of these seeds have been set aside."""
     return sum(os.path.exists(os.path.join(folder, f"{seed}.npz.bad")) for seed in seeds)
 
 
-def scan(folder):
-    """Lists a folder's recordings by seed, naming and counting the bad ones, which are skipped and never deleted.
+def scan(folder: str) -> tuple[list[str], np.ndarray]:
+    """Lists the recordings of a folder by seed. The bad ones are printed and skipped, but not deleted.
 
     Returns:
-        (paths, lengths): list of str, and int array of frames per episode.
+        (paths, lengths): the files, and the frames of each, int [E].
 
     Raises:
         UserError: no folder, or no good recording in it.
@@ -125,25 +131,26 @@ def scan(folder):
     return paths, np.array(lengths)
 
 
-def sources(folder, paths):
-    """Where recordings come from, by the summaries that extract.py leaves beside them.
+def sources(folder: str, paths: Iterable[str]) -> list[dict[str, Any]]:
+    """Where recordings come from, by the summaries that extract.py wrote beside them.
 
     Args:
         folder: a record/ folder.
-        paths: list of str, its recordings.
+        paths: its recordings.
 
     Returns:
-        list of dicts, {first_seed, episodes, policy, parents, commit, ...} with `count`, how many of the recordings are of
-        that command; the last one {"unknown": count} if no summary tells of some.
+        One dict per command, {first_seed, episodes, policy, parents, commit, ..., count}, where `count` is the number
+        of its recordings; at last {"unknown": count} if some recordings have no summary.
     """
-    left, found = {int(os.path.basename(path)[:-4]) for path in paths}, []
+    left = {int(os.path.basename(path)[:-4]) for path in paths}
+    found: list[dict[str, Any]] = []
     for name in sorted(name for name in os.listdir(folder) if name.endswith(".summary.json")):
         try:
             about = files.read_json(os.path.join(folder, name))
             config = about["config"]
             own = left & set(range(config["first_seed"], config["first_seed"] + config["episodes"]))
         except (ValueError, KeyError, TypeError):
-            print(f"{os.path.join(folder, name)}: damaged; its recordings count as of unknown origin")
+            print(f"{os.path.join(folder, name)}: damaged; the origin of its recordings counts as unknown")
             continue
         if own:
             kept = {key: about.get(key) for key in ("game", "command", "commit", "made", "parents")}
@@ -155,21 +162,25 @@ def sources(folder, paths):
 
 
 class FrameStream:
-    """Batches of single frames from all episodes of a folder, shuffled, in memory that does not grow with them.
+    """Shuffled batches of single frames from all episodes of a folder, in memory that does not grow with their number.
 
-    Each pass goes through the episodes in a new random order, a window of about `window` frames at a time; a window's
-    frames are shuffled and cut into batches (the remainder is left for another pass). The order follows from the seed
+    Each pass reads the episodes in a new random order, a window of about `window` frames at a time. The frames of a
+    window are shuffled and cut into batches; the remainder is left for another pass. The order follows from the seed
     alone, so that a stream started at batch k yields what an uninterrupted one would.
+
+    Args:
+        folder: a record/ folder.
+        batch_size: frames per batch.
+        seed: decides the order.
+        window: frames in memory at once, 12 kB each; a second window is read in the background.
+        mirror: whether half of the frames are seen as a mirror shows them, left and right exchanged.
+
+    Raises:
+        UserError: no readable recording, or fewer frames than one batch.
     """
 
-    def __init__(self, folder, batch_size, seed, window=16384):
-        """
-        Args:
-            folder: a record/ folder.
-            batch_size: frames per batch.
-            seed: int, decides the order.
-            window: frames in memory at once (12 kB each; a second window is being read meanwhile).
-        """
+    def __init__(self, folder: str, batch_size: int, seed: int, window: int = 16384, mirror: bool = False) -> None:
+        self.mirror = mirror
         self.paths, self.lengths = scan(folder)
         names = [f"{os.path.basename(path)} {length}" for path, length in zip(self.paths, self.lengths, strict=True)]
         self.source = hashlib.sha256("\n".join(names).encode()).hexdigest()
@@ -177,9 +188,9 @@ class FrameStream:
         self.batch_size, self.seed, self.window = batch_size, seed, max(window, batch_size)
         if self.lengths.sum() < batch_size:
             raise UserError(f"{folder}: {self.lengths.sum()} frames are fewer than one batch of {batch_size}")
-        self.bad = set()
+        self.bad: set[int] = set()
 
-    def _windows(self, epoch):
+    def _windows(self, epoch: int) -> list[tuple[np.ndarray, int]]:
         """[(episode indices, batches)] of one pass."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.paths))
         edges = np.cumsum(self.lengths[order]) // self.window
@@ -188,8 +199,8 @@ class FrameStream:
             groups[-2:] = [np.concatenate(groups[-2:])]
         return [(group, self.lengths[group].sum() // self.batch_size) for group in groups]
 
-    def _load(self, group, epoch, number):
-        """A window's frames, shuffled, uint8 [frames, 64, 64, 3]; bad episodes are filled up with others' frames."""
+    def _load(self, group: np.ndarray, epoch: int, number: int) -> np.ndarray:
+        """The frames of a window, shuffled, uint8 [frames, 64, 64, 3]; bad episodes are replaced by others."""
         loaded = []
         for index in group:
             try:
@@ -199,13 +210,18 @@ class FrameStream:
                     print(f"\nskipped: {error}")
                 self.bad.add(index)
         if not loaded:
-            raise UserError("every recording of a whole window is bad (named above); record them again")
+            raise UserError("all recordings of a window are bad (named above); record them again")
         frames = np.concatenate(loaded)
-        order = np.random.default_rng([self.seed, epoch, number]).permutation(int(self.lengths[group].sum()))
-        return frames[order % len(frames)]
+        rng = np.random.default_rng([self.seed, epoch, number])
+        order = rng.permutation(int(self.lengths[group].sum()))
+        frames = frames[order % len(frames)]
+        if self.mirror:
+            flipped = rng.random(len(frames)) < 0.5
+            frames[flipped] = frames[flipped, :, ::-1]
+        return frames
 
-    def batches(self, start=0):
-        """Yields uint8 [batch_size, 64, 64, 3] for ever, beginning with batch number `start`."""
+    def batches(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Yields uint8 [batch_size, 64, 64, 3] without end, beginning with batch number `start`."""
         epoch = 0
         while True:
             for number, (group, count) in enumerate(self._windows(epoch)):
@@ -218,13 +234,15 @@ class FrameStream:
                 start = 0
             epoch += 1
 
-    def dataset(self, start=0, stop=None):
+    def dataset(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
         """The same batches, up to number `stop`, as a tf.data.Dataset that reads ahead in the background."""
-        import tensorflow as tf  # here, because recorders use this module without TensorFlow
+        import tensorflow as tf
 
         signature = tf.TensorSpec((self.batch_size, *FRAME), tf.uint8)
 
-        def batches():  # without reading on when no more are wanted, which would hold up the program's end
+        def batches() -> Iterator[
+            np.ndarray
+        ]:  # stops reading at the last one, which would delay the end of the program
             return itertools.islice(self.batches(start), None if stop is None else stop - start)
 
         return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(64)

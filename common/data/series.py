@@ -10,6 +10,8 @@ import copy
 import glob
 import itertools
 import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,24 +19,31 @@ from common.data.recordings import FRAME, read
 from common.runtime import files
 from common.runtime.cli import UserError
 
+if TYPE_CHECKING:
+    import tensorflow as tf  # at run time only where it is needed: recorders work without it
+
+    from common.agent.vae import ConvVAE
+
+MIRRORED = "mirrored_"  # begins the names of the arrays of mirror images
 PER_EPISODE = ("length", "recording", "bytes")  # the arrays of a series that do not have a row per frame
 
 
-def not_encoded(paths, folder):
-    """Which recordings are neither in a folder's series.npz nor in a part of it.
+def not_encoded(paths: Sequence[str], folder: str) -> tuple[list[str], list[str]]:
+    """Finds the recordings that are neither in the series.npz of a folder nor in a part of it.
 
     Args:
         paths: list of recordings.
         folder: series/.
 
     Returns:
-        (paths, parts): those recordings, and the files of encoded ones, series.npz first.
+        (paths, parts): those recordings, and the files with the encoded ones, series.npz first.
 
     Raises:
-        UserError: the series is damaged or does not say what it holds, or one of its recordings is another by now.
+        UserError: the series is damaged or does not say what it holds, or one of its recordings has changed since.
     """
     series = os.path.join(folder, "series.npz")
-    parts, encoded = [], {}
+    parts: list[str] = []
+    encoded: dict[str, int] = {}
     for path in [series, *sorted(glob.glob(os.path.join(glob.escape(folder), "part*.npz")))]:
         try:
             arrays = files.read_npz(path)
@@ -49,7 +58,9 @@ def not_encoded(paths, folder):
             print(f"encoded again: {path} ({error})")
             os.remove(path)
             continue
-        if holds.keys() <= encoded.keys():  # joined by a run that was killed before it could remove this part
+        if (
+            holds.keys() <= encoded.keys()
+        ):  # a run joined this part to the series and was killed before it could remove it
             os.remove(path)
         else:
             parts.append(path)
@@ -60,16 +71,27 @@ def not_encoded(paths, folder):
     return [path for path in paths if _name(path) not in encoded], parts
 
 
-def encode(missing, parts, vae, folder, episodes_per_part):
-    """Encodes recordings by V and joins them to those that are encoded, all in order of their seeds.
+def encode(
+    missing: Sequence[str],
+    parts: Sequence[str],
+    vae: "ConvVAE",
+    folder: str,
+    episodes_per_part: int,
+    mirror: bool = False,
+) -> None:
+    """Encodes recordings with the VAE and joins them to the encoded ones, in the order of their seeds.
 
-    It works in parts, each written whole, so that a killed run goes on from the last one.
+    The work is done in parts, each written whole, so that a killed run goes on from the last one.
 
     Args:
         missing, parts: what `not_encoded` returned.
         vae: ConvVAE.
         folder: where series.npz goes, and the parts until it is complete.
-        episodes_per_part: int.
+        episodes_per_part: recordings encoded between two writes.
+        mirror: whether the mirror image of every frame is encoded as well.
+
+    Raises:
+        UserError: no recording can be read, or the VAE gives values that are not finite.
     """
     import tensorflow as tf
 
@@ -87,7 +109,7 @@ def encode(missing, parts, vae, folder, episodes_per_part):
             if following is not None:
                 ahead.append(reader.submit(_read_group, following))
             if recorded:
-                coded = _encode_group(recorded, encode_batch)
+                coded = _encode_group(recorded, encode_batch, mirror)
                 parts.append(next(path for path in paths if path not in parts))
                 files.write_npz(parts[-1], **coded)
                 frames += len(coded["mu"])
@@ -102,8 +124,8 @@ def encode(missing, parts, vae, folder, episodes_per_part):
             os.remove(part)
 
 
-def _joined(parts):
-    """The arrays of several parts as one's, its episodes in order of their seeds."""
+def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of several parts as those of one part, with the episodes in the order of their seeds."""
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = sorted(range(len(joined["length"])), key=lambda k: int(joined["recording"][k]))
     if order != list(range(len(order))):
@@ -113,13 +135,13 @@ def _joined(parts):
     return joined
 
 
-def _name(path):
-    """What a recording is called in the series: its file's name without .npz, which is its seed."""
+def _name(path: str) -> str:
+    """The name of a recording in the series: the name of its file without .npz, which is its seed."""
     return os.path.basename(path)[:-4]
 
 
-def _read_group(paths):
-    """The good ones of some recordings, joined: {name: array}, see the head of this file; {} if there are none."""
+def _read_group(paths: Sequence[str]) -> dict[str, np.ndarray]:
+    """The readable ones of some recordings, joined: {name: array}, see the head of this file; {} if there are none."""
     good, sizes = {}, []
     for path in paths:
         try:
@@ -127,7 +149,7 @@ def _read_group(paths):
             sizes.append(os.path.getsize(path))
         except ValueError as error:
             print(f"\nskipped: {error}")
-    for episode in good.values():  # recordings of the authors' code hold neither
+    for episode in good.values():  # recordings made by the authors' code hold neither
         frames = len(episode["obs"])
         episode.setdefault("reward", np.full(frames, np.nan, np.float32))
         episode.setdefault("done", np.arange(1, frames + 1) == frames)
@@ -139,30 +161,37 @@ def _read_group(paths):
     return arrays | {"length": length, "recording": np.array(list(good)), "bytes": np.array(sizes, np.int64)}
 
 
-def _encode_group(group, encode_batch, batch=256):
-    """Joined recordings with their frames replaced by mu and logvar."""
+def _encode_group(
+    group: dict[str, np.ndarray], encode_batch: Callable[[np.ndarray], Any], mirror: bool, batch: int = 256
+) -> dict[str, np.ndarray]:
+    """Joined recordings with their frames replaced by mu and logvar, and those of their mirror images."""
     obs = group.pop("obs")
-    coded = [encode_batch(obs[k : k + batch]) for k in range(0, len(obs), batch)]
-    mu, logvar = (np.concatenate(part).astype(np.float16) for part in zip(*coded, strict=True))
-    if not (np.isfinite(mu).all() and np.isfinite(logvar).all()):
-        raise UserError("V gives values that are not finite; train it again with: python vae_train.py --fresh")
-    return {**group, "mu": mu, "logvar": logvar, "action": group["action"].reshape(len(obs), -1)}
+    coded = {**group, "action": group["action"].reshape(len(obs), -1)}
+    for prefix, frames in (("", obs), *([(MIRRORED, obs[:, :, ::-1])] if mirror else [])):
+        parts = [encode_batch(frames[k : k + batch]) for k in range(0, len(obs), batch)]
+        mu, logvar = (np.concatenate(part).astype(np.float16) for part in zip(*parts, strict=True))
+        if not (np.isfinite(mu).all() and np.isfinite(logvar).all()):
+            raise UserError("the VAE gives values that are not finite; train it again with: vae_train.py --fresh")
+        coded |= {prefix + "mu": mu, prefix + "logvar": logvar}
+    return coded
 
 
 class Series:
-    """series.npz in memory, and the long streams of frames that M learns from."""
+    """series.npz in memory, and the long streams of frames that the MDN-RNN learns from.
 
-    def __init__(self, path):
-        """
-        Args:
-            path: a series.npz.
+    Args:
+        path: a series.npz.
 
-        Raises:
-            UserError: no such file, or not a series.
-        """
+    Raises:
+        UserError: no such file, or not a series.
+    """
+
+    def __init__(self, path: str) -> None:
         try:
             arrays = files.read_npz(path)
-            arrays = {name: arrays[name] for name in ("mu", "logvar", "action", "reward", "done", "length")}
+            names = ("mu", "logvar", "action", "reward", "done", "length")
+            self._mirrored = tuple(arrays.get(MIRRORED + name) for name in ("mu", "logvar"))
+            arrays = {name: arrays[name] for name in names}
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; make it first with: python series.py") from None
         except (ValueError, KeyError) as error:
@@ -172,7 +201,9 @@ class Series:
         self.mu, self.logvar, self.action = arrays["mu"], arrays["logvar"], arrays["action"]
         self.reward, self.done, self.length = arrays["reward"], arrays["done"], arrays["length"]
         if not len(self.mu) == len(self.logvar) == len(self.action) == self.length.sum():
-            raise UserError(f"{path}: its arrays do not belong together; make it again with: python series.py --fresh")
+            raise UserError(
+                f"{path}: the lengths of its arrays do not match; make it again with: python series.py --fresh"
+            )
         self.first = np.cumsum(self.length) - self.length
         """index of each episode's first frame"""
         for name in ("mu", "logvar", "action"):
@@ -183,12 +214,18 @@ class Series:
                     )
 
     @property
-    def z_size(self):
+    def z_size(self) -> int:
         """Dimensions of z."""
         return self.mu.shape[1]
 
-    def split(self, episodes):
-        """(all but the last so many episodes, those last ones), two Series that share this one's arrays.
+    def split(self, episodes: int) -> tuple["Series", "Series"]:
+        """Splits off the last episodes.
+
+        Args:
+            episodes: how many of them.
+
+        Returns:
+            (all other episodes, the last ones), two Series that share the arrays of this one.
 
         Raises:
             UserError: that would leave no episode to train on.
@@ -202,23 +239,45 @@ class Series:
         frames = self.first[border] if episodes else len(self.mu)
         return self._part(slice(0, border), slice(0, frames)), self._part(slice(border, None), slice(frames, None))
 
-    def _part(self, which, frames):
+    def _part(self, which: slice, frames: slice) -> "Series":
         part = copy.copy(self)
+        part._mirrored = tuple(None if array is None else array[frames] for array in self._mirrored)
         part.length, part.first = self.length[which], self.first[which] - (self.first[which][:1].sum())
         for name in ("mu", "logvar", "action", "reward", "done"):
             setattr(part, name, getattr(self, name)[frames])
         return part
 
-    def initial_z(self, count=1000):
-        """(mu, logvar), each [count, Z], of the first frames of `count` episodes, repeated if there are fewer."""
+    def with_mirror_images(self, factors: Sequence[float]) -> "Series":
+        """These episodes, and all of them once more as a mirror shows them.
+
+        Args:
+            factors: [A], what each part of an action is multiplied by in a mirror.
+
+        Raises:
+            UserError: the series holds no mirror images.
+        """
+        mu, logvar = self._mirrored
+        if mu is None:
+            raise UserError(
+                "--mirror: the series holds no mirror images; encode them first with: series.py --mirror --fresh"
+            )
+        both = copy.copy(self)
+        both.mu, both.logvar = np.concatenate([self.mu, mu]), np.concatenate([self.logvar, logvar])
+        both.action = np.concatenate([self.action, (self.action * np.array(factors)).astype(self.action.dtype)])
+        both.reward, both.done, both.length = (np.tile(array, 2) for array in (self.reward, self.done, self.length))
+        both.first, both._mirrored = np.cumsum(both.length) - both.length, (None, None)
+        return both
+
+    def initial_z(self, count: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+        """(mu, logvar), each float16 [count, Z], of `count` first frames, repeated if there are fewer episodes."""
         chosen = np.resize(self.first, count)
         return self.mu[chosen], self.logvar[chosen]
 
-    def streams(self, count, seed):
-        """All episodes in random order, one after the other, cut into `count` equally long streams.
+    def streams(self, count: int, seed: int | list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """All episodes in random order, one after the other, cut into `count` streams of equal length.
 
         Returns:
-            (index int64 [count, L] of the frames, restart float32 [count, L], 1 on an episode's first frame).
+            (index int64 [count, L] of the frames, restart float32 [count, L], 1 on the first frame of an episode).
         """
         order = np.random.default_rng(seed).permutation(len(self.length))
         index = np.concatenate([np.arange(self.first[k], self.first[k] + self.length[k]) for k in order])
@@ -229,19 +288,21 @@ class Series:
 
 
 class StreamBatches:
-    """Chunks of streams, in order, so that M's state can be carried from one to the next; a new shuffle every epoch.
+    """Chunks of streams, in order, so that the state of the MDN-RNN can be carried over; a new shuffle every epoch.
 
-    Follows from the seed alone: started at chunk k it yields what an uninterrupted one would.
+    The order follows from the seed alone: started at chunk k it yields what an uninterrupted one would.
+
+    Args:
+        series: Series.
+        streams: rows of a chunk, B.
+        steps: of the MDN-RNN in a chunk, T.
+        seed: decides the order.
+
+    Raises:
+        UserError: the series is too short for one chunk.
     """
 
-    def __init__(self, series, streams, steps, seed):
-        """
-        Args:
-            series: Series.
-            streams: int, rows of a chunk, B.
-            steps: int, M's steps in a chunk, T.
-            seed: int.
-        """
+    def __init__(self, series: Series, streams: int, steps: int, seed: int) -> None:
         self.series, self.streams, self.steps, self.seed = series, streams, steps, seed
         self.per_epoch = (len(series.mu) // streams - 1) // steps
         if self.per_epoch < 1:
@@ -250,11 +311,12 @@ class StreamBatches:
                 "--streams or --sequence_length"
             )
 
-    def chunks(self, start=0):
-        """Yields (mu, logvar, action, restart, fresh) for ever: float16 [B, T + 1, ...], float32 [B, T + 1] and [B].
+    def chunks(self, start: int = 0) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yields (mu, logvar, action, restart, fresh) without end, from chunk `start` on.
 
-        M reads columns 0..T-1 and predicts columns 1..T; consecutive chunks overlap by that one column. `fresh` is 1 on
-        an epoch's first chunk, where M's state starts at zero.
+        mu, logvar and action are float16 [B, T + 1, ...], restart is float32 [B, T + 1], fresh float32 [B]. The MDN-RNN
+        reads columns 0..T-1 and predicts columns 1..T; consecutive chunks overlap by that one column. `fresh` is 1 on
+        the first chunk of an epoch, where the state of the MDN-RNN starts at zero.
         """
         epoch, first = divmod(start, self.per_epoch)
         while True:
@@ -265,7 +327,7 @@ class StreamBatches:
                 yield self.series.mu[rows], self.series.logvar[rows], self.series.action[rows], restart[:, cut], fresh
             epoch, first = epoch + 1, 0
 
-    def dataset(self, start=0, stop=None):
+    def dataset(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
         """The same chunks, up to number `stop`, as a tf.data.Dataset that reads ahead in the background."""
         import tensorflow as tf
 
@@ -278,7 +340,32 @@ class StreamBatches:
             tf.TensorSpec((self.streams,), tf.float32),
         )
 
-        def chunks():
+        def chunks() -> Iterator[tuple[np.ndarray, ...]]:
             return itertools.islice(self.chunks(start), None if stop is None else stop - start)
 
         return tf.data.Dataset.from_generator(chunks, output_signature=signature).prefetch(4)
+
+
+class MixedBatches:
+    """Chunks in which the newest episodes have streams of their own, beside those of all others; see StreamBatches.
+
+    So the MDN-RNN sees much of what it does not know yet, however many old episodes there are.
+    """
+
+    def __init__(self, old: Series, new: Series, share: float, streams: int, steps: int, seed: int) -> None:
+        """
+        Args:
+            old, new: the episodes.
+            share: of the streams, that the new ones have.
+            streams, steps, seed: see StreamBatches.
+        """
+        count = min(streams - 1, max(1, round(share * streams)))
+        self._parts = [StreamBatches(old, streams - count, steps, seed), StreamBatches(new, count, steps, seed + 1)]
+        self.series, self.streams, self.steps = old, streams, steps
+
+    def chunks(self, start: int = 0) -> Iterator[tuple[np.ndarray, ...]]:
+        """As StreamBatches.chunks; rows of the old episodes come first."""
+        for pair in zip(*(part.chunks(start) for part in self._parts), strict=True):
+            yield tuple(np.concatenate(arrays) for arrays in zip(*pair, strict=True))
+
+    dataset = StreamBatches.dataset

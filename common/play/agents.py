@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from common.agent import controller, models
+from common.agent import controller, models, network
 from common.game import ROOT, Game
 from common.protocols import Policy, World
 from common.runtime import files, provenance, settings
 from common.runtime.cli import UserError
-from common.worlds.candidates import Candidates
+from common.worlds.candidates import Candidates, NetworkPlayer
 from common.worlds.encoded import EncodedGames
 
 
@@ -23,7 +23,7 @@ class Agent:
 
     game: Game
     path: str
-    controller: controller.Controller
+    controller: controller.Controller | network.Policy
     parameters: np.ndarray
     """float32 [N]"""
     models: models.Models
@@ -37,6 +37,8 @@ class Agent:
 
     def policy(self, seeds: Sequence[int] | np.ndarray) -> Policy:
         """A policy in which it plays all of these episodes."""
+        if isinstance(self.controller, network.Policy):
+            return NetworkPlayer(self.controller, self.meta["config"]["controller_mode"], self.parameters)
         return Candidates(self.controller, np.tile(self.parameters, (len(seeds), 1)), self.game.action_of)
 
     def world(self, games: World) -> EncodedGames:
@@ -101,6 +103,35 @@ def load(game: Game, arguments: argparse.Namespace) -> Agent:
     loaded = models.load(game, paths, arguments.unverified)
     mode = meta.get("config", {}).get("controller_mode", "")
     if mode and mode not in settings.CONTROLLER_MODES:
-        raise UserError(f"{path}: its meta names a controller_mode {mode}, which is none of {settings.CONTROLLER_MODES}")
+        raise UserError(f"{path}: the controller_mode {mode} in its meta is none of {settings.CONTROLLER_MODES}")
+    if meta.get("config", {}).get("o") == "ppo":
+        rnn = loaded.rnn.shape
+        features = controller.features_read(mode, rnn.z_size, rnn.hidden_size)
+        policy, parameters = read_network(game, path, meta, features)
+        return Agent(game, path, policy, parameters, loaded, meta)
     shape = controller_on(game, loaded.rnn, mode)
     return Agent(game, path, shape, controller.read(path, shape), loaded, meta)
+
+
+def read_network(game: Game, path: str, meta: dict[str, Any], features: int) -> tuple[network.Policy, np.ndarray]:
+    """A controller with hidden layers.
+
+    Args:
+        game: Game.
+        path: the file.
+        meta: of the file; its config has the layers.
+        features: int, what it reads.
+
+    Returns:
+        (policy, parameters float32 [N]); the weights of a linear controller under it, if there is one, are the last ones.
+
+    Raises:
+        UserError: the file does not fit.
+    """
+    hidden = meta["config"]["hidden"]
+    policy = network.policy_for(game.config, features, hidden)
+    holds = len(files.read_json(path)[0])
+    if holds == policy.parameters + features:
+        parameters = controller.read(path, network.policy_for(game.config, features, hidden, np.zeros(features)))
+        return network.policy_for(game.config, features, hidden, parameters[policy.parameters :]), parameters
+    return policy, controller.read(path, policy)

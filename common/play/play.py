@@ -233,14 +233,14 @@ def three_panels(world: EncodedGames, seed: int) -> Callable[[Any], np.ndarray]:
 
 
 class Keyboard:
-    """A policy of one row that does what the keys held down say; escape ends the program."""
+    """A policy of one row that does what the keys held down say; escape ends the program.
+
+    Args:
+        screen: video.Window.
+        action_of: (set of key names) -> [A] float.
+    """
 
     def __init__(self, screen, action_of):
-        """
-        Args:
-            screen: video.Window.
-            action_of: (set of key names) -> [A] float.
-        """
         self._screen, self._action_of = screen, action_of
 
     def act(self, state):

@@ -42,14 +42,14 @@ def write_gif(file, frames, fps):
 
 
 class Video:
-    """Writes shown frames to a file, under a temporary name until it is closed without an error."""
+    """Writes shown frames to a file, under a temporary name until it is closed without an error.
+
+    Args:
+        path: ends in .mp4 or .gif.
+        fps: frames per second.
+    """
 
     def __init__(self, path, fps):
-        """
-        Args:
-            path: ends in .mp4 or .gif.
-            fps: frames per second.
-        """
         self.path, self._fps, self._frames, self._writer = path, fps, [], None
         self._root, self._kind = os.path.splitext(path)
         if self._kind not in (".mp4", ".gif"):
@@ -93,15 +93,15 @@ class Video:
 
 
 class Window:
-    """Shows frames in a window and reads the keyboard."""
+    """Shows frames in a window and reads the keyboard.
+
+    Args:
+        title: str.
+        fps: frames per second, at most.
+        path: of a video to write of what is shown, if any.
+    """
 
     def __init__(self, title, fps, path=None):
-        """
-        Args:
-            title: str.
-            fps: frames per second, at most.
-            path: of a video to write of what is shown, if any.
-        """
         import pygame
 
         self._video = Video(path, fps) if path else None

@@ -1,4 +1,4 @@
-"""Processes that do not outlive the one that started them, however that one ends; on Linux, elsewhere they may.
+"""Processes that end when the process that started them ends, for whatever reason. This works on Linux only.
 
 python bound.py PROGRAM [ARGUMENTS]      # becomes that program, bound to the process that started it
 """
@@ -11,16 +11,16 @@ import sys
 PR_SET_PDEATHSIG = 1  # of prctl(2); it holds across exec, and for this process alone
 
 
-def bind():
-    """This process is killed when the thread that started it ends, were it by kill -9."""
+def bind() -> None:
+    """Has this process killed when the thread that started it ends, even by kill -9."""
     parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it has died meanwhile
+        if os.getppid() != parent:  # it has died in the meantime
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def command(*words):
+def command(*words: str) -> list[str]:
     """A command line that starts a program bound to this process."""
     return [sys.executable, "-S", os.path.abspath(__file__), *words]
 

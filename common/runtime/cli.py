@@ -6,19 +6,22 @@ import errno
 import math
 import os
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
 UNVERIFIED = "use files whose .meta.json is missing or does not match, such as the authors' own; results say so"
+Config = TypeVar("Config")
 NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class UserError(Exception):
-    """A mistake the user can mend: the message says what is wrong, with which file or value, and what to do."""
+    """A mistake that the user can correct: the message says what is wrong, with which file or value, and what to do."""
 
 
-def number(kind, least, most=math.inf):
+def number(kind: type[int] | type[float], least: float, most: float = math.inf) -> Callable[[str], Any]:
     """An argparse type: an int or a float from `least` to `most`."""
 
-    def read(text):
+    def read(text: str) -> Any:
         value = kind(text)
         if not least <= value <= most or math.isinf(value):  # NaN is neither
             upper = "up" if math.isinf(most) else f"to {most}"
@@ -29,8 +32,8 @@ def number(kind, least, most=math.inf):
     return read
 
 
-def new_file(path):
-    """An argparse type: a file that can be written, known before the work that ends in it."""
+def new_file(path: str) -> str:
+    """An argparse type: a file that can be written. An error comes before the work, not at its end."""
     folder = os.path.dirname(os.path.abspath(path))
     while not os.path.exists(folder):  # it will be made
         folder = os.path.dirname(folder)
@@ -41,37 +44,49 @@ def new_file(path):
     return path
 
 
-def option(default, help, *short, choices=None, least=None, most=math.inf):
+def option(
+    default: Any,
+    help: str,
+    *short: str,
+    choices: Sequence[str] | None = None,
+    least: float | None = None,
+    most: float = math.inf,
+) -> Any:
     """A dataclass field that is also a command-line flag.
 
     Args:
-        default: the field's value when neither preset nor flag sets it; its type is the flag's type.
+        default: value of the field when neither preset nor flag sets it; its type is the type of the flag.
         help: one line for `--help`: meaning and unit.
         *short: the authors' names for the same flag, such as "-n".
-        choices: the values allowed, if not all are.
-        least, most: of a number; by default from 1 for an int and from 0 for a float.
+        choices: the allowed values; by default all.
+        least: lower limit of a number; by default 1 for an int and 0 for a float.
+        most: upper limit of a number; by default none.
+
+    Returns:
+        A dataclasses.field.
     """
     metadata = {"help": help, "short": short, "choices": choices, "least": least, "most": most}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """argparse whose errors are one line, and which never guesses an abbreviated flag."""
+    """An argparse parser with errors of one line, which never guesses an abbreviated flag."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
+        """Prints the message and exits with code 2."""
         print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
 
 
-def add_options(parser, instance):
-    """Gives `parser` one flag for every `option` of a dataclass instance, whose values are the defaults."""
+def add_options(parser: argparse.ArgumentParser, instance: Any) -> None:
+    """Gives `parser` one flag for every `option` of a dataclass instance."""
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
         flags = [f"--{field.name}", *field.metadata["short"]]
-        kind = {"type": type(value), "choices": field.metadata["choices"]}
+        kind: dict[str, Any] = {"type": type(value), "choices": field.metadata["choices"]}
         if isinstance(value, bool):
             kind = {"action": argparse.BooleanOptionalAction}
         elif not isinstance(value, str):
@@ -82,13 +97,15 @@ def add_options(parser, instance):
         parser.add_argument(*flags, dest=field.name, default=argparse.SUPPRESS, help=field.metadata["help"], **kind)
 
 
-def parse(presets, description, argv=None):
+def parse(
+    presets: Mapping[str, Config], description: str | None, argv: Sequence[str] | None = None
+) -> tuple[Config, argparse.Namespace]:
     """Reads `--preset`, `--run`, `--fresh` and one flag per config field.
 
     Args:
         presets: {name: config instance}, all of one dataclass; "laptop" is the default.
-        description: the stage's docstring, shown by `--help`.
-        argv: list of str, or None for sys.argv.
+        description: docstring of the stage, shown by `--help`.
+        argv: the command line, by default sys.argv.
 
     Returns:
         (config, arguments): the preset with the flags applied, and a namespace with `preset`, `run`, `fresh` and
@@ -102,11 +119,12 @@ def parse(presets, description, argv=None):
     add_options(parser, presets["laptop"])
     arguments = parser.parse_args(argv)
     chosen = {k: v for k, v in vars(arguments).items() if k not in ("preset", "run", "fresh", "unverified")}
-    return dataclasses.replace(presets[arguments.preset], **chosen), arguments
+    preset: Any = presets[arguments.preset]
+    return dataclasses.replace(preset, **chosen), arguments
 
 
-def run_main(main):
-    """Calls main() so that what the user can mend is one line on stderr and exit code 2, and Ctrl-C exit code 130."""
+def run_main(main: Callable[[], None]) -> None:
+    """Calls main(). An error that the user can correct is one line on stderr and exit code 2; Ctrl-C is code 130."""
     try:
         main()
     except UserError as error:
@@ -114,15 +132,15 @@ def run_main(main):
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise
-        sys.exit(_said(f"{error.filename or 'a file'}: {error.strerror}; what was complete before is kept: mend it, "
-                       "and the same command goes on", 2))  # fmt: skip
+        file = error.filename or "a file"
+        sys.exit(_said(f"{file}: {error.strerror}; complete files are kept: mend it, and the same command goes on", 2))
     except MemoryError as error:
         sys.exit(_said(f"out of memory ({error}); the same command goes on from the last checkpoint", 1))
     except KeyboardInterrupt:
         sys.exit(_said("interrupted; the same command goes on from the last checkpoint", 130))
 
 
-def _said(message, code):
-    """Prints a program's last line; returns its exit code."""
+def _said(message: object, code: int) -> int:
+    """Prints the last line of a program; returns its exit code."""
     print(f"{sys.argv[0]}: {message}", file=sys.stderr)
     return code

@@ -1,7 +1,8 @@
-"""What the hardware offers: GPUs for V and M training, bfloat16 products, and cores for independent blocks."""
+"""What the hardware offers: GPUs for training the models, bfloat16 products, and cores for independent blocks."""
 
 import contextlib
 import os
+from collections.abc import Iterator, Sequence
 
 from common.runtime import parallel
 
@@ -9,8 +10,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Hides what TensorFlow's libraries print as they load, ten lines no log level silences; errors still raise."""
+def _quiet() -> Iterator[None]:
+    """Hides the ten lines that TensorFlow's libraries print as they load, at any log level. Errors are still raised."""
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -25,10 +26,10 @@ with _quiet():
     import keras
     import tensorflow as tf
 
-    tf.config.list_physical_devices()  # looks for a GPU, and says at length when there is none
+    tf.config.list_physical_devices()  # looks for a GPU, and prints many lines when there is none
 
 
-def _cpu_multiplies_bfloat16():
+def _cpu_multiplies_bfloat16() -> bool:
     try:
         with open("/proc/cpuinfo") as file:
             flags = file.read()
@@ -37,7 +38,7 @@ def _cpu_multiplies_bfloat16():
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def product_dtype():
+def product_dtype() -> tf.DType:
     """bfloat16 where the processor multiplies it faster than float32, else, and on a GPU, float32.
 
     The environment variable WORLDMODELS_DTYPE overrides it.
@@ -46,14 +47,14 @@ def product_dtype():
     return tf.as_dtype(os.environ.get("WORLDMODELS_DTYPE") or ("bfloat16" if faster else "float32"))
 
 
-def for_training(seed):
-    """Readies TensorFlow for V or M training: all cores, all GPUs with growing memory.
+def for_training(seed: int) -> tf.distribute.Strategy:
+    """Prepares TensorFlow for training the VAE or the MDN-RNN: all cores, all GPUs with growing memory.
 
     Args:
-        seed: int, decides the initial weights of what is built next.
+        seed: decides the initial weights of the models that are built next.
 
     Returns:
-        tf.distribute.Strategy: mirrored over several GPUs, else TensorFlow's default.
+        The strategy: mirrored over several GPUs, else the default one of TensorFlow.
     """
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
@@ -62,19 +63,19 @@ def for_training(seed):
     return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
 
 
-def for_blocks():
-    """Readies TensorFlow for independent blocks of rollouts, one thread each, never on a GPU.
+def for_blocks() -> None:
+    """Prepares TensorFlow for independent blocks of rollouts, one thread each, never on a GPU.
 
-    One thread per operation makes a block's result independent of how many cores or ranks share the work, and costs no
-    waiting of threads for each other.
+    With one thread per operation the result of a block does not depend on how many cores or ranks share the work, and
+    no thread waits for another.
     """
-    tf.get_logger().setLevel("ERROR")  # each world compiles its own step, once, of which it would warn at length
+    tf.get_logger().setLevel("ERROR")  # no warning about each world that compiles its own step
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(parallel.cores())
 
 
-def nan_unless_finite(loss, gradients):
-    """The loss, or NaN if a gradient is not finite: so that a broken step shows in what it reports."""
+def nan_unless_finite(loss: tf.Tensor, gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The loss, or NaN if a gradient is not finite, so that a broken step shows in the reported loss."""
     finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
     return tf.where(finite, loss, float("nan"))

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a temporary name, then renamed."""
+"""Files that are complete or absent: they are written under a temporary name, then renamed."""
 
 import contextlib
 import hashlib
@@ -7,12 +7,14 @@ import math
 import os
 import re
 import zipfile
+from collections.abc import Iterator
+from typing import IO, Any
 
 import numpy as np
 
 
 @contextlib.contextmanager
-def atomic(path, mode="wb"):
+def atomic(path: str, mode: str = "wb") -> Iterator[IO[Any]]:
     """Opens a temporary file beside `path`; on success it takes the name `path`, on any error it is removed."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = f"{path}.tmp{os.getpid()}"
@@ -26,26 +28,26 @@ def atomic(path, mode="wb"):
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         if isinstance(error, OSError) and error.filename in (None, temporary):
-            error.filename = path  # of a full disk the system says no file
+            error.filename = path  # when the disk is full, the system names no file
         raise
 
 
-def remove_temporary(folder, prefix=""):
-    """Removes what killed processes were writing; only for who holds the folder's lock."""
+def remove_temporary(folder: str, prefix: str = "") -> None:
+    """Removes the files that killed processes were writing. The caller must hold the lock of the folder."""
     for name in os.listdir(folder):
         if name.startswith(prefix) and re.search(r"\.tmp\d+$", name):
             os.remove(os.path.join(folder, name))
 
 
-def write_json(path, value, **kwargs):
-    """Writes a JSON file whole."""
+def write_json(path: str, value: Any, **kwargs: Any) -> None:
+    """Writes a JSON file atomically; `kwargs` go to json.dumps."""
     text = json.dumps(value, **kwargs)
     with atomic(path, "w") as file:
         file.write(text + "\n")
 
 
-def write_npz(path, compresslevel=1, **arrays):
-    """Writes an .npz file whole.
+def write_npz(path: str, compresslevel: Any = 1, **arrays: Any) -> None:
+    """Writes an .npz file atomically.
 
     Level 1 of deflate packs game frames well enough, and is faster than NumPy's fixed level 6.
     """
@@ -55,15 +57,15 @@ def write_npz(path, compresslevel=1, **arrays):
                 np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
 
 
-def read_json(path, limit=2**28):
+def read_json(path: str, limit: int = 2**28) -> Any:
     """The value of a JSON file.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is not JSON, nested without end, or of more than `limit` bytes.
+        ValueError: it is not JSON, nested too deeply, or larger than `limit` bytes.
     """
     if os.path.getsize(path) > limit:
-        raise ValueError(f"{path}: {os.path.getsize(path)} bytes are more than the {limit} such a file may have")
+        raise ValueError(f"{path}: has {os.path.getsize(path)} bytes, more than the limit of {limit} for such a file")
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
@@ -71,16 +73,16 @@ def read_json(path, limit=2**28):
         raise ValueError(f"{path}: not readable as JSON ({error})") from error
 
 
-def read_npz(path, limit=None):
-    """The arrays of an .npz file, {name: array}, each verified by the checksum that the archive holds.
+def read_npz(path: str, limit: int | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file, {name: array}, each verified by the checksum in the archive.
 
     Args:
         path: the file.
-        limit: int, bytes its arrays may take, by default what this machine has: a few kB can claim to be terabytes.
+        limit: of its arrays [bytes], by default the memory of this machine: a small file can claim to be terabytes.
 
     Raises:
-        FileNotFoundError, PermissionError, MemoryError: what says nothing about the file's content.
-        ValueError: it is damaged, not an .npz, holds Python objects, or too much.
+        FileNotFoundError, PermissionError, MemoryError: errors that say nothing about the content of the file.
+        ValueError: it is damaged, not an .npz, holds Python objects, or is too large.
     """
     limit = limit or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
@@ -97,20 +99,20 @@ def read_npz(path, limit=None):
         raise ValueError(f"{path}: not readable as npz ({error})") from error
 
 
-def _claimed_bytes(archive, name):
-    """What an array of an .npz would take, from its header alone."""
+def _claimed_bytes(archive: zipfile.ZipFile, name: str) -> int:
+    """The size of an array of an .npz in bytes, from its header alone."""
     with archive.open(name) as entry:
         shape, _, dtype = npy_header(entry)
     return math.prod(shape) * dtype.itemsize
 
 
-def npy_header(entry):
-    """(shape, whether in Fortran's order, dtype) of an open .npy."""
+def npy_header(entry: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, whether in Fortran order, dtype) of an open .npy."""
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     return read[np.lib.format.read_magic(entry)](entry)
 
 
-def sha256(path):
-    """Hex digest of a file's bytes."""
+def sha256(path: str) -> str:
+    """Hex digest of the bytes of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,11 +14,16 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any
 
 from common.runtime import bound
 from common.runtime.cli import UserError
 
-ATTEMPTS = 3  # at a task whose process dies or does not answer in time
+ATTEMPTS = 3  # at a task, if its process dies or does not answer in time
+Worker = Callable[[Any], Any]
+"""(task) -> result"""
 
 
 def cores() -> int:
@@ -27,28 +32,28 @@ def cores() -> int:
 
 
 class Threads:
-    """Blocks on threads of this process."""
+    """Blocks on threads of this process.
 
-    def __init__(self, make_worker, threads):
-        """
-        Args:
-            make_worker: called once in each thread: () -> worker; worker(task) -> result.
-            threads: int.
-        """
+    Args:
+        make_worker: () -> worker, called once in each thread.
+        threads: how many.
+    """
+
+    def __init__(self, make_worker: Callable[[], Worker], threads: int) -> None:
         self._own = threading.local()
         self._make_worker = make_worker
         self._pool = concurrent.futures.ThreadPoolExecutor(threads)
 
-    def _work(self, task):
+    def _work(self, task: Any) -> Any:
         if not hasattr(self._own, "worker"):
             self._own.worker = self._make_worker()
         return self._own.worker(task)
 
-    def submit(self, task):
-        """A future of the task's result."""
+    def submit(self, task: Any) -> concurrent.futures.Future:
+        """A future of the result of a task."""
         return self._pool.submit(self._work, task)
 
-    def map(self, tasks):
+    def map(self, tasks: Sequence[Any]) -> list[Any]:
         """Results of all tasks, in order."""
         futures = [self.submit(task) for task in tasks]
         try:
@@ -60,28 +65,29 @@ class Threads:
             raise
         return [future.result() for future in futures]
 
-    def close(self):
+    def close(self) -> None:
         """Waits for the threads to end."""
         self._pool.shutdown()
 
 
-def in_processes(work, tasks, processes, patience):
-    """Tasks in processes of their own: one that dies, hangs or fails costs its task's time, and is replaced.
+def in_processes(work: Worker, tasks: Sequence[Any], processes: int, patience: float) -> Iterator[tuple[Any, Any]]:
+    """Tasks in separate processes. A process that dies, hangs or fails costs the time of its task, and is replaced.
 
     Args:
-        work: (task) -> result; importable, as it is called in the other processes.
-        tasks: list; what they hold is sent by pickle.
-        processes: int.
-        patience: float, seconds that a task may take; twice as much at its second attempt, and so on.
+        work: (task) -> result; must be importable, because it is called in the other processes.
+        tasks: each is sent by pickle.
+        processes: how many.
+        patience: time that a task may take [s]; twice as much at its second attempt, and so on.
 
     Yields:
-        (task, result) of every task as it is finished; result None if it was given up after so many attempts.
+        (task, result) of every task as it is finished; the result is None if it was given up after `ATTEMPTS` attempts.
 
     Raises:
-        UserError, OSError: what `work` raised of these.
-        Exception: a task was given up before any has succeeded: what `work` raised, or UserError if its process died.
+        UserError, OSError: as raised by `work`.
+        Exception: a task was given up before any succeeded: what `work` raised, or UserError if its process died.
     """
-    waiting, attempts, succeeded = collections.deque(range(len(tasks))), collections.Counter(), False
+    waiting, succeeded = collections.deque(range(len(tasks))), False
+    attempts: collections.Counter[int] = collections.Counter()
     workers = [_Worker(work) for _ in range(min(processes, len(tasks)))]
     try:
         while waiting or any(worker.task is not None for worker in workers):
@@ -94,26 +100,15 @@ def in_processes(work, tasks, processes, patience):
                 if worker.task is None:
                     continue
                 k, trouble = worker.task, worker.trouble()
-                if isinstance(trouble, UserError | OSError):
-                    raise trouble
                 if trouble:
                     attempts[k] += 1
+                    given_up = _gives_up(trouble, tasks[k], attempts[k], succeeded)
                     worker.end()
                     workers[i] = _Worker(work)
-                    again = attempts[k] < ATTEMPTS
-                    what = f"failed ({trouble})" if isinstance(trouble, Exception) else trouble
-                    outcome = "it is given out again" if again else "it is given up"
-                    print(f"\na process {what}, its task {tasks[k]}: {outcome}", file=sys.stderr)
-                    if again:
-                        waiting.append(k)
-                    elif not succeeded:
-                        raise (
-                            trouble
-                            if isinstance(trouble, Exception)
-                            else UserError(f"each process {trouble}; see above")
-                        )
-                    else:
+                    if given_up:
                         yield tasks[k], None
+                    else:
+                        waiting.append(k)
                 elif worker.answered:
                     succeeded, worker.task = True, None
                     yield tasks[k], worker.result
@@ -122,25 +117,43 @@ def in_processes(work, tasks, processes, patience):
             worker.end()
 
 
+def _gives_up(trouble: str | Exception, task: Any, attempts: int, succeeded: bool) -> bool:
+    """Whether a task with trouble is given up; otherwise it is given out again.
+
+    Raises:
+        Exception: see `in_processes`.
+    """
+    if isinstance(trouble, UserError | OSError):
+        raise trouble
+    last = attempts >= ATTEMPTS
+    what = f"failed ({trouble})" if isinstance(trouble, Exception) else trouble
+    outcome = "it is given up" if last else "it is given out again"
+    print(f"\na process {what}, its task {task}: {outcome}", file=sys.stderr)
+    if last and not succeeded:
+        raise trouble if isinstance(trouble, Exception) else UserError(f"each process {trouble}; see above")
+    return last
+
+
 class _Worker:
     """One process that computes task after task."""
 
-    def __init__(self, work):
+    def __init__(self, work: Worker) -> None:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self._process = spawn.Process(target=_serve, args=(work, theirs), daemon=True)
         self._process.start()
         theirs.close()  # so that its end is seen when the process ends
-        self.task = None
-        """number of the task it is at work on"""
+        self.task: int | None = None
+        """number of the task that it works on"""
 
-    def give(self, k, task, limit):
+    def give(self, k: int, task: Any, limit: float) -> None:
+        """Sends it task number k, which may take `limit` seconds."""
         self.task, self._until, self.answered = k, time.monotonic() + limit, False
-        with contextlib.suppress(BrokenPipeError):  # it has died meanwhile, as will be seen
+        with contextlib.suppress(BrokenPipeError):  # it has died, as `trouble` will see
             self.pipe.send(task)
 
-    def trouble(self):
-        """What is wrong with it: words, an exception of the work, or nothing; takes its answer if there is one."""
+    def trouble(self) -> str | Exception | None:
+        """What is wrong with it: words, an exception of the work, or nothing. Takes its answer if there is one."""
         if self.pipe.poll():
             try:
                 self.result, error = self.pipe.recv()
@@ -150,14 +163,15 @@ class _Worker:
             return error
         return "has not answered for too long" if time.monotonic() > self._until else None
 
-    def end(self):
+    def end(self) -> None:
+        """Kills the process."""
         self._process.kill()
         self._process.join()
         self.pipe.close()
 
 
-def _serve(work, pipe):
-    """In the other process."""
+def _serve(work: Worker, pipe: Connection) -> None:
+    """Computes what the pipe brings, in the other process."""
     bound.bind()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     while True:
@@ -166,8 +180,8 @@ def _serve(work, pipe):
         except EOFError:
             return
         try:
-            answer = work(task), None
-        except Exception as error:
-            error.add_note(traceback.format_exc())  # which does not travel otherwise
-            answer = None, error
-        pipe.send(answer)
+            result, error = work(task), None
+        except Exception as raised:
+            raised.add_note(traceback.format_exc())  # a pickled exception has no traceback
+            result, error = None, raised
+        pipe.send((result, error))

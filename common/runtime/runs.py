@@ -1,12 +1,13 @@
 """A stage's folder in a run: its config, metrics, checkpoint and result; resumed by the same command.
 
-<run>/<stage>/config.json      the resolved config, also what later stages read z_size from
+<run>/<stage>/config.json      the resolved config, later stages read z_size from it
 <run>/<stage>/run.json         every start of the stage: when, the command, versions, the state of git
 <run>/<stage>/metrics.jsonl    one line per report: {"step": ..., "vae/recon_loss": ..., ...}
 <run>/<stage>/board/           the same for TensorBoard, and pictures: tensorboard --logdir <run>
 <run>/<stage>/checkpoint.npz   variables, optimiser state and step; written whole, verified by checksum when read
 """
 
+import argparse
 import contextlib
 import dataclasses
 import fcntl
@@ -16,6 +17,8 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import IO, Any
 
 import numpy as np
 
@@ -28,26 +31,36 @@ LOCK_SECONDS = 5  # that a start waits for an earlier process to end
 class Stage:
     """One stage of one run."""
 
-    def __init__(self, arguments, name, result, cfg, prefix="", may_change=(), about=None):
-        """Opens the stage's folder; sets an older result aside if asked to; refuses what would mix two runs.
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        name: str,
+        result: str,
+        cfg: Any,
+        prefix: str = "",
+        may_change: Collection[str] = (),
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Opens the folder of the stage, sets an older result aside if asked to, and refuses to mix two runs.
 
         Args:
-            arguments: what `cli.parse` returned: `run`, the run's folder, and `fresh`.
-            name: the stage's folder, such as "tf_vae".
-            result: the file in it whose presence means that the stage is done, such as "vae.json".
-            cfg: the stage's config dataclass.
-            prefix: what the stage's file names begin with, where several share a folder.
+            arguments: as `cli.parse` returns them: `run`, the folder of the run, and `fresh`.
+            name: the folder of the stage, such as "tf_vae".
+            result: the file in it that is written when the stage is done, such as "vae.json".
+            cfg: the config of the stage, a dataclass.
+            prefix: of the names of its files, where several stages share a folder.
             may_change: names of config fields that a later start may change, besides `checkpoint_seconds`.
-            about: dict of what else must be the same when the stage goes on, such as hashes of what it builds on.
+            about: what else must be the same when the stage goes on, such as the hashes of the files it builds on.
 
         Raises:
-            UserError: another process works in this folder, or it was started with another config.
+            UserError: there is no such run, another process works in it, or the stage was started with another config.
         """
         if not os.path.isdir(arguments.run):
             raise UserError(f"--run {arguments.run}: no such folder")
         self.name, self.folder, self.prefix = name, os.path.join(arguments.run, name), prefix
         self.result = self.path(result)
-        self.cfg, self._saved_at, self._board = cfg, time.monotonic(), None
+        self.cfg, self._saved_at = cfg, time.monotonic()
+        self._board: Any = None
         self._began, self._seconds_before = time.monotonic(), 0.0
         os.makedirs(self.folder, exist_ok=True)
         self._lock_file = lock(self.path("lock"))
@@ -57,11 +70,11 @@ class Stage:
         self._same_config(may_change, about or {})
         note_start(self.path("run.json"))
 
-    def path(self, name):
-        """A file of this stage."""
+    def path(self, name: str) -> str:
+        """The path of a file of this stage."""
         return os.path.join(self.folder, self.prefix + name)
 
-    def _set_aside(self):
+    def _set_aside(self) -> None:
         lock = os.path.basename(self.path("lock"))
         old = [name for name in os.listdir(self.folder) if name.startswith(self.prefix) and name != lock]
         if old:
@@ -71,7 +84,7 @@ class Stage:
                 os.rename(os.path.join(self.folder, name), os.path.join(aside, name))
             print(f"set the earlier {self.name} aside in {aside}")
 
-    def _same_config(self, may_change, about):
+    def _same_config(self, may_change: Collection[str], about: Mapping[str, Any]) -> None:
         now = json.loads(json.dumps({"config": dataclasses.asdict(self.cfg), **about}))
         path = self.path("config.json")
         if os.path.exists(path):
@@ -79,7 +92,7 @@ class Stage:
                 before = _flat(files.read_json(path))
             except (ValueError, AttributeError) as error:
                 raise UserError(f"{path}: damaged ({error}); --fresh sets it aside and starts anew") from None
-            # an option that is younger than the run had its default
+            # an option that is newer than the run had its default value
             before = {field.name: field.default for field in dataclasses.fields(self.cfg)} | before
             free = {*may_change, "checkpoint_seconds"}
             keys = [key for key, value in _flat(now).items() if key not in free and value != before.get(key)]
@@ -92,29 +105,32 @@ class Stage:
         files.write_json(path, now, indent=1)
 
     @property
-    def finished(self):
-        """Whether the result is there; says so."""
+    def finished(self) -> bool:
+        """Whether the result is there; if it is, prints so."""
         if os.path.exists(self.result):
             print(f"{self.result}: already made; nothing to do (--fresh sets it aside and starts anew)")
             return True
         return False
 
     @property
-    def seconds(self):
-        """Time that the stage has taken, over all its starts."""
+    def seconds(self) -> float:
+        """Time that the stage has taken, over all its starts [s]."""
         return self._seconds_before + time.monotonic() - self._began
 
-    def write_meta(self, game, kind, parents):
+    def write_meta(self, game: str, kind: str, parents: dict[str, Any]) -> None:
         """Writes the meta of the result, see common/runtime/provenance.py."""
         provenance.write(self.result, kind, game, self.cfg, parents, self.seconds)
 
-    def save(self, step, variables, **state):
-        """Writes a checkpoint whole.
+    def save(self, step: int, variables: Sequence[Any], **state: Any) -> None:
+        """Writes a checkpoint atomically.
 
         Args:
-            step: int, steps done.
-            variables: list of Keras variables: weights, optimiser state and the like.
+            step: steps done.
+            variables: Keras variables: weights, optimiser state and the like.
             **state: arrays to hold beside them.
+
+        Raises:
+            UserError: a value is not finite; the last checkpoint is kept.
         """
         arrays = {f"variable{k}": variable.numpy() for k, variable in enumerate(variables)}
         arrays.update({f"state_{name}": np.asarray(value) for name, value in state.items()})
@@ -127,16 +143,19 @@ class Stage:
         files.write_npz(self.path("checkpoint.npz"), compresslevel=0, step=step, **arrays)
         self._saved_at = time.monotonic()
 
-    def save_if_due(self, step, variables, **state):
-        """As `save`, when the last one is as old as the config's `checkpoint_seconds`."""
+    def save_if_due(self, step: int, variables: Sequence[Any], **state: Any) -> None:
+        """As `save`, when the last checkpoint is older than `checkpoint_seconds` of the config."""
         if time.monotonic() - self._saved_at > self.cfg.checkpoint_seconds:
             self.save(step, variables, **state)
 
-    def restore(self, variables):
-        """Sets the variables from the checkpoint, if there is one, and forgets metrics reported after it.
+    def restore(self, variables: Sequence[Any]) -> tuple[int, dict[str, np.ndarray]]:
+        """Sets the variables from the checkpoint, if there is one, and removes the metrics reported after it.
 
         Returns:
-            (step, state): steps done (0 without a checkpoint) and the dict of arrays saved beside the variables.
+            (step, state): steps done (0 without a checkpoint) and the arrays saved beside the variables.
+
+        Raises:
+            UserError: it is damaged, or a checkpoint of another stage.
         """
         path = self.path("checkpoint.npz")
         if not os.path.exists(path):
@@ -154,50 +173,50 @@ class Stage:
         print(f"{self.name}: going on from step {step}")
         return step, {name.removeprefix("state_"): array for name, array in arrays.items()}
 
-    def forget_metrics_after(self, step):
-        """Drops the lines of metrics.jsonl that a start which was killed wrote after its last checkpoint."""
+    def forget_metrics_after(self, step: int) -> None:
+        """Removes the lines of metrics.jsonl that a killed start wrote after its last checkpoint."""
         self._keep_metrics(lambda line: _step_of(line) <= step)
 
-    def forget_metric(self, step, name):
-        """Drops the lines of metrics.jsonl that report this metric, such as "es/evaluation", at this step."""
+    def forget_metric(self, step: int, name: str) -> None:
+        """Removes the lines of metrics.jsonl that report this metric, such as "es/evaluation", at this step."""
         self._keep_metrics(lambda line: _step_of(line) != step or name not in json.loads(line))
 
-    def _keep_metrics(self, wanted):
+    def _keep_metrics(self, wanted: Callable[[str], bool]) -> None:
         with contextlib.suppress(FileNotFoundError):
             with open(self.path("metrics.jsonl")) as file:
                 rows = [line for line in file if wanted(line)]
             with files.atomic(self.path("metrics.jsonl"), "w") as file:
                 file.writelines(rows)
 
-    def log(self, step, **metrics):
-        """Appends a line to metrics.jsonl, and to TensorBoard's; keys like vae__recon_loss become vae/recon_loss."""
+    def log(self, step: int, **metrics: Any) -> None:
+        """Adds a line to metrics.jsonl and for TensorBoard; keys like vae__recon_loss become vae/recon_loss."""
         row = {key.replace("__", "/"): round(float(value), 6) for key, value in metrics.items()}
         with open(self.path("metrics.jsonl"), "a") as file:
             file.write(json.dumps({"step": step} | row) + "\n")
         self._open_board(step).log(step, row)
 
-    def show(self, step, name, picture):
-        """Gives TensorBoard a picture, float [H, W, 3] in [0, 1]."""
+    def show(self, step: int, name: str, picture: np.ndarray) -> None:
+        """Adds a picture for TensorBoard, float [H, W, 3] in [0, 1]."""
         self._open_board(step).show(step, name, picture)
 
-    def _open_board(self, step):
+    def _open_board(self, step: int) -> Any:
         if self._board is None:
-            from common.runtime import tensorboard  # a second, which stages that report nothing are spared
+            from common.runtime import tensorboard  # takes a second, which a stage that reports nothing saves
 
             self._board = tensorboard.Board(self.path("board"), step)
         return self._board
 
 
-def _step_of(line):
-    """The step that a line of metrics.jsonl tells of, infinite if it is torn or damaged."""
+def _step_of(line: str) -> float:
+    """The step of a line of metrics.jsonl, infinite if the line is incomplete or damaged."""
     try:
         return json.loads(line)["step"] if line.endswith("\n") else np.inf
     except (ValueError, KeyError, TypeError):
         return np.inf
 
 
-def note_start(path):
-    """Adds to a run.json what this start of a stage is: a list of dicts, one per start."""
+def note_start(path: str) -> None:
+    """Adds this start of a stage to run.json, a list of dicts, one per start."""
     try:
         starts = files.read_json(path)
     except FileNotFoundError:
@@ -209,31 +228,31 @@ def note_start(path):
     files.write_json(path, [*starts, provenance.about_now()], indent=1)
 
 
-def progress(total, done, what):
-    """A bar with rate and time left; on a pipe or in a log, a line every half minute instead of a redrawn one."""
+def progress(total: int, done: int, what: str) -> Any:
+    """A progress bar (tqdm) with rate and time left; in a pipe or a log file, a new line every half minute."""
     from tqdm import tqdm
 
     live = sys.stderr.isatty()
-    return tqdm(total=total, initial=done, desc=what, mininterval=0.5 if live else 30, maxinterval=1 if live else 60,
-                dynamic_ncols=live, ascii=not live, smoothing=0.05)  # fmt: skip
+    often = {"mininterval": 0.5, "maxinterval": 1} if live else {"mininterval": 30, "maxinterval": 60}
+    return tqdm(total=total, initial=done, desc=what, dynamic_ncols=live, ascii=not live, smoothing=0.05, **often)
 
 
-def peak_memory():
-    """The most memory that this process has held at once [GB]."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes of what the system counts in
+def peak_memory() -> float:
+    """The peak memory of this process [GB]."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes in the unit that the system reports
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-def _flat(nested):
+def _flat(nested: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """{"config": {"steps": 1}} -> {"steps": 1}."""
     return {key: value for part in nested.values() for key, value in part.items()}
 
 
-def lock(path):
-    """A file that is this process's alone until it ends, however it ends, or closes it.
+def lock(path: str) -> IO[str]:
+    """Locks a file for this process, until the process ends or closes the file.
 
     Raises:
-        UserError: it is another's.
+        UserError: another process holds the lock.
     """
     file = open(path, "w")  # noqa: SIM115
     for _ in range(max(1, int(10 * LOCK_SECONDS))):
@@ -247,18 +266,21 @@ def lock(path):
     raise UserError(f"{folder}: another process is at work in it; wait for it, or give another --run")
 
 
-def _aside(path):
-    """A name for an earlier version of a file or folder that no other has, whatever the clock says."""
+def _aside(path: str) -> str:
+    """A new name for an earlier version of a file or folder, unique even if the clock is wrong."""
     name = f"{path}.{time.strftime('%Y%m%d-%H%M%S')}"
     names = itertools.chain([name], (f"{name}.{k}" for k in itertools.count(2)))
     return next(name for name in names if not os.path.exists(name))
 
 
 @contextlib.contextmanager
-def recording_folder(arguments):
-    """<run>/record, made if need be, locked, and cleared of what killed players were writing, before and after.
+def recording_folder(arguments: argparse.Namespace) -> Iterator[str]:
+    """The folder <run>/record, locked, and cleared of incomplete files before and after.
 
-    --fresh sets an earlier one aside.
+    It is made if it is missing; --fresh sets an earlier one aside.
+
+    Raises:
+        UserError: there is no such run, or another process works in it.
     """
     if not os.path.isdir(arguments.run):
         raise UserError(f"--run {arguments.run}: no such folder")

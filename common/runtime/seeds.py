@@ -1,4 +1,4 @@
-"""Which seeds are for what. A seed decides an episode; the three ranges do not overlap, and the code keeps to them.
+"""Which seeds are for what. A seed decides an episode; the three ranges do not overlap, and the code enforces them.
 
 training      2,000 - 399,999     recording, training, evolution
 validation    400,000 - 499,999   choosing among models, controllers, stopping
@@ -19,7 +19,7 @@ REAL_GAMES = 420_000  # the first seed of the real games that choose among contr
 
 
 def purpose(seed: int) -> str:
-    """ "training", "validation" or "test"; seeds below 1,000 are nobody's: "free"."""
+    """What a seed is for: "training", "validation" or "test"; "free" below 1,000."""
     if TRAINING[0] <= seed <= TRAINING[1]:
         return "training"
     if VALIDATION[0] <= seed <= VALIDATION[1]:
@@ -28,12 +28,12 @@ def purpose(seed: int) -> str:
 
 
 def check(seeds: Iterable[int], wanted: str, flag: str) -> None:
-    """Makes sure that all these seeds are for this purpose.
+    """Checks that all these seeds are for one purpose.
 
     Args:
-        seeds: int, such as a range.
+        seeds: such as a range.
         wanted: "training" or "validation".
-        flag: what the user is to change, named in the error.
+        flag: the flag that the user can change, named in the error.
 
     Raises:
         UserError: one of them is not.

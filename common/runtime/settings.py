@@ -1,9 +1,11 @@
-"""The settings of the stages, as far as they are the same in every game; config.py of each game makes the presets.
+"""The settings of the stages that all games share. config.py of each game makes the presets.
 
-Defaults are the authors' where their games had the same. What only one game has, its config.py adds in a subclass.
+Defaults are the authors' numbers where both of their games had the same. The config.py of a game adds its own settings
+in a subclass.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from common.runtime.cli import option
 
@@ -38,6 +40,7 @@ class Vae:
     schedule: str = option(
         "constant", "constant, or cosine: to zero over all steps after a warm-up", choices=SCHEDULES[:2]
     )
+    mirror: bool = option(False, "half of the frames are seen as a mirror shows them")
     start_from: str = option(
         "", "a vae.json to start from, such as that of an earlier round; by default random weights"
     )
@@ -51,6 +54,7 @@ class Series:
     """Encoding the recordings."""
 
     episodes_per_part: int = option(100, "recordings encoded between two writes (12 kB of memory for each frame)")
+    mirror: bool = option(False, "encode the mirror image of every frame as well")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,12 @@ class Rnn:
 
     hidden_size: int = option(256, "LSTM cells")
     mixtures: int = option(5, "normals in each dimension's mixture")
+    dropout: float = option(
+        0.0, "share of h that what predicts does not see in a chunk, another one in each stream", most=0.9
+    )
+    mirror: bool = option(False, "episodes are also seen as a mirror shows them; the series must hold those")
+    newest: int = option(0, "so many episodes, the newest by seed, have streams of their own; 0 means none", least=0)
+    newest_share: float = option(0.5, "share of the streams that those have", least=0.01, most=0.99)
     streams: int = option(100, "streams of concatenated episodes, the batch")
     sequence_length: int = option(500, "steps of every stream between two updates; the state is carried over")
     steps: int = option(4000, "training steps")
@@ -94,10 +104,11 @@ class Train:
     t: int = option(1, "candidates per rank, of which n x t make the population", "-t", "--num_worker_trial")
     o: str = option(
         "cma",
-        "evolution strategy: cma, CMA-ES; openes, whose mean moves along the gradient that all candidates show",
+        "cma (CMA-ES); openes, an evolution strategy in which the mean follows the estimated gradient of the return; ppo, "
+        "a policy gradient in the dream, which has other flags: python train.py -o ppo --help",
         "-o",
         "--optimizer",
-        choices=("cma", "openes"),
+        choices=("cma", "openes", "ppo"),
     )
     num_episode: int = option(16, "episodes per candidate and generation, the same for all candidates")
     generations: int = option(1800, "generations to evolve for")
@@ -105,7 +116,7 @@ class Train:
     eval_episodes: int = option(1024, "episodes in such an evaluation")
     averaging: float = option(
         0.0,
-        "share of the past in a running average of the search's means, which is evaluated in place of the last",
+        "weight of the past in a running average of the means, which is evaluated instead of the last mean",
         most=0.999,
     )
     sigma_init: float = option(0.1, "initial standard deviation, which CMA-ES adapts")
@@ -115,14 +126,14 @@ class Train:
     )
     directions: int = option(
         0,
-        "search only along so many principal components of what the controller reads while --start_from plays; 0 means "
-        "along every weight",
+        "search in a subspace: along so many principal components of what the controller reads while --start_from "
+        "plays; 0 means along every weight",
         least=0,
     )
     controller_mode: str = option(
         "zch", "what the controller reads: z, z_hidden, zc, zh or zch", choices=CONTROLLER_MODES
     )
-    sample_z: bool = option(True, "the controller sees a sample of the VAE's posterior; --no-sample_z: its mean")
+    sample_z: bool = option(True, "the controller sees a sample of the posterior of the VAE; --no-sample_z: its mean")
     block_rows: int = option(256, "episodes that step together in one thread")
     seed_start: int = option(0, "decides the candidates and the episodes they meet", "-s", least=0)
     checkpoint_seconds: float = option(60.0, "time between checkpoints [s]")
@@ -133,12 +144,15 @@ class DreamTrain(Train):
     """Evolving the controller in dreams."""
 
     temperature: float = option(
-        1.0, "of the dreams: above 1 they are harder than the MDN-RNN believes the game to be", least=0.01
+        1.0,
+        "of the dreams: above 1 they are harder and less certain than the game as the MDN-RNN predicts it",
+        least=0.01,
     )
+    dropout: float = option(0.0, "share of h that what predicts does not see, another one in each dream", most=0.9)
     also_in: str = option(
         "",
-        "further MDN-RNNs to dream in, rnn.json,...: each dreams its share of the episodes of a candidate. The controller "
-        "reads the h of the one it is in, so they must have been trained on from one another",
+        "further MDN-RNNs to dream in, rnn.json,...: each dreams an equal share of the episodes of a candidate. The "
+        "controller reads the h of the one it is in, so each must have been trained on from another of them",
     )
 
 
@@ -151,12 +165,85 @@ class GameTrain(Train):
         "fewer episodes at first: generation:episodes,... such as 20:2,60:4 for 2 up to generation 20, then 4 up to 60",
     )
     track_groups: int = option(
-        1, "groups of candidates that play episodes of their own; 1 means all of a generation play the same"
+        1, "groups of candidates, each with its own episodes; 1 means that all of a generation play the same"
     )
     patience: int = option(
         0,
-        "training only: an episode without reward for so many steps is ended and charged what the steps left would cost; "
+        "training only: an episode without reward for so many steps is ended, and charged the cost of the steps left; "
         "0 means never",
         least=0,
     )
     backend: str = option("", "the implementation of the game; by default the one that scores are reported in")
+
+
+@dataclass(frozen=True)
+class Ppo:
+    """Learning the controller, a network, by a policy gradient in dreams: train.py -o ppo."""
+
+    o: str = option("ppo", "the optimizer: cma, openes, ppo", "-o", "--optimizer", choices=("ppo",))
+    generations: int = option(300, "updates; each collects `rows` x `steps` steps and learns from them")
+    rows: int = option(1024, "dreams in lockstep")
+    steps: int = option(64, "steps of every dream in an update")
+    epochs: int = option(2, "passes through the steps of an update")
+    minibatch: int = option(4096, "steps in one step of Adam")
+    learning_rate: float = option(3e-4, "Adam's step size at the start; it falls to a tenth of it")
+    discount: float = option(0.998, "of rewards, per step", most=1)
+    smoothing: float = option(0.97, "lambda of the generalised advantage estimate", most=1)
+    clip: float = option(0.2, "how far the probability of an action may move in an update, as a share")
+    entropy: float = option(0.003, "weight of the entropy of the policy")
+    tether: float = option(0.0, "weight of KL(policy || the policy of --start_from), per nat")
+    hidden: str = option("128,64", "units of each hidden layer of the policy")
+    value_hidden: str = option("128,64", "units of each hidden layer of the value network")
+    value_updates: int = option(10, "first updates, in which only the value network learns", least=0)
+    start_from: str = option(
+        "",
+        "the .json of a controller to start from: a network of the same layers goes on; a linear one stays as it is, and "
+        "the network adds to it",
+    )
+    temperature: float = option(1.0, "of the dreams: above 1 they are harder than the MDN-RNN believes", least=0.01)
+    dropout: float = option(0.0, "share of h that what predicts does not see, another one in each dream", most=0.9)
+    also_in: str = option("", "further MDN-RNNs to dream in, rnn.json,...: each dreams an equal share of the rows")
+    starts_every: int = option(
+        0, "dreams also start along the recorded games, every so many steps; 0 means at first frames only", least=0
+    )
+    eval_steps: int = option(25, "updates between evaluations of the greedy policy")
+    eval_episodes: int = option(512, "dreams in such an evaluation")
+    controller_mode: str = option(
+        "zch", "what the controller reads: z, zc, zh or zch", choices=("z", "zc", "zh", "zch")
+    )
+    sample_z: bool = option(True, "in the game the controller sees a sample of z; --no-sample_z: the mean")
+    seed_start: int = option(0, "decides initial weights, dreams and actions", "-s", least=0)
+    checkpoint_seconds: float = option(60.0, "time between checkpoints [s]")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of the iterative procedure: play, learn the world, evolve in it. What is not named stays as it was.
+
+    `vae`, `rnn` and `train` are flags of vae_train.py, rnn_train.py and train.py; each goes on from the round before.
+    """
+
+    random: int = 0
+    """episodes that the random policy plays"""
+    own: int = 0
+    """episodes that the controller of the round before plays"""
+    explore: float = 0.1
+    """share of the steps in which that controller's player holds random actions"""
+    vae: dict[str, Any] | None = None
+    rnn: dict[str, Any] | None = None
+    more_rnns: int = 0
+    """further MDN-RNNs, each trained on from the one before with another order of the episodes"""
+    more: dict[str, Any] = field(default_factory=dict)
+    """flags of rnn_train.py for those"""
+    train: dict[str, Any] | None = None
+    games: int = 100
+    """real validation games that choose among the means of the evolution; as many again report the round"""
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """The iterative procedure as one command."""
+
+    rounds: tuple[Round, ...]
+    mb_per_episode: float
+    """of disk for a recorded episode, at most"""

@@ -52,16 +52,16 @@ def _finite(fitness):
 
 
 class CMA:
-    """CMA-ES (pycma), maximising."""
+    """CMA-ES (pycma), maximising.
+
+    Args:
+        mean: float [parameters], where the search starts.
+        popsize: int, candidates per generation.
+        sigma_init: float, initial standard deviation.
+        seed: int.
+    """
 
     def __init__(self, mean, popsize, sigma_init, seed):
-        """
-        Args:
-            mean: float [parameters], where the search starts.
-            popsize: int, candidates per generation.
-            sigma_init: float, initial standard deviation.
-            seed: int.
-        """
         self._normal = _StandardNormal(seed)
         options = {"popsize": popsize, "randn": self._normal, "seed": np.nan, "verbose": -9}
         options["conditioncov_alleviate"] = [1e8, 0]  # never other coordinates, which `STATE` knows nothing of
@@ -169,18 +169,17 @@ class OpenES:
     The mean moves along the gradient that all candidates show, by their ranks: those that fail tell as much as those
     that do well. CMA-ES's mean moves towards its better half alone, of which there is little to learn where most
     candidates do about equally well and some fail.
+
+    Args:
+        mean: float [parameters], where the search starts.
+        popsize: int, even, candidates per generation; k and k + popsize / 2 lie opposite each other.
+        sigma: float, standard deviation of every parameter.
+        seed: int.
+        learning_rate: float, sigmas that the mean moves in a generation along a parameter that decides the ranks
+            alone.
     """
 
     def __init__(self, mean, popsize, sigma, seed, learning_rate):
-        """
-        Args:
-            mean: float [parameters], where the search starts.
-            popsize: int, even, candidates per generation; k and k + popsize / 2 lie opposite each other.
-            sigma: float, standard deviation of every parameter.
-            seed: int.
-            learning_rate: float, sigmas that the mean moves in a generation along a parameter that decides the ranks
-                alone.
-        """
         if popsize % 2:
             raise UserError(f"--optimizer openes: its candidates are pairs, and {popsize} is odd")
         self._mean, self._half, self._sigma = np.array(mean, float), popsize // 2, float(sigma)
@@ -238,14 +237,14 @@ class OpenES:
 
 
 class SubspaceSearch:
-    """A strategy that searches in some directions only: what it asks for is origin + directions @ its coordinates."""
+    """A strategy that searches in some directions only: what it asks for is origin + directions @ its coordinates.
+
+    Args:
+        strategy: the search among the coordinates, such as CMA, which begins at 0.
+        find: () -> (origin float [N], directions float [N, coordinates]); called once, unless a search is restored.
+    """
 
     def __init__(self, strategy, find):
-        """
-        Args:
-            strategy: the search among the coordinates, such as CMA, which begins at 0.
-            find: () -> (origin float [N], directions float [N, coordinates]); called once, unless a search is restored.
-        """
         self._strategy, self._find = strategy, find
         self._place = None
 

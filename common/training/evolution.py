@@ -19,7 +19,8 @@ class Evolution:
 
     <base>.json            [[the current mean]]
     <base>.hist.json       a row per generation: [generation, seconds, mean, min and max fitness, std, rms_stdev,
-                           mean and max steps + 1]
+                           mean and max steps + 1]; of the policy gradient: [update, seconds, steps per dream, entropy,
+                           squared error of the value, KL to the reference, KL moved, steps dreamt so far]
     <base>.hist_best.json  a row per evaluation of the mean: [generation, seconds, "improvement", x, "curr", x,
                            "prev", x, "best", x]
     <base>.log.json        a row per evaluation: [generation, score, parameters]
@@ -29,20 +30,19 @@ class Evolution:
 
     What is evaluated is `mean`: with the `averaging` of the config, the running average of the means of the search. The
     controllers and log.json have metas (common/runtime/provenance.py) that name what they were evolved on.
+
+    Args:
+        arguments: what `cli.parse` returned.
+        game: Game.
+        base: "<game>.<strategy>.<episodes>.<popsize>".
+        cfg: the config of the training.
+        parents: {"vae", "rnn", ...: sha256} of the files it builds on.
+        strategy: a fresh one, such as es.CMA; it takes over the state of the search that it goes on with.
+        may_change: names of config fields that a later start may change, besides these.
+        score_of: what its scores are scores of, "dream" or "game".
     """
 
     def __init__(self, arguments, game, base, cfg, parents, strategy, may_change=(), score_of="dream"):
-        """
-        Args:
-            arguments: what `cli.parse` returned.
-            game: Game.
-            base: "<game>.<strategy>.<episodes>.<popsize>".
-            cfg: the config of the training.
-            parents: {"vae", "rnn", ...: sha256} of the files it builds on.
-            strategy: a fresh one, such as es.CMA; it takes over the state of the search that it goes on with.
-            may_change: names of config fields that a later start may change, besides these.
-            score_of: what its scores are scores of, "dream" or "game".
-        """
         # more generations; other ranks, for popsize = n * t is in the file name
         may_change = ("generations", "n", "t", "averaging", *may_change)
         self._stage = runs.Stage(arguments, "log", "json", cfg, f"{base}.", may_change, {"parents": parents})
@@ -143,9 +143,8 @@ class Evolution:
         """One line: where the evolution stands."""
         if not self.hist:
             return "no generation yet"
-        _, _, mean, _, best, *_ = self.hist[-1]
-        evaluation = f", mean controller {self._log[-1][1]:.1f}" if self._log else ""
-        return f"generation {self.generation}: population {mean:.1f}, best candidate {best:.1f}{evaluation}"
+        evaluation = f", evaluated {self._log[-1][1]:.1f}" if self._log else ""
+        return f"{self.generation} done: mean {self.hist[-1][2]:.1f}{evaluation}"
 
     @property
     def mean(self):
@@ -174,8 +173,9 @@ class Evolution:
 
     def add_generation(self, returns, lengths):
         """Logs a generation, which the strategy has been told: returns and lengths, [P, E]."""
-        before = self.strategy.mean if self._average is None else self._average
-        self._average = self._cfg.averaging * before + (1 - self._cfg.averaging) * self.strategy.mean
+        if self._cfg.averaging:
+            before = self.strategy.mean if self._average is None else self._average
+            self._average = self._cfg.averaging * before + (1 - self._cfg.averaging) * self.strategy.mean
         fitness = returns.mean(axis=1)
         broken = np.flatnonzero(~np.isfinite(fitness))
         if len(broken):
@@ -188,6 +188,20 @@ class Evolution:
         self.hist.append([self.generation + 1, self._seconds(), *scores, round(self.strategy.rms_stdev, 5), *steps])
         mean, least, most, _ = scores
         self._stage.log(self.generation, es__return_mean=mean, es__return_min=least, es__return_max=most)
+
+    def add_update(self, metrics, steps):
+        """Logs an update of the policy gradient.
+
+        Args:
+            metrics: what PPO.update returned.
+            steps: int, dreamt in it.
+        """
+        per_dream = steps if metrics["ends"] == 0 else min(steps, 1 / metrics["ends"])
+        learnt = [round(metrics[name], 5) for name in ("entropy", "value_loss", "tether", "moved")]
+        dreamt = steps * (self.generation + 1)
+        self.hist.append([self.generation + 1, self._seconds(), round(per_dream, 2), *learnt, dreamt])
+        names = {f"ppo__{name}": value for name, value in metrics.items()}
+        self._stage.log(self.generation, ppo__steps_per_dream=per_dream, **names)
 
     def add_evaluation(self, score):
         """Logs an evaluation of the present mean; keeps it as the best if it is."""

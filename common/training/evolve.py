@@ -5,7 +5,9 @@ who computes them: threads of this process or MPI ranks.
 """
 
 import argparse
+import itertools
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -40,6 +42,11 @@ class Arena(Protocol):
 
 def main(game: Game, description: str | None) -> None:
     """train.py of every game."""
+    if _optimizer(sys.argv) == "ppo":
+        from common.training import policy_gradient  # TensorFlow, which the process that only launches does without
+
+        policy_gradient.main(game, description)
+        return
     cfg, arguments = cli.parse(game.config.TRAIN, description)
     _check(cfg)
     base = f"{game.name}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
@@ -88,6 +95,16 @@ def evolve(run: Any, arena: Arena, cfg: Any) -> None:
     run.save()
 
 
+def _optimizer(words: list[str]) -> str:
+    """What a command line gives for -o, which decides what else there is to give."""
+    for flag, value in itertools.pairwise([*words, ""]):
+        if flag in ("-o", "--optimizer", "--o"):
+            return value
+        if flag.startswith(("--optimizer=", "--o=")):
+            return flag.split("=", 1)[1]
+    return ""
+
+
 def _check(cfg: Any) -> None:
     """UserError if options of the config exclude each other."""
     popsize = cfg.n * cfg.t
@@ -117,20 +134,20 @@ def _first_mean(
 
 
 class DreamArena:
-    """Candidates dream, all of a generation the same dreams; several MDN-RNNs dream their shares of the episodes."""
+    """Candidates dream, all of a generation the same dreams; several MDN-RNNs dream their shares of the episodes.
+
+    Args:
+        make_world: (number of an MDN-RNN) -> dream.DreamWorld.
+        count: int, how many MDN-RNNs there are.
+        shape: controller.Controller.
+        cfg: settings.DreamTrain.
+        threads: int.
+    """
 
     score_of = "dream"
     """what the scores are scores of"""
 
     def __init__(self, make_world: Callable[[int], Any], count: int, shape: Any, cfg: Any, threads: int):
-        """
-        Args:
-            make_world: (number of an MDN-RNN) -> dream.DreamWorld.
-            count: int, how many MDN-RNNs there are.
-            shape: controller.Controller.
-            cfg: settings.DreamTrain.
-            threads: int.
-        """
         from common.worlds import candidates
 
         self._make_world, self._count, self._shape, self._rows = make_world, count, shape, cfg.block_rows
@@ -182,19 +199,19 @@ class DreamArena:
 
 
 class GameArena:
-    """Candidates play the real game, all of a group the same episodes."""
+    """Candidates play the real game, all of a group the same episodes.
+
+    Args:
+        make_world: (whether it is for training) -> EncodedGames, with the patience of the config if it is.
+        shape: controller.Controller.
+        action_of: see candidates.Candidates.
+        cfg: settings.GameTrain.
+        threads: int.
+    """
 
     score_of = "game"
 
     def __init__(self, make_world: Callable[[bool], Any], shape: Any, action_of: Any, cfg: Any, threads: int):
-        """
-        Args:
-            make_world: (whether it is for training) -> EncodedGames, with the patience of the config if it is.
-            shape: controller.Controller.
-            action_of: see candidates.Candidates.
-            cfg: settings.GameTrain.
-            threads: int.
-        """
         from common.worlds import candidates
 
         self._make_world, self._shape, self._action_of, self._cfg = make_world, shape, action_of, cfg
@@ -248,31 +265,17 @@ class GameArena:
 
 
 def _dream_arena(game: Game, cfg: Any, arguments: Any, loaded: Any, shape: Any, parents: dict) -> DreamArena:
-    from common.agent import weights
-    from common.play import agents
-    from common.runtime import files, provenance
+    from common.training.policy_gradient import ensemble
     from common.worlds import dream
 
-    rnns, config = [loaded.rnn], game.config
-    for name in filter(None, cfg.also_in.split(",")):
-        path = agents.find(name, arguments.run)
-        meta, own = provenance.read(path, "rnn", game.name, arguments.unverified), loaded.rnn.shape
-        if meta.get("parents", {}).get("vae") not in (None, loaded.hashes["vae"]):
-            raise UserError(f"--also_in {path}: was trained on another VAE than {loaded.paths['vae']}")
-        sha = files.sha256(path)
-        if sha in (loaded.hashes["rnn"], *parents.get("also_in", [])):
-            raise UserError(f"--also_in {path}: holds the weights of an MDN-RNN that is dreamt in already")
-        rnns.append(weights.read_rnn(path, config.RNN_FILE_ORDER, own.z_size, own.action_size, own.restart))
-        if rnns[-1].shape != own:
-            raise UserError(f"--also_in {path}: has {rnns[-1].shape.hidden_size} cells, not {own.hidden_size}")
-        parents.setdefault("also_in", []).append(sha)
+    rnns, config = ensemble(game, cfg.also_in, arguments, loaded, parents), game.config
     if min(cfg.num_episode, cfg.eval_episodes) < len(rnns):
         raise UserError(
             f"--also_in: {len(rnns)} MDN-RNNs need as many episodes; raise --num_episode or --eval_episodes"
         )
 
     def make_world(which: int) -> dream.DreamWorld:
-        return dream.DreamWorld(rnns[which], loaded.initial_z, cfg.temperature, config.MAX_STEPS)
+        return dream.DreamWorld(rnns[which], loaded.initial_z, cfg.temperature, config.MAX_STEPS, cfg.dropout)
 
     return DreamArena(make_world, len(rnns), shape, cfg, parallel.cores())
 

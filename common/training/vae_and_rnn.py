@@ -4,11 +4,13 @@ Each takes the game and the description of its script, and is resumed by the sam
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
 import keras
 import numpy as np
+import tensorflow as tf
 
 from common.agent import mdnrnn, models, vae, weights
 from common.data import recordings, series
@@ -18,7 +20,7 @@ from common.runtime import cli, files, provenance, runs
 from common.runtime.cli import UserError
 from common.worlds import dream
 
-PICTURE_EVERY = 1000  # steps of the training of the VAE, for TensorBoard
+PICTURE_EVERY = 1000  # steps of the training of the VAE between pictures for TensorBoard
 WARMUP = 200  # steps of the cosine schedule, or a tenth of all steps if that is less
 
 
@@ -29,7 +31,7 @@ def train_vae(game: Game, description: str | None) -> None:
     if stage.finished:
         return
     folder = os.path.join(arguments.run, "record")
-    frames = recordings.FrameStream(folder, cfg.batch_size, cfg.seed)
+    frames = recordings.FrameStream(folder, cfg.batch_size, cfg.seed, mirror=cfg.mirror)
     parents = {"recordings": recordings.sources(folder, frames.paths)}
     trainer = VaeTrainer(cfg)
     if cfg.start_from:
@@ -55,7 +57,7 @@ def train_vae(game: Game, description: str | None) -> None:
 
 
 def encode(game: Game, description: str | None) -> None:
-    """series.py: record/ and the VAE -> series/; recordings that have come since are added."""
+    """series.py: record/ and the VAE -> series/. Recordings that are newer than the series are added to it."""
     cfg, arguments = cli.parse(game.config.SERIES, description)
     folder = os.path.join(arguments.run, "record")
     paths, _ = recordings.scan(folder)
@@ -70,9 +72,21 @@ def encode(game: Game, description: str | None) -> None:
     if not missing and parts == [stage.result] and stage.finished:
         return
     devices.for_training(seed=0)
-    series.encode(missing, parts, weights.read_vae(vae_path), stage.folder, cfg.episodes_per_part)
+    series.encode(missing, parts, weights.read_vae(vae_path), stage.folder, cfg.episodes_per_part, cfg.mirror)
     stage.write_meta(game.name, "series", {"vae": sha, "recordings": recordings.sources(folder, paths)})
     print(f"{stage.result}: written")
+
+
+def _chunks(game: Game, cfg: Any, known: series.Series) -> series.StreamBatches | series.MixedBatches:
+    """What the MDN-RNN is trained on, as the config says."""
+
+    def mirrored(part: series.Series) -> series.Series:
+        return part.with_mirror_images(game.config.MIRROR) if cfg.mirror else part
+
+    if not cfg.newest:
+        return series.StreamBatches(mirrored(known), cfg.streams, cfg.sequence_length, cfg.seed)
+    old, new = map(mirrored, known.split(cfg.newest))
+    return series.MixedBatches(old, new, cfg.newest_share, cfg.streams, cfg.sequence_length, cfg.seed)
 
 
 def train_rnn(game: Game, description: str | None) -> None:
@@ -81,7 +95,9 @@ def train_rnn(game: Game, description: str | None) -> None:
     config, path = game.config, os.path.join(arguments.run, "series", "series.npz")
     data = series.Series(path)
     meta = provenance.read(path, "series", game.name, arguments.unverified)
-    parents: dict[str, Any] = {"series": files.sha256(path), "vae": meta.get("parents", {}).get("vae")}
+    made_from = meta.get("parents", {})
+    parents: dict[str, Any] = {"series": files.sha256(path), "vae": made_from.get("vae")}
+    parents["recordings"] = made_from.get("recordings", [])
     stage = runs.Stage(arguments, "tf_rnn", "rnn.json", cfg)
     if stage.finished:
         made_on = provenance.read(stage.result, "rnn", game.name, arguments.unverified).get("parents", {}).get("vae")
@@ -91,7 +107,7 @@ def train_rnn(game: Game, description: str | None) -> None:
             )
         return
     known, unseen = data.split(cfg.validation_episodes)
-    chunks = series.StreamBatches(known, cfg.streams, cfg.sequence_length, cfg.seed)
+    chunks = _chunks(game, cfg, known)
     shape = mdnrnn.Shape(data.z_size, config.ACTION_SIZE, cfg.hidden_size, config.RESTART, cfg.mixtures)
     trainer = RnnTrainer(cfg, shape, cfg.restart_weight if config.RESTART else 0.0)
     if cfg.start_from:
@@ -103,7 +119,7 @@ def train_rnn(game: Game, description: str | None) -> None:
     initial_z = os.path.join(arguments.run, config.TRAINED["initial_z"])
     weights.write_initial_z(initial_z, *data.initial_z())
     provenance.write(initial_z, "initial_z", game.name, cfg, {"series": parents["series"], "vae": parents["vae"]}, 0.0)
-    model_v = models.own_vae(game, arguments.run, data.z_size)  # to show dreams
+    own_vae = models.own_vae(game, arguments.run, data.z_size)  # to show dreams
     names = ("z_loss", "restart_loss") if config.RESTART else ("z_loss",)
 
     def log(step: int, prefix: str, losses: Any) -> None:
@@ -118,8 +134,8 @@ def train_rnn(game: Game, description: str | None) -> None:
                 log(step, "rnn__", losses)
             if step % cfg.validate_every == 0 or step == cfg.steps:
                 log(step, "rnn__validation_", trainer.losses_on(unseen))
-                if model_v:
-                    stage.show(step, "rnn/dreams", trainer.dreams(unseen, model_v.decode))
+                if own_vae:
+                    stage.show(step, "rnn/dreams", trainer.dreams(unseen, own_vae.decode))
             trainer.save_if_due(step)
     trainer.save(cfg.steps)
     weights.write_rnn(stage.result, trainer.model, config.RNN_FILE_ORDER)
@@ -128,21 +144,21 @@ def train_rnn(game: Game, description: str | None) -> None:
 
 
 class ExponentialDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """1e-5 + (rate - 1e-5) * 0.99999^step, the authors' schedule for the MDN-RNN."""
+    """1e-5 + (rate - 1e-5) * 0.99999^step, the schedule of the authors' code for the MDN-RNN."""
 
-    def __init__(self, rate):
+    def __init__(self, rate: float) -> None:
         self.rate = rate
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         return 1e-5 + (self.rate - 1e-5) * 0.99999 ** keras.ops.cast(step, "float32")
 
 
-def adam(cfg, variables, **options):
-    """Adam with a config's `learning_rate`, `schedule` and `steps`, its state made, ready to be restored.
+def adam(cfg: Any, variables: list[Any], **options: Any) -> keras.optimizers.Adam:
+    """Adam with the learning rate and schedule of a config, its state built, ready to be restored.
 
     Args:
-        cfg: a stage's config; schedule "cosine" warms up for `WARMUP` steps and falls to zero at the last.
-        variables: what it will train.
+        cfg: settings.Vae or settings.Rnn; schedule "cosine" warms up for `WARMUP` steps and falls to zero at the last.
+        variables: the Keras variables that it will train.
         **options: further arguments of keras.optimizers.Adam.
     """
     rate = cfg.learning_rate
@@ -157,23 +173,28 @@ def adam(cfg, variables, **options):
     return optimizer
 
 
-def to_replicas(strategy, arrays):
-    """Splits the rows of the LSTM state over the devices: [2, B, H] -> (h, c), on each device its own rows."""
+def to_replicas(strategy: tf.distribute.Strategy, arrays: np.ndarray) -> tuple[Any, Any]:
+    """Splits the rows of the state over the devices: float32 [2, B, H] -> (h, c), on each device its own rows.
+
+    Raises:
+        UserError: the rows do not divide among the devices.
+    """
     if len(arrays[0]) % strategy.num_replicas_in_sync:
         raise UserError(
             f"{len(arrays[0])} rows do not divide among {strategy.num_replicas_in_sync} devices; give another --streams"
         )
 
-    def distributed(array):
+    def distributed(array: np.ndarray) -> Any:
         rows = np.split(array, strategy.num_replicas_in_sync)
         return strategy.experimental_distribute_values_from_function(
             lambda context: keras.ops.convert_to_tensor(rows[context.replica_id_in_sync_group])
         )
 
-    return tuple(distributed(array) for array in arrays)
+    h, c = arrays
+    return distributed(h), distributed(c)
 
 
-def from_replicas(strategy, state):
+def from_replicas(strategy: tf.distribute.Strategy, state: tuple[Any, Any]) -> np.ndarray:
     """The opposite of `to_replicas`: float32 [2, B, H]."""
     parts = [strategy.experimental_local_results(part) for part in state]
     return np.stack([np.concatenate([rows.numpy() for rows in part]) for part in parts])
@@ -182,7 +203,7 @@ def from_replicas(strategy, state):
 class _Trainer:
     """A model and its Adam on all devices, fed with batches, saved in a stage's checkpoint and restored from it."""
 
-    def __init__(self, cfg, new_model, **options):
+    def __init__(self, cfg: Any, new_model: Callable[[], keras.Model], **options: Any) -> None:
         self.cfg, self.strategy = cfg, devices.for_training(cfg.seed)
         with self.strategy.scope():
             self.model = new_model()
@@ -199,65 +220,69 @@ class _Trainer:
 
         Returns:
             int, steps done.
+
+        Raises:
+            UserError: the checkpoint is damaged, or its training began on other data.
         """
         start, saved = stage.restore(self._variables)
         self._stage, self._source = stage, source or batches.source
         before = str(saved.pop("source", self._source))
-        if before != self._source:  # episodes held out of training so far could come into it
+        if before != self._source:  # or episodes that were held out so far could be trained on
             raise UserError(
-                f"{stage.folder}: its training began on other data ({before[:12]}, now {self._source[:12]}); give another "
-                "--run, or begin anew with --fresh"
+                f"{stage.folder}: its training began on other data ({before[:12]}, now {self._source[:12]}); "
+                "give another --run, or begin anew with --fresh"
             )
         self._restore_state(saved)
         self._batches = self._distributed(batches.dataset(start, self.cfg.steps))
         return start
 
-    def save(self, step):
+    def save(self, step: int) -> None:
         """Writes a checkpoint after this step."""
         self._stage.save(step, self._variables, source=self._source, **self._state())
 
-    def save_if_due(self, step):
-        """Writes one when the last is as old as the config says."""
+    def save_if_due(self, step: int) -> None:
+        """Writes a checkpoint when the last one is older than `checkpoint_seconds` of the config."""
         self._stage.save_if_due(step, self._variables, source=self._source, **self._state())
 
-    def _checked(self, step, losses):
+    def _checked(self, step: int, tensors: Any) -> tuple[float, ...]:
         """The losses as floats; UserError if one, or a gradient, is not finite: nothing is saved from then on."""
-        losses = tuple(map(float, losses))
+        losses = tuple(map(float, tensors))
         if not np.isfinite(losses).all():
             raise UserError(
                 f"step {step}: the loss {losses} of this batch, or a gradient, is not finite; the last good checkpoint "
-                f"in {self._stage.folder} is kept. Lower --learning_rate, or look at what it was fed"
+                f"in {self._stage.folder} is kept. Lower --learning_rate, or check the data"
             )
         return losses
 
-    def _distributed(self, dataset):
+    def _distributed(self, dataset: tf.data.Dataset) -> Any:
         return iter(self.strategy.experimental_distribute_dataset(dataset))
 
-    def _state(self):
+    def _state(self) -> dict[str, np.ndarray]:
+        """What a checkpoint holds beside the variables: nothing, or the memory of the MDN-RNN."""
         return {}
 
-    def _restore_state(self, saved):
-        pass
+    def _restore_state(self, saved: dict[str, np.ndarray]) -> None:
+        """Takes over what `_state` gave; {} at the start of a training."""
 
 
 class VaeTrainer(_Trainer):
-    """Training of the VAE; from `resume` on, one `step` after the other."""
+    """Training of the VAE: `resume`, then one `step` after the other.
 
-    def __init__(self, cfg):
-        """
-        Args:
-            cfg: settings.Vae.
-        """
+    Args:
+        cfg: settings.Vae.
+    """
+
+    def __init__(self, cfg: Any) -> None:
         super().__init__(cfg, lambda: vae.ConvVAE(cfg.z_size))
         self._train = vae.train_step_of(self.model, self._optimizer, self.strategy)
 
-    def step(self, step):
-        """Trains on the next batch; returns (reconstruction, kl) of it, see ConvVAE.losses_of."""
+    def step(self, step: int) -> tuple[float, ...]:
+        """Trains on the next batch; returns its (reconstruction, kl), see ConvVAE.losses_of."""
         self._frames = next(self._batches)
         return self._checked(step, self._train(self._frames, np.array([self.cfg.seed, step], np.int32)))
 
-    def reconstructions(self, count=10):
-        """Frames of the last batch side by side, V's reconstructions below them: float32 [128, 64 * count, 3]."""
+    def reconstructions(self, count: int = 10) -> np.ndarray:
+        """Frames of the last batch side by side, with their reconstructions below: float32 [128, 64 * count, 3]."""
         frames = self.strategy.experimental_local_results(self._frames)[0][:count]
         mu, _ = self.model.encode(frames)
         rows = [np.array(frames) / np.float32(255), np.array(self.model.decode(mu))]
@@ -265,30 +290,28 @@ class VaeTrainer(_Trainer):
 
 
 class RnnTrainer(_Trainer):
-    """Training of the MDN-RNN; its memory is carried from one chunk of the streams to the next. Used like VaeTrainer."""
+    """Training of the MDN-RNN: `resume`, then `step`. Its memory is carried from one chunk of the streams to the next.
 
-    def __init__(self, cfg, shape, restart_weight=0.0):
-        """
-        Args:
-            cfg: settings.Rnn.
-            shape: mdnrnn.Shape.
-            restart_weight: float, weight of restarts in their cross-entropy; of no use without restarts.
-        """
+    Args:
+        cfg: settings.Rnn.
+        shape: mdnrnn.Shape.
+        restart_weight: weight of the restarts in the cross-entropy of the flag; without restarts it has no effect.
+    """
+
+    def __init__(self, cfg: Any, shape: mdnrnn.Shape, restart_weight: float = 0.0) -> None:
         super().__init__(cfg, lambda: mdnrnn.MDNRNN(shape), clipvalue=cfg.clip)
-        self._train, self._evaluate = mdnrnn.train_step_of(self.model, self._optimizer, self.strategy, restart_weight)
+        self._train, self._evaluate = mdnrnn.train_step_of(
+            self.model, self._optimizer, self.strategy, restart_weight, cfg.dropout
+        )
 
-    def step(self, step):
-        """Trains on the next chunk; returns (z_loss, restart_loss) of it, see mdnrnn.losses_of."""
+    def step(self, step: int) -> tuple[float, ...]:
+        """Trains on the next chunk; returns its (z_loss, restart_loss), see mdnrnn.losses_of."""
         seed = np.array([self.cfg.seed, step], np.int32)
         losses, self._memory = self._train(next(self._batches), self._memory, seed)
         return self._checked(step, losses)
 
-    def losses_on(self, unseen):
-        """(z_loss, restart_loss) over one pass through other episodes, and noise that is always the same.
-
-        Args:
-            unseen: series.Series.
-        """
+    def losses_on(self, unseen: series.Series) -> np.ndarray:
+        """(z_loss, restart_loss), float64 [2], over one pass through other episodes, always with the same noise."""
         replicas, cfg = self.strategy.num_replicas_in_sync, self.cfg
         batches = series.StreamBatches(unseen, replicas, cfg.sequence_length, cfg.seed)
         chunks, memory = self._distributed(batches.dataset()), self._no_memory(replicas)
@@ -298,16 +321,19 @@ class RnnTrainer(_Trainer):
             total += np.array(losses)
         return total / batches.per_epoch
 
-    def dreams(self, unseen, decode, steps=60, every=6):
-        """An episode as V saw it, and what M dreams from its first frame, given the same actions.
+    def dreams(
+        self, unseen: series.Series, decode: Callable[[Any], Any], steps: int = 60, every: int = 6
+    ) -> np.ndarray:
+        """An episode as the VAE saw it, and the dream of the MDN-RNN from its first frame with the same actions.
 
         Args:
-            unseen: series.Series; its longest episode is taken, repeated if it is too short.
-            decode: V's decoder, float32 [B, Z] -> float32 [B, 64, 64, 3].
-            steps, every: int, how long to dream, and how many steps are from picture to picture.
+            unseen: episodes; the longest is taken, repeated if it is too short.
+            decode: of the VAE, float32 [B, Z] -> float32 [B, 64, 64, 3].
+            steps: how long to dream.
+            every: steps from one picture to the next.
 
         Returns:
-            float32 [128, 64 * steps / every, 3]: above what was seen, below the dream at temperature 1.
+            float32 [128, 64 * steps / every, 3]: what was seen above the dream at temperature 1.
         """
         frames = np.resize(unseen.first[unseen.length.argmax()] + np.arange(unseen.length.max()), steps)
         seen, action = unseen.mu[frames].astype(np.float32), unseen.action[frames]
@@ -321,11 +347,11 @@ class RnnTrainer(_Trainer):
         rows = [np.array(decode(row[::every])) for row in (seen, np.concatenate(dreamt))]
         return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
-    def _no_memory(self, streams):
+    def _no_memory(self, streams: int) -> tuple[Any, Any]:
         return to_replicas(self.strategy, np.zeros((2, streams, self.cfg.hidden_size), np.float32))
 
-    def _state(self):
+    def _state(self) -> dict[str, np.ndarray]:
         return {"state": from_replicas(self.strategy, self._memory)}
 
-    def _restore_state(self, saved):
+    def _restore_state(self, saved: dict[str, np.ndarray]) -> None:
         self._memory = to_replicas(self.strategy, saved["state"]) if saved else self._no_memory(self.cfg.streams)

@@ -1,22 +1,25 @@
-"""Controllers acting in a batch of worlds, each row its own."""
+"""Controllers acting in a batch of worlds: linear ones, each row its own, and networks."""
+
+from collections.abc import Callable
 
 from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import numpy as np
 import tensorflow as tf
 
+from common.agent import network
 from common.worlds.rollouts import rollout
 
 
 class Candidates:
-    """A policy in which every row acts by its own controller."""
+    """A policy in which every row acts by its own controller.
+
+    Args:
+        controller: Controller.
+        parameters: float32 [B, N].
+        action_of: raw tanh values, float32 [B, A] -> the actions that the world and M know; None if those are it.
+    """
 
     def __init__(self, controller, parameters, action_of=None):
-        """
-        Args:
-            controller: Controller.
-            parameters: float32 [B, N].
-            action_of: raw tanh values, float32 [B, A] -> the actions that the world and M know; None if those are it.
-        """
         self._controller, self._parameters = controller, tf.constant(parameters, tf.float32)
         self._action_of = action_of or (lambda raw: raw)
 
@@ -101,3 +104,38 @@ def evaluate_in_blocks(workers, population, seeds, block_rows, *settings):
         np.concatenate([np.concatenate([block[which] for block in row], axis=1) for row in rows]) for which in (0, 1)
     )
     return returns, lengths
+
+
+class NetworkPlayer:
+    """A policy of common/protocols.py with hidden layers, greedy or drawing its actions from a seeded generator."""
+
+    def __init__(self, policy: network.Policy, mode: str, parameters: np.ndarray, seed: int | None = None):
+        """
+        Args:
+            policy: network.Policy.
+            mode: what it reads, in the order of the letters, such as "zch".
+            parameters: float32 [N], see PPO.parameters.
+            seed: int, of the actions that are drawn; None plays the most probable ones.
+        """
+        self._policy, self._layers = policy, policy.network.unpack(np.asarray(parameters, np.float32))
+        self._seed, self._steps = seed, 0
+        self._outputs = _outputs_of(policy, mode)
+
+    def act(self, state: tuple) -> np.ndarray:
+        """(z, h, c) -> float32 [B, A]."""
+        outputs, head = self._outputs(self._layers, *state), self._policy.head
+        if self._seed is None:
+            return head.action_of(head.greedy(outputs)).numpy()
+        self._steps += 1
+        return head.action_of(head.draw(outputs, [self._seed, self._steps])).numpy()
+
+    def keep(self, on: np.ndarray) -> None:
+        """It remembers nothing of any row: the MDN-RNN does."""
+
+
+def _outputs_of(policy: network.Policy, mode: str) -> Callable[..., tf.Tensor]:
+    @tf.function(reduce_retracing=True)
+    def outputs(layers, z, h, c):
+        return policy.outputs(layers, tf.concat([{"z": z, "c": c, "h": h}[letter] for letter in mode], axis=1))
+
+    return outputs

@@ -13,17 +13,18 @@ class DreamWorld:
     """A batch of dreams; the interface is in common/worlds.py. Reward is 1 per step; M's restart logit ends a dream.
 
     A dream's first z and all its noise follow from its seed, so that every candidate of a generation meets the same
-    luck (common random numbers), in whatever batch and on whatever rank it is dreamed.
+    noise (common random numbers), in whatever batch and on whatever rank it is dreamed.
+
+    Args:
+        model_m: MDNRNN.
+        initial_z: (mu, logvar), each float32 [frames, Z], of first frames of real episodes.
+        temperature: float > 0, see mdnrnn.sample.
+        max_steps: int, after which a dream ends.
+        dropout: float, share of h that what predicts does not see, another one in each dream.
     """
 
-    def __init__(self, model_m, initial_z, temperature, max_steps):
-        """
-        Args:
-            model_m: MDNRNN.
-            initial_z: (mu, logvar), each float32 [frames, Z], of first frames of real episodes.
-            temperature: float > 0, see mdnrnn.sample.
-            max_steps: int, after which a dream ends.
-        """
+    def __init__(self, model_m, initial_z, temperature, max_steps, dropout=0.0):
+        self.dropout = dropout
         self.rnn, self.initial_z, self.max_steps = model_m, initial_z, max_steps
         self.temperature = temperature
         """may be changed between two steps"""
@@ -42,14 +43,18 @@ class DreamWorld:
         z = tf.gather(vae.sample(mu[index], logvar[index], noise), self._dream)
         self.state = (z, *self.rnn.initial_state(len(self._dream)))
         self._restart = tf.ones([len(self._dream)])
+        uniform = [
+            rng.random(self.rnn.shape.hidden_size, np.float32) if self.dropout else [1.0] for rng in self._streams
+        ]
+        self._mask = mdnrnn.dropout_mask(np.array(uniform, np.float32), self.dropout)
         self._steps = 0
         return self.state
 
     def step(self, action):
         """M dreams the next z of every row."""
         uniform, normal = self._noise()
-        luck = uniform, normal, np.float32(self.temperature)
-        z, h, c, done, reward = self._next(*self.state, self._restart, action, self._dream, *luck)
+        noise = self._mask, uniform, normal, np.float32(self.temperature)
+        z, h, c, done, reward = self._next(*self.state, self._restart, action, self._dream, *noise)
         self._steps += 1
         done, reward = done.numpy() | (self._steps >= self.max_steps), reward.numpy()
         if done.any():
@@ -61,7 +66,7 @@ class DreamWorld:
         return self.state, reward, done
 
     def _noise(self):
-        """This step's luck of every dream, not of every row: uniform and normal, each float32 [dreams, Z]."""
+        """This step's noise of every dream, not of every row: uniform and normal, each float32 [dreams, Z]."""
         k = self._steps % NOISE_STEPS
         if k == 0:
             shape, alive = (NOISE_STEPS, self.rnn.shape.z_size), set(self._dream.tolist())
@@ -76,15 +81,16 @@ class DreamWorld:
         return self._uniform[k], self._normal[k]
 
     @tf.function(reduce_retracing=True)
-    def _next(self, z, h, c, restart, action, dream, uniform, normal, temperature):
-        luck = tf.gather(uniform, dream), tf.gather(normal, dream), temperature
-        z, h, c, done = next_of(self.rnn, self._weights, (z, h, c), restart, action, *luck)
+    def _next(self, z, h, c, restart, action, dream, mask, uniform, normal, temperature):
+        noise = tf.gather(uniform, dream), tf.gather(normal, dream), temperature
+        mask = tf.gather(mask, dream) if self.dropout else None
+        z, h, c, done = next_of(self.rnn, self._weights, (z, h, c), restart, action, *noise, mask)
         # NaN anywhere in what M read is NaN in all of h: such a dream ends, and its return is NaN, not a record
         sound = tf.math.is_finite(h[:, 0])
         return z, h, c, done | ~sound, tf.where(sound, 1.0, np.nan)
 
 
-def next_of(rnn, weights, state, restart, action, uniform, normal, temperature):
+def next_of(rnn, weights, state, restart, action, uniform, normal, temperature, mask=None):
     """One step of many dreams.
 
     Args:
@@ -93,6 +99,7 @@ def next_of(rnn, weights, state, restart, action, uniform, normal, temperature):
         restart: float32 [B], 1 on a dream's first step.
         action: float [B, A].
         uniform, normal, temperature: see mdnrnn.sample.
+        mask: float32 [B, H], see mdnrnn.dropout_mask; None for no dropout.
 
     Returns:
         (z, h, c, done bool [B]): M's restart logit ends a dream; without one, nothing does.
@@ -100,6 +107,6 @@ def next_of(rnn, weights, state, restart, action, uniform, normal, temperature):
     z, h, c = state
     has_restart = rnn.shape.restart
     h, c = rnn.step(weights, mdnrnn.inputs_of(z, action, restart if has_restart else None), (h, c))
-    mixture, logit = rnn.predict(weights, h)
+    mixture, logit = rnn.predict(weights, h if mask is None else h * mask)
     z = mdnrnn.sample(mixture, temperature, uniform, normal)
     return z, h, c, logit > 0 if has_restart else tf.zeros_like(restart, tf.bool)

@@ -21,22 +21,23 @@ class EncodedGames:
     """Games in lockstep as the agent knows them: one V call and one M call per step for all; the state is (z, h, c).
 
     z is float32 [B, Z]; h and c float32 [B, H].
+
+    Args:
+        games: a batch of games whose state is frames, such as Games.
+        model_v: ConvVAE.
+        model_m: MDNRNN.
+        sample_z: bool, whether z is a sample of V's posterior, as the authors have it, or its mean.
     """
 
     def __init__(self, games, model_v, model_m, sample_z=True):
-        """
-        Args:
-            games: a batch of games whose state is frames, such as Games.
-            model_v: ConvVAE.
-            model_m: MDNRNN.
-            sample_z: bool, whether z is a sample of V's posterior, as the authors have it, or its mean.
-        """
         self.games, self.vae, self.rnn, self._sample_z = games, model_v, model_m, sample_z
         self._weights = model_m.prepared()
         self.frames = None
         """uint8 [B, 64, 64, 3], what the rows saw last"""
         self.state = None
         """(z, h, c) of the rows"""
+        self.hidden = None
+        """h of all rows that the last step was played in, from which the MDN-RNN predicts what it brought"""
 
     def reset(self, seeds):
         """Starts one episode per seed, M's memory empty."""
@@ -48,6 +49,7 @@ class EncodedGames:
     def step(self, action):
         """Remembers what was seen and done, then plays it."""
         h, c = self._remember(*self.state, action, self._restart)
+        self.hidden = h
         frames, reward, done = self.games.step(np.asarray(action))
         if done.any():
             on = np.flatnonzero(~done)

@@ -13,13 +13,13 @@ import numpy as np
 
 
 class Games:
-    """Single games in lockstep; the state is their frames, uint8 [B, 64, 64, 3]."""
+    """Single games in lockstep; the state is their frames, uint8 [B, 64, 64, 3].
+
+    Args:
+        games: list, each with reset(seed) -> frame and step(action) -> (frame, reward, done).
+    """
 
     def __init__(self, games):
-        """
-        Args:
-            games: list, each with reset(seed) -> frame and step(action) -> (frame, reward, done).
-        """
         self._games, self._rows = games, []
 
     def reset(self, seeds):
@@ -41,16 +41,15 @@ class Recorded:
     """A batch of games that hands every finished episode to `write`; the state is what the games' is, frames.
 
     Actions are played as they are recorded, in float16.
+
+    Args:
+        games: a batch of games, such as Games.
+        write: (seed, obs uint8 [T, 64, 64, 3], action float16 [T, A], reward [T], done [T]), called as episodes
+            finish.
+        max_frames: int, after which an episode is cut; 0 means never.
     """
 
     def __init__(self, games, write, max_frames=0):
-        """
-        Args:
-            games: a batch of games, such as Games.
-            write: (seed, obs uint8 [T, 64, 64, 3], action float16 [T, A], reward [T], done [T]), called as episodes
-                finish.
-            max_frames: int, after which an episode is cut; 0 means never.
-        """
         self._games, self._write, self._max_frames = games, write, max_frames
 
     def reset(self, seeds):
@@ -76,13 +75,13 @@ class Recorded:
 
 
 class OwnProcess:
-    """A batch of games in another process: Python games hold the interpreter's lock, so threads cannot share cores."""
+    """A batch of games in another process: Python games hold the interpreter's lock, so threads cannot share cores.
+
+    Args:
+        make_games: () -> the batch of games; sent to the process by pickle, so made of importable names.
+    """
 
     def __init__(self, make_games):
-        """
-        Args:
-            make_games: () -> the batch of games; sent to the process by pickle, so made of importable names.
-        """
         # not multiprocessing: its children would import the main script again, and TensorFlow with it
         command = [sys.executable, "-c", "from common.worlds import games; games.serve()"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

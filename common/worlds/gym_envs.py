@@ -89,22 +89,22 @@ class _Dreams:
 
 
 class DreamEnv(gymnasium.Env):
-    """One dream of a game."""
+    """One dream of a game.
+
+    Args:
+        game: name of the package of the game, which must be importable.
+        run: folder of the run whose VAE and MDN-RNN to dream with, if it has both; by default those that ship.
+        temperature: float > 0; by default the game's own, see mdnrnn.sample.
+        render_mode: None or "rgb_array", the decoded z, uint8 [64, 64, 3].
+        unverified: bool, see common/runtime/provenance.py.
+
+    Raises:
+        common.runtime.cli.UserError: there are no weights, or their metas do not match.
+    """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012  Gymnasium's convention
 
     def __init__(self, game, run=None, temperature=None, render_mode=None, unverified=False):
-        """
-        Args:
-            game: name of the package of the game, which must be importable.
-            run: folder of the run whose VAE and MDN-RNN to dream with, if it has both; by default those that ship.
-            temperature: float > 0; by default the game's own, see mdnrnn.sample.
-            render_mode: None or "rgb_array", the decoded z, uint8 [64, 64, 3].
-            unverified: bool, see common/runtime/provenance.py.
-
-        Raises:
-            common.runtime.cli.UserError: there are no weights, or their metas do not match.
-        """
         self._dreams, self.render_mode = _Dreams(game, run, temperature, 1, unverified), render_mode
         self.metadata = self.metadata | {"render_fps": self._dreams.config.FPS}
         self.observation_space, self.action_space = self._dreams.observation_space, self._dreams.action_space
@@ -126,20 +126,20 @@ class DreamEnv(gymnasium.Env):
 
 
 class DreamVectorEnv(gymnasium.vector.VectorEnv):
-    """Many dreams of a game, one M call per step for all; a dream that ends is followed by another in its row."""
+    """Many dreams of a game, one M call per step for all; a dream that ends is followed by another in its row.
+
+    Args:
+        num_envs: int.
+        autoreset_mode: when a finished row begins anew: "NextStep", Gymnasium's own default (that step's action is
+            ignored, its reward 0), or "SameStep" (the last observation is in info["final_obs"]).
+        game, run, temperature, render_mode, unverified: as in DreamEnv.
+    """
 
     metadata = DreamEnv.metadata | {"autoreset_mode": AutoresetMode.NEXT_STEP}
 
     def __init__(
         self, game, num_envs, run=None, temperature=None, render_mode=None, autoreset_mode="NextStep", unverified=False
     ):
-        """
-        Args:
-            num_envs: int.
-            autoreset_mode: when a finished row begins anew: "NextStep", Gymnasium's own default (that step's action is
-                ignored, its reward 0), or "SameStep" (the last observation is in info["final_obs"]).
-            game, run, temperature, render_mode, unverified: as in DreamEnv.
-        """
         self._dreams, self.num_envs = _Dreams(game, run, temperature, num_envs, unverified), num_envs
         self.render_mode = render_mode
         mode, fps = AutoresetMode(autoreset_mode), self._dreams.config.FPS

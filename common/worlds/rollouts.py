@@ -30,14 +30,14 @@ def rollout(world, policy, seeds, finished=lambda count: None):
 
 
 class RandomActions:
-    """A policy that draws a new uniform action at every step, from each episode's own generator."""
+    """A policy that draws a new uniform action at every step, from each episode's own generator.
+
+    Args:
+        seeds: [B] int, the episodes.
+        low, high: [A] float, the range of each part of the action.
+    """
 
     def __init__(self, seeds, low, high):
-        """
-        Args:
-            seeds: [B] int, the episodes.
-            low, high: [A] float, the range of each part of the action.
-        """
         self._rngs, self._low, self._high = [np.random.default_rng([int(s), 3]) for s in seeds], low, high
 
     def act(self, state):
@@ -50,15 +50,15 @@ class RandomActions:
 
 
 class HeldActions:
-    """A policy that draws a uniform action and holds it for a random number of steps, so that the player gets somewhere."""
+    """A policy that draws a uniform action and holds it for a random number of steps, so that the player gets somewhere.
+
+    Args:
+        seeds: [B] int, the episodes.
+        max_hold: int, an action is held for 1 to this many steps.
+        low, high: [A] float, the range of each part of the action.
+    """
 
     def __init__(self, seeds, max_hold, low, high):
-        """
-        Args:
-            seeds: [B] int, the episodes.
-            max_hold: int, an action is held for 1 to this many steps.
-            low, high: [A] float, the range of each part of the action.
-        """
         self._low, self._high, self._max_hold = low, high, max_hold
         self._rows = [[np.random.default_rng(int(seed)), 0, None] for seed in seeds]
 
@@ -77,17 +77,17 @@ class HeldActions:
 
 
 class Exploring:
-    """A policy that now and then does something random for a while, so that recordings hold more than its habits."""
+    """A policy that now and then does something random for a while, so that recordings hold more than its habits.
+
+    Args:
+        policy: what it does otherwise.
+        seeds: [B] int, the episodes.
+        share: float in [0, 1), of the steps that are random.
+        max_hold: int, a random action is held for 1 to this many steps.
+        low, high: [A] float, the range of each part of a random action.
+    """
 
     def __init__(self, policy, seeds, share, max_hold, low, high):
-        """
-        Args:
-            policy: what it does otherwise.
-            seeds: [B] int, the episodes.
-            share: float in [0, 1), of the steps that are random.
-            max_hold: int, a random action is held for 1 to this many steps.
-            low, high: [A] float, the range of each part of a random action.
-        """
         self._policy, self._low, self._high, self._max_hold = policy, low, high, max_hold
         mean_hold = (1 + max_hold) / 2
         self._begin = share / (mean_hold * (1 - share) + share)  # chance to begin a hold at a step outside of one

@@ -1,0 +1,114 @@
+"""How faithful the dream of an agent is: its score and its deaths there and in the real game, and which deaths are foreseen.
+
+Real games are validation games; the dream has the temperature 1, which is what the MDN-RNN believes.
+"""
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+
+from common.game import Game
+from common.play import agents, play
+from common.runtime import cli, devices, files, provenance
+from common.worlds import rollouts
+from common.worlds.encoded import EncodedGames
+
+FIRST_SEED = 440_000  # of the real validation games, and of the dreams
+AGES = (0, 200, 400, 600, 1000, 1500, 2100)  # steps; deaths are counted between one and the next
+FALSE_ALARMS = 0.003  # of the steps that nobody dies in; the recall of deaths is told at this rate
+
+
+class Watched:
+    """Games that note, for every step, how sure the MDN-RNN was that it would end the episode."""
+
+    def __init__(self, world: EncodedGames, most: int):
+        """
+        Args:
+            world: EncodedGames.
+            most: int, steps after which an episode ends without a death.
+        """
+        self._world, self._most, self._weights = world, most, world.rnn.prepared()
+        self.logits: list[np.ndarray] = []
+        """[B] float32 for each step"""
+        self.died: list[np.ndarray] = []
+        """[B] bool for each step"""
+
+    def reset(self, seeds: np.ndarray) -> Any:
+        """Starts one episode per seed."""
+        self._steps = 0
+        return self._world.reset(seeds)
+
+    def step(self, action: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Plays a step of every row."""
+        state, reward, done = self._world.step(action)
+        _, logit = self._world.rnn.predict(self._weights, self._world.hidden)
+        self._steps += 1
+        self.logits.append(logit.numpy())
+        self.died.append(done & (self._steps < self._most))
+        return state, reward, done
+
+
+def main(game: Game, description: str | None) -> None:
+    """fidelity.py of the games in which the MDN-RNN predicts the end."""
+    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", metavar="FILE", help="the .json of a controller")
+    parser.add_argument("--games", type=cli.number(int, 10), default=100, help="real validation games to play")
+    parser.add_argument("--dreams", type=cli.number(int, 10), default=512, help="dreams to dream")
+    parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
+    parser.add_argument("--run", default=".", metavar="DIR", help="folder with the tf_*/ and log/ of this run")
+    parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
+    arguments = parser.parse_args()
+    devices.for_blocks()
+    agent = agents.load(game, arguments)
+    most, watched = game.config.MAX_STEPS, []
+
+    def make_world(rows: int) -> Watched:
+        watched.append(Watched(agent.world(game.real_games(rows)), most))
+        return watched[-1]
+
+    episodes = np.arange(FIRST_SEED, FIRST_SEED + arguments.games)
+    _, real = play.measure(make_world, agent.policy, episodes)
+    logits = np.concatenate([row for world in watched for row in world.logits])
+    died = np.concatenate([row for world in watched for row in world.died])
+    dreams = np.arange(FIRST_SEED, FIRST_SEED + arguments.dreams)
+    _, dreamt = play.measure(lambda _: play.dreams(game, agent.models, 1.0), agent.policy, dreams, rows=256)
+    found = {
+        "real": summary(real, most),
+        "dream": summary(dreamt, most),
+        "recall": recall(logits, died),
+        "false_alarms": FALSE_ALARMS,
+    }
+    if arguments.out:
+        files.write_json(arguments.out, found | agent.about() | provenance.about_now(), indent=1)
+    print(json.dumps(found))
+
+
+def summary(lengths: np.ndarray, most: int) -> dict[str, Any]:
+    """Mean length with its standard error, and deaths per 1,000 steps by age.
+
+    Args:
+        lengths: [E] int, of episodes.
+        most: int, steps after which an episode ends without a death.
+    """
+    scores = rollouts.summary(range(len(lengths)), lengths, lengths)
+    rates = {}
+    for low, high in zip(AGES[:-1], AGES[1:], strict=True):
+        steps = np.clip(lengths - low, 0, high - low).sum()
+        deaths = ((lengths > low) & (lengths <= high) & (lengths < most)).sum()
+        rates[f"{low}-{high}"] = round(1000 * deaths / steps, 2) if steps else None
+    return {"mean": scores["mean"], "stderr": scores["stderr"], "n": len(lengths), "deaths_per_1000_steps": rates}
+
+
+def recall(logits: np.ndarray, died: np.ndarray) -> float | None:
+    """Share of the deaths that the MDN-RNN is surer of than of all but FALSE_ALARMS of the other steps.
+
+    Args:
+        logits: [N] float, how sure it was that a step ends the episode.
+        died: [N] bool, whether the player died in the step.
+    """
+    if not died.any():
+        return None
+    threshold = np.quantile(logits[~died], 1 - FALSE_ALARMS)
+    return float((logits[died] > threshold).mean())

@@ -1,0 +1,305 @@
+"""PPO on worlds that are batches of tensors, such as the dream: collect, advantages, update, in one TensorFlow graph.
+
+Source: Schulman et al. 2017, algorithm 1 and equation 7; advantages: Schulman et al. 2016, equation 16. One update is
+
+    for t in 0..T-1: the policy draws an action in every row, and every row of the world takes a step   (`_collect`)
+    advantages of all T x B steps from the rewards and the value network                                (`advantages`)
+    some epochs of minibatches of Adam on the clipped objective, the value's error and the tether       (`_improve`)
+
+All that a run is made of are arrays (`PPO.arrays`), and its noise follows from (seed, number of the update, step): a
+run that is stopped and restored goes on as if it had never stopped.
+
+A world, such as tensor_dreams.Dreams, has
+    rows: int, B
+    start(seed) -> state, a tuple of tensors [B, ...]
+    features(state) -> float32 [B, F], what policy and value read
+    step(state, action float32 [B, A], seed) -> (state, reward float32 [B], done bool [B]); a row that is done has begun
+        anew in the state that is returned
+"""
+
+import typing
+from collections.abc import Callable
+
+from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
+import numpy as np
+import tensorflow as tf
+
+from common.agent.network import Network, Policy, folded, pack, unfolded, units_of
+from common.runtime import settings
+from common.runtime.cli import UserError
+
+ADAM = 0.9, 0.999, 1e-5  # beta 1, beta 2, epsilon
+SMALLEST_SPREAD = 1e-3  # of a feature, so that one that never changes is not blown up
+VALUE_WEIGHT = 0.5  # of the squared error of the value in the loss
+MOST_NORM = 0.5  # gradients longer than this are shortened to it
+METRICS = "reward", "ends", "value_loss", "entropy", "tether", "moved"  # of an update, see PPO.update
+
+
+def advantages(
+    reward: tf.Tensor, done: tf.Tensor, value: tf.Tensor, last_value: tf.Tensor, discount: float, smoothing: float
+) -> tf.Tensor:
+    """Generalised advantage estimates.
+
+    Args:
+        reward: float32 [T, B].
+        done: float32 [T, B], 1 where an episode ended with this step.
+        value: float32 [T, B], of the state before the step.
+        last_value: float32 [B], of the state after the last one.
+        discount, smoothing: floats in [0, 1], gamma and lambda.
+
+    Returns:
+        float32 [T, B].
+
+    Source: Schulman et al. 2016, equation 16.
+    """
+    following = tf.concat([value[1:], last_value[tf.newaxis]], axis=0)
+    error = reward + discount * following * (1 - done) - value
+    return tf.scan(
+        lambda later, now: now[0] + discount * smoothing * (1 - now[1]) * later,
+        (error, done),
+        initializer=tf.zeros_like(last_value),
+        reverse=True,
+    )
+
+
+class PPO:
+    """A policy and a value network that learn in a world."""
+
+    def __init__(
+        self,
+        world,
+        policy: Policy,
+        cfg: settings.Ppo,
+        parameters: np.ndarray | None = None,
+        reference: np.ndarray | Callable[[tf.Tensor], tf.Tensor] | None = None,
+    ):
+        """
+        Args:
+            world: see the head of this file.
+            policy: Policy.
+            cfg: settings.Ppo.
+            parameters: float32 [N], where the policy begins (see `parameters`); by default a network whose last layer
+                is zero.
+            reference: what the tether holds it to: parameters of the same policy, or features -> outputs of another
+                one; by default there is no tether.
+        """
+        steps = cfg.steps * world.rows
+        if steps % cfg.minibatch:
+            raise UserError(f"{world.rows} rows x {cfg.steps} steps do not divide into minibatches of {cfg.minibatch}")
+        self.world, self.policy, self._cfg = world, policy, cfg
+        features = policy.network.sizes[0]
+        self._value = Network((features, *units_of(cfg.value_hidden), 1))
+        rng = np.random.default_rng([cfg.seed_start, 6])
+        first = policy.network.initial(rng) if parameters is None else np.asarray(parameters, np.float32)
+        if first.shape != (policy.network.parameters,):
+            size = policy.network.parameters
+            raise UserError(f"{first.size} parameters; a network of {policy.network.sizes} has {size}")
+        both = np.concatenate([first, self._value.initial(rng)])
+        state = world.start(tf.constant([cfg.seed_start, -1]))
+        initial = {
+            "networks": both,
+            "adam_mean": np.zeros_like(both),
+            "adam_square": np.zeros_like(both),
+            "adam_steps": np.int32(0),
+            "feature_mean": np.zeros(features, np.float32),
+            "feature_square": np.ones(features, np.float32),
+            "update": np.int32(0),
+            **{f"world{k}": part for k, part in enumerate(state)},
+        }
+        self._variables = {name: tf.Variable(array, trainable=False) for name, array in initial.items()}
+        self._set_reference(reference)
+        self._update = tf.function(self._update_in_graph)
+
+    def _set_reference(self, reference):
+        if reference is None or callable(reference):
+            self._reference = reference
+            return
+        layers = self.policy.network.unpack(np.asarray(reference, np.float32))
+        self._reference_layers = [tuple(map(tf.Variable, layer)) for layer in layers]
+        self._reference = lambda features: self.policy.outputs(self._reference_layers, features)
+
+    def hold_to(self, reference: np.ndarray) -> None:
+        """Ties the tether to other parameters of the same policy, where it was tied to such before."""
+        layers = self.policy.network.unpack(np.asarray(reference, np.float32))
+        for variables, arrays in zip(self._reference_layers, layers, strict=True):
+            for variable, array in zip(variables, arrays, strict=True):
+                variable.assign(array)
+
+    # -- a run's state ------------------------------------------------------------------------------------------------
+
+    @property
+    def updates(self) -> int:
+        """Updates done."""
+        return int(self._variables["update"])
+
+    def parameters(self) -> np.ndarray:
+        """The policy network as it reads unscaled features: float32 [N], see Network."""
+        v = self._variables
+        mean, scale = _spread(v["feature_mean"], v["feature_square"])
+        layers = self.policy.network.unpack(tf.convert_to_tensor(v["networks"])[: self.policy.network.parameters])
+        return pack(folded(layers, mean, scale)).numpy()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that a run is made of."""
+        return {name: variable.numpy() for name, variable in self._variables.items()}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Goes on from what `arrays` returned."""
+        for name, variable in self._variables.items():
+            variable.assign(arrays[name])
+
+    # -- an update ----------------------------------------------------------------------------------------------------
+
+    def update(self, learning_rate: float = 3e-4, tether: float = 0.0) -> dict[str, float]:
+        """Collects, and learns from what it collected.
+
+        Args:
+            learning_rate: Adam's step size.
+            tether: weight of KL(policy || reference), per nat.
+
+        Returns:
+            of this update: reward and ends per step, and means of the value's squared error, the entropy and the
+            divergence from the reference and from the policy before the update [nats].
+
+        Raises:
+            UserError: something is not finite; the state is still the one before this update.
+        """
+        sound, metrics = self._update(tf.constant(learning_rate, tf.float32), tf.constant(tether, tf.float32))
+        metrics = {name: float(value) for name, value in metrics.items()}
+        if not sound:
+            raise UserError(
+                f"update {self.updates}: not finite ({metrics}); the state before it is kept. Lower the learning rate, "
+                "or look at the world: does its MDN-RNN give finite numbers?"
+            )
+        return metrics
+
+    def _update_in_graph(self, learning_rate, tether):
+        v, s = {name: tf.convert_to_tensor(variable) for name, variable in self._variables.items()}, self._cfg
+        mean, scale = _spread(v["feature_mean"], v["feature_square"])
+        policy, value = self._unpack(v["networks"])
+        before = folded(policy, mean, scale), folded(value, mean, scale)
+        world = tuple(v[f"world{k}"] for k in range(sum(name.startswith("world") for name in v)))
+        key = tf.random.fold_in(tf.stack([s.seed_start, 7]), v["update"])
+
+        world, data = self._collect(before[0], world, key)
+        values = tf.reshape(self._value(before[1], data.features), [s.steps + 1, -1])
+        advantage = advantages(data.reward, data.done, values[:-1], values[-1], s.discount, s.smoothing)
+        returns = advantage + values[:-1]
+        advantage = (advantage - tf.reduce_mean(advantage)) / (tf.math.reduce_std(advantage) + 1e-8)
+        count = s.steps * self.world.rows
+        reference = self._reference(data.features[:count]) if self._reference else tf.zeros([count, 0])
+        rows = (tf.reshape(x, [count, *x.shape[2:]]) for x in (data.drawn, data.log_prob, advantage, returns))
+        rows = data.features, *rows, reference
+        learns = tf.cast(v["update"] >= s.value_updates, tf.float32)
+        adam = v["networks"], v["adam_mean"], v["adam_square"], v["adam_steps"]
+        adam, losses = self._improve(adam, rows, mean, scale, learns, learning_rate, tether, key)
+
+        after = dict(zip(("networks", "adam_mean", "adam_square", "adam_steps"), adam, strict=True))
+        after |= {f"world{k}": part for k, part in enumerate(world)}
+        measured = "networks", "feature_mean", "feature_square"
+        now = after["networks"], v["feature_mean"], v["feature_square"]
+        now = tf.cond(learns > 0, lambda: now, lambda: self._measured(*now, v["update"], data.features))
+        after |= dict(zip(measured, now, strict=True))
+        after["update"] = v["update"] + 1
+
+        means = tf.reduce_mean(data.reward), tf.reduce_mean(data.done)
+        metrics = dict(zip(METRICS, (*means, *losses), strict=True))
+        finite = [after["networks"], after["adam_square"], *world[:1], *metrics.values()]
+        sound = tf.reduce_all([tf.reduce_all(tf.math.is_finite(part)) for part in finite])
+        for name, variable in self._variables.items():
+            variable.assign(tf.where(sound, after[name], v[name]))
+        return sound, metrics
+
+    def _unpack(self, networks):
+        size = self.policy.network.parameters
+        return self.policy.network.unpack(networks[:size]), self._value.unpack(networks[size:])
+
+    def _collect(self, layers, world, key):
+        """T steps of every row; features are of T + 1 steps, [(T + 1) * B, F], in the dtype of the products."""
+        policy, steps, dtype = self.policy, self._cfg.steps, devices.product_dtype()
+        kinds = (dtype, tf.float32, tf.float32, tf.float32, tf.float32)  # features, drawn, log_prob, reward, done
+        written = [tf.TensorArray(kind, steps + (k == 0)) for k, kind in enumerate(kinds)]
+
+        def step(t, world, written):
+            seeds = tf.random.split(tf.random.fold_in(key, t), 2)
+            features = tf.cast(self.world.features(world), dtype)
+            outputs = policy.outputs(layers, features)
+            drawn = policy.head.draw(outputs, seeds[0])
+            world, reward, done = self.world.step(world, policy.head.action_of(drawn), seeds[1])
+            row = features, drawn, policy.head.log_prob(outputs, drawn), reward, tf.cast(done, tf.float32)
+            return t + 1, world, [array.write(t, part) for array, part in zip(written, row, strict=True)]
+
+        _, world, written = tf.while_loop(lambda t, *_: t < steps, step, (0, world, written))
+        written[0] = written[0].write(steps, tf.cast(self.world.features(world), dtype))
+        features, *others = (array.stack() for array in written)
+        features = tf.reshape(features, [(steps + 1) * self.world.rows, self.policy.network.sizes[0]])
+        others = (tf.ensure_shape(part, [steps, self.world.rows, *part.shape[2:]]) for part in others)
+        return world, _Collected(features, *others)
+
+    def _improve(self, adam, data, mean, scale, learns, learning_rate, tether, key):
+        """Epochs of minibatches; returns (Adam's state, the last epoch's mean losses [4])."""
+        s, policy = self._cfg, self.policy
+        count = s.steps * self.world.rows // s.minibatch
+
+        def minibatch(k, adam, order, losses):
+            part = order[k * s.minibatch : (k + 1) * s.minibatch]
+            features, drawn, log_prob, advantage, returns, reference = (tf.gather(x, part) for x in data)
+            networks = self._unpack(adam[0])
+            with tf.GradientTape() as tape:
+                tape.watch(networks)
+                layers, value_layers = (folded(x, mean, scale) for x in networks)
+                outputs, value = policy.outputs(layers, features), self._value(value_layers, features)[:, 0]
+                difference = policy.head.log_prob(outputs, drawn) - log_prob
+                ratio = tf.exp(difference)
+                clipped = tf.clip_by_value(ratio, 1 - s.clip, 1 + s.clip)
+                gain = tf.reduce_mean(tf.minimum(ratio * advantage, clipped * advantage))
+                entropy = tf.reduce_mean(policy.head.entropy(outputs))
+                error = tf.reduce_mean(tf.square(value - returns))
+                leaving = tf.reduce_mean(policy.head.divergence(outputs, reference)) if self._reference else 0.0
+                loss = VALUE_WEIGHT * error + learns * (tether * leaving - gain - s.entropy * entropy)
+            gradient = tf.concat([pack(part) for part in tape.gradient(loss, networks)], axis=0)
+            moved = tf.reduce_mean(ratio - 1 - difference)  # an estimate of KL(old || new) that is never negative
+            shares = tf.stack([error, entropy, leaving, moved]) / count
+            return k + 1, _adam(adam, gradient, learning_rate, MOST_NORM), order, losses + shares
+
+        for epoch in range(s.epochs):
+            seed = tf.random.fold_in(key, s.steps + epoch)
+            order = tf.random.experimental.stateless_shuffle(tf.range(count * s.minibatch), seed)
+            start = 0, adam, order, tf.zeros([4])
+            _, adam, _, losses = tf.while_loop(lambda k, *_: k < count, minibatch, start)
+        return adam, tf.unstack(losses)
+
+    def _measured(self, networks, mean, square, update, features):
+        """After one of the first updates: the features' mean and mean square over all of them, and networks that do
+        with the features scaled by those what they did before."""
+        features, weight = tf.cast(features, tf.float32), 1 / tf.cast(update + 1, tf.float32)
+        new_mean = mean + weight * (tf.reduce_mean(features, axis=0) - mean)
+        new_square = square + weight * (tf.reduce_mean(tf.square(features), axis=0) - square)
+        old, new = _spread(mean, square), _spread(new_mean, new_square)
+        layers = (unfolded(folded(part, *old), *new) for part in self._unpack(networks))
+        return tf.concat([pack(part) for part in layers], axis=0), new_mean, new_square
+
+
+class _Collected(typing.NamedTuple):
+    features: tf.Tensor
+    drawn: tf.Tensor
+    log_prob: tf.Tensor
+    reward: tf.Tensor
+    done: tf.Tensor
+
+
+def _spread(mean, square):
+    """(mean, 1 / standard deviation) of the features."""
+    return tf.convert_to_tensor(mean), tf.math.rsqrt(tf.maximum(square - tf.square(mean), SMALLEST_SPREAD**2))
+
+
+def _adam(adam, gradient, learning_rate, most_norm):
+    """One step of Adam (Kingma & Ba 2015, algorithm 1) on a gradient no longer than `most_norm`."""
+    x, mean, square, steps = adam
+    beta1, beta2, epsilon = ADAM
+    gradient *= most_norm / tf.maximum(tf.norm(gradient), most_norm)
+    steps += 1
+    mean, square = beta1 * mean + (1 - beta1) * gradient, beta2 * square + (1 - beta2) * tf.square(gradient)
+    t = tf.cast(steps, tf.float32)
+    rate = learning_rate * tf.sqrt(1 - beta2**t) / (1 - beta1**t)
+    return x - rate * mean / (tf.sqrt(square) + epsilon), mean, square, steps

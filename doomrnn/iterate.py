@@ -1,0 +1,17 @@
+"""From nothing to the agent: records, trains the VAE and the MDN-RNN, evolves the controller, and again, round by round.
+
+Rounds are data in config.py. After each round the controller plays real validation games; DIR/rounds.json gets a line, and
+DIR/rounds.png shows the scores against time. If it is interrupted, the same command goes on where it was.
+
+    python iterate.py --run ../runs/mine --seed 1        # laptop preset, overnight on two cores
+    python iterate.py --preset smoke --run ../runs/smoke # minutes
+    python iterate.py --ship ../runs/mine                # make the agent of a finished run the one that ships
+"""
+
+from common.runtime import cli
+from common.training import iterate
+
+from doomrnn.game import GAME
+
+if __name__ == "__main__":
+    cli.run_main(lambda: iterate.main(GAME, __doc__))
