@@ -364,7 +364,7 @@ def test_finished_says_so(start, capsys):
     run = start()
     assert run.finished
     assert "already evolved for 6 generations" in capsys.readouterr().out
-    assert run.latest().startswith("generation 6: population ")
+    assert run.latest().startswith("6 done: mean ")
     assert not start(Config(generations=7)).finished
 
 

@@ -1,5 +1,6 @@
-"""common/training.py, and that training on several devices is training on one (run as a script for that)."""
+"""common/training/vae_and_rnn.py, and that training on several devices is training on one (run as a script for that)."""
 
+import argparse
 import dataclasses
 import json
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 import tensorflow as tf
 
 from common.agent import mdnrnn, vae
+from common.data import series
+from common.runtime import files, runs, settings
 from common.runtime.cli import UserError
 from common.runtime.devices import nan_unless_finite
 from common.training import vae_and_rnn
@@ -92,17 +95,96 @@ def test_a_loss_that_is_not_finite_stops_the_training():
             vae_and_rnn._Trainer._checked(trainer, 5, (tf.constant(1.0), tf.constant(bad)))
 
 
-def test_m_does_not_go_on_with_a_series_that_has_grown():
-    """Catches episodes that come from the validation into the training when it is resumed."""
-    trainer = types.SimpleNamespace(
-        strategy=tf.distribute.get_strategy(), _stage=types.SimpleNamespace(folder="tf_rnn")
+@pytest.fixture
+def data(tmp_path, rng):
+    """A series of 9 episodes of 20 frames."""
+    frames, starts = 180, np.arange(180) % 20
+    files.write_npz(
+        str(tmp_path / "series.npz"),
+        mu=rng.normal(0, 1, (frames, 3)).astype(np.float16),
+        logvar=np.full((frames, 3), -4, np.float16),
+        action=rng.uniform(-1, 1, (frames, 1)).astype(np.float16),
+        reward=np.ones(frames, np.float32),
+        done=starts == 19,
+        length=np.full(9, 20, np.int32),
     )
-    saved = {"frames": np.array(10), "state": np.zeros((2, 4, 3), np.float32)}
-    batches = types.SimpleNamespace(series=types.SimpleNamespace(mu=np.zeros((10, 2))))
-    vae_and_rnn.MTrainer._restore_state(trainer, saved, batches)
-    batches.series.mu = np.zeros((12, 2))
-    with pytest.raises(UserError, match="tf_rnn: its training began on 10 frames, the series has 12 now"):
-        vae_and_rnn.MTrainer._restore_state(trainer, saved, batches)
+    return series.Series(str(tmp_path / "series.npz"))
+
+
+RNN = settings.RestartRnn(hidden_size=8, streams=2, sequence_length=5, steps=6, clip=0.5, checkpoint_seconds=1000.0)
+
+
+def start_rnn(folder, data, cfg=RNN, source="a" * 64):
+    """One start of rnn_train.py, the process before having ended: (trainer, stage, steps done)."""
+    stage = runs.Stage(argparse.Namespace(run=str(folder), fresh=False), "tf_rnn", "rnn.json", cfg)
+    trainer = vae_and_rnn.RnnTrainer(cfg, mdnrnn.Shape(3, 1, cfg.hidden_size, True), cfg.restart_weight)
+    batches = series.StreamBatches(data, cfg.streams, cfg.sequence_length, cfg.seed)
+    try:
+        return trainer, stage, trainer.resume(stage, batches, source)
+    finally:
+        stage._lock_file.close()
+
+
+def test_a_resumed_training_is_an_uninterrupted_one(tmp_path, data):
+    """Catches a memory, an optimiser, an order of chunks or a noise that is not the same after a stop."""
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole, _, _ = start_rnn(tmp_path / "whole", data)
+    losses = [whole.step(step) for step in range(1, 7)]
+    trainer, _, _ = start_rnn(tmp_path / "parts", data)
+    assert [trainer.step(step) for step in range(1, 4)] == losses[:3]
+    trainer.save(3)
+    trainer, _, done = start_rnn(tmp_path / "parts", data)
+    assert done == 3
+    assert [trainer.step(step) for step in range(4, 7)] == losses[3:]
+    for found, wanted in zip(trainer.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert trainer._optimizer.clipvalue == 0.5
+
+
+def test_training_does_not_go_on_with_other_data(tmp_path, data):
+    """Catches episodes that come from the validation into the training when it is resumed."""
+    trainer, _, _ = start_rnn(tmp_path, data)
+    trainer.step(1)
+    trainer.save(1)
+    with pytest.raises(UserError, match=r"tf_rnn: its training began on other data .aaaaaaaaaaaa, now bbbbbbbbbbbb"):
+        start_rnn(tmp_path, data, source="b" * 64)
+
+
+def test_memory_is_carried_from_chunk_to_chunk(tmp_path, data):
+    """Catches a memory that is dropped between chunks, in training or in validation, and a loss that is a sum."""
+    trainer, _, _ = start_rnn(tmp_path, data)
+    given = []
+
+    def counting(batch, memory, seed):
+        given.append((float(np.sum(memory)), tuple(seed.tolist())))
+        return (len(given), 3.0), (memory[0] + 1, memory[1] * 0)
+
+    trainer._train = trainer._evaluate = counting
+    rows = 2 * 8
+    assert [trainer.step(step)[0] for step in (1, 2, 3)] == [1, 2, 3]
+    assert given == [(0, (1, 1)), (rows, (1, 2)), (2 * rows, (1, 3))]
+    given.clear()
+    chunks = (180 - 1) // 5
+    assert trainer.losses_on(data).tolist() == [(1 + chunks) / 2, 3]
+    assert [memory for memory, _ in given] == [8.0 * k for k in range(chunks)]
+    assert len({seed for _, seed in given}) == chunks
+
+
+def test_what_is_dreamt_is_shown_below_what_was_seen(tmp_path, data):
+    """Catches a picture of another episode, and rows of another size."""
+    trainer, _, _ = start_rnn(tmp_path, data)
+    shown = []
+
+    def decode(z):
+        shown.append(np.array(z))
+        return np.zeros((len(z), 64, 64, 3), np.float32)
+
+    assert trainer.dreams(data, decode, steps=12, every=3).shape == (128, 4 * 64, 3)
+    seen, dreamt = shown
+    np.testing.assert_array_equal(seen, data.mu[[0, 3, 6, 9]])
+    np.testing.assert_array_equal(dreamt[0], seen[0])
+    assert np.abs(dreamt[1:] - seen[1:]).max() > 1e-3
 
 
 def test_rows_that_do_not_divide_are_the_users_mistake():
