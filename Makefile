@@ -4,22 +4,24 @@
 PYTHON ?= python3
 PY := $(CURDIR)/.venv/bin/python
 SMOKE := --preset smoke --run ../runs/smoke
+# the controllers that ship, by the constant of each game; read when a recipe runs, for it needs .venv
+AGENT = $(CURDIR)/$(shell $(PY) -c "from $(1).config import SHIPPED_CONTROLLER as path; print(path)")
 
 .PHONY: run play test faults soak lint bench setup
 
 run: setup
 	@echo "== Doom: the shipped agent in the real game, 100 episodes =="
-	cd doomrnn && $(PY) model.py doomreal norender log/doomrnn.cma.16.64.best.json 1000 --out ../runs/doomreal.json
+	cd doomrnn && $(PY) model.py doomreal norender $(call AGENT,doomrnn) 1000 --out ../runs/doomreal.json
 	@echo "== Doom: the random policy, 100 episodes =="
 	cd doomrnn && $(PY) model.py doomreal norender random 1000 --out ../runs/doomreal.random.json
 	@echo "== Doom: one episode to watch, real | what V sees | what M expected =="
-	cd doomrnn && $(PY) model.py doomreal render log/doomrnn.cma.16.64.best.json 1000 --video ../runs/doomreal.mp4
+	cd doomrnn && $(PY) model.py doomreal render $(call AGENT,doomrnn) 1000 --video ../runs/doomreal.mp4
 	@echo "== CarRacing: the shipped agent in Gymnasium, 16 tracks =="
-	cd carracing && $(PY) model.py norender log/carracing.cma.16.64.best.json 1000 --episodes 16 --out ../runs/carracing.json
+	cd carracing && $(PY) model.py norender $(call AGENT,carracing) 1000 --episodes 16 --out ../runs/carracing.json
 	@echo "== CarRacing: the random policy, 16 tracks =="
 	cd carracing && $(PY) model.py norender random 1000 --episodes 16 --out ../runs/carracing.random.json
 	@echo "== CarRacing: one episode to watch =="
-	cd carracing && $(PY) model.py render log/carracing.cma.16.64.best.json 1000 --video ../runs/carracing.mp4
+	cd carracing && $(PY) model.py render $(call AGENT,carracing) 1000 --video ../runs/carracing.mp4
 	@echo "== Doom, the whole pipeline in small: record, V, encode, M, C in the dream, the real game =="
 	cd doomrnn && $(PY) extract.py $(SMOKE)
 	cd doomrnn && $(PY) vae_train.py $(SMOKE)

@@ -12,22 +12,18 @@ Weights do not matter to speed: V, M and the controllers are random. Medians of 
 """
 
 import argparse
-import os
-import sys
 import time
 
 import numpy as np
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "carracing"))
-
-import config
-import env
-from model import controller_on
-from train import THREADS_PER_CORE
-
 from common.agent import mdnrnn, vae
+from common.play import agents
 from common.runtime import cli, devices, files, parallel
-from common.worlds import encoded, games, rollouts
+from common.training import evolve
+from common.worlds import candidates, encoded, games
+
+from carracing import config, env
+from carracing.game import GAME
 
 FIRST_SEED = 1000
 ROWS = config.TRAIN["laptop"].block_rows  # cars of a batch
@@ -73,13 +69,13 @@ class Agents:
     """Random controllers in a world of games that is used again and again."""
 
     def __init__(self, games, first_seed, rows, model_v, model_m, action_of):
-        self._world, self._c = encoded.EncodedGames(games, model_v, model_m), controller_on(model_m)
+        self._world, self._c = encoded.EncodedGames(games, model_v, model_m), agents.controller_on(GAME, model_m)
         self._seeds, self._action_of = np.arange(first_seed, first_seed + rows), action_of
         self._parameters = np.random.default_rng(first_seed).normal(0, 0.1, (rows, self._c.parameters))
 
     def ready(self, steps):
         """New episodes; returns a function that drives so many steps of all cars and counts the car steps."""
-        policy = rollouts.Candidates(self._c, self._parameters, self._action_of)
+        policy = candidates.Candidates(self._c, self._parameters, self._action_of)
         start = self._world.reset(self._seeds)
 
         def drive():
@@ -121,8 +117,8 @@ def main():
     if env.available("envpool") != "envpool":
         raise cli.UserError("this measures EnvPool, which is not installed here")
     devices.for_blocks()
-    cores = devices.cores()
-    threads = THREADS_PER_CORE * cores
+    cores = parallel.cores()
+    threads = evolve.GAME_THREADS_PER_CORE * cores
     model_v, shape = vae.ConvVAE(32), mdnrnn.Shape(32, config.ACTION_SIZE, 256, restart=False)
     model_m = mdnrnn.MDNRNN(shape)
     tracks = [NotedTracks() for _ in range(threads)]

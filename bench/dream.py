@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from common.agent import controller, weights
 from common.runtime import cli, files, parallel
-from common.worlds import dream, rollouts
+from common.worlds import candidates, dream
 
 MODELS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "doomrnn", "tf_models")
 RNN_FILE_ORDER = ("kernel", "bias", "output_w", "output_b")
@@ -37,7 +37,7 @@ def main():
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
     arguments = parser.parse_args()
     devices.for_blocks()
-    cores = devices.cores()
+    cores = parallel.cores()
 
     rnn = weights.read_rnn(os.path.join(MODELS, "rnn.json"), RNN_FILE_ORDER, 64, 1, restart=True)
     initial_z = weights.read_initial_z(os.path.join(MODELS, "initial_z.json"), 64)
@@ -47,7 +47,7 @@ def main():
 
     def make_worker():
         world = dream.DreamWorld(rnn, initial_z, 1.25, STEPS)
-        return lambda task: rollouts.evaluate(world, c, *task)
+        return lambda task: candidates.evaluate(world, c, *task)
 
     workers = parallel.Threads(make_worker, cores)
     alone = make_worker()
@@ -63,7 +63,7 @@ def main():
         ),
         "steps_per_s": (
             CANDIDATES * EPISODES * STEPS,
-            lambda: rollouts.evaluate_in_blocks(
+            lambda: candidates.evaluate_in_blocks(
                 workers, population, np.arange(EPISODES), CANDIDATES_PER_BLOCK * EPISODES
             ),
         ),

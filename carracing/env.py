@@ -12,7 +12,6 @@ Physics, reward and colours are one lineage. A seed gives the same track on all 
 No TensorFlow here, so that recorders and the processes that play Python games stay small.
 """
 
-import argparse
 import functools
 import importlib
 import os
@@ -270,10 +269,7 @@ def keyboard_action(keys):
 
 
 def main():
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=cli.number(int, 0), default=0, help="of the track")
-    play.add_video(parser)
-    arguments = parser.parse_args()
+    arguments = play.by_keyboard(__doc__).parse_args()
     play.need_display(arguments.video)
     game = python_game("gymnasium")(render_mode="rgb_array", lap_complete_percent=LAP_SHARE)
     game.reset(seed=arguments.seed)

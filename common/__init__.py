@@ -4,6 +4,7 @@ Importing it makes the dreams known to Gymnasium: gymnasium.make("WorldModels/Do
 by the name of its package: gymnasium.make("WorldModels/Dream-v0", game="mygame"). TensorFlow is loaded only then.
 """
 
+import glob
 import os
 import sys
 
@@ -11,13 +12,18 @@ import gymnasium
 
 
 def _find_games_as_packages() -> None:
-    """Python puts the folder of a script first in sys.path; for a script in a game's folder its parent belongs there.
+    """Python puts the folder of a script first in sys.path; for scripts in some folders its parent belongs there.
 
-    There the game is a package (`from doomrnn import config`), which the script doomrnn/doomrnn.py would hide otherwise.
+    These are the folder of a game, which is a package of the parent (`from doomrnn import config`), and bench/. There
+    the scripts doomrnn/doomrnn.py and bench/carracing.py would hide the packages of their names.
     """
     folder = os.path.abspath(sys.path[0])
-    if all(os.path.exists(os.path.join(folder, name)) for name in ("__init__.py", "config.py", "game.py")):
-        sys.path[0] = os.path.dirname(folder)
+    parent = os.path.dirname(folder)
+    scripts = [os.path.basename(path)[:-3] for path in glob.glob(os.path.join(glob.escape(folder), "*.py"))]
+    if {"__init__", "config", "game"} <= set(scripts) or any(
+        os.path.exists(os.path.join(parent, script, "game.py")) for script in scripts
+    ):
+        sys.path[0] = parent
 
 
 _find_games_as_packages()

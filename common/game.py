@@ -85,7 +85,7 @@ class Game:
     """(names of the keys held down) -> [A] float"""
     real_games: Callable[..., World]
     """(rows, backend, **rules) -> a batch of so many games; the state is their frames"""
-    random_policies: dict[str, Callable[[Sequence[int], Any], Policy]]
+    random_policies: dict[str, Callable[[np.ndarray, Any], Policy]]
     """{name: (seeds, the config of extract.py) -> policy} of the policies that record; the first is the default"""
     backends: tuple[str, ...] = ("",)
     """implementations of the game; the first is what scores are reported in"""

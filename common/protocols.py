@@ -1,4 +1,4 @@
-"""The interfaces that everything here hangs on: a batch of worlds, a policy, an evolution strategy.
+"""The interfaces that all code here is built on: a batch of worlds, a policy, an evolution strategy.
 
 All work is done in lockstep batches of B rows. A world is reset with one seed per row, then stepped with one action per
 row. Rows that have finished leave the batch, so that no work is done for them; the policy is told which rows go on.
@@ -10,11 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+Seeds = Sequence[int] | np.ndarray
+"""[B] int, the episodes of the rows"""
+
 
 class World(Protocol):
     """A batch of episodes: real games (state: frames), or games and dreams as the agent knows them (state: z, h, c)."""
 
-    def reset(self, seeds: Sequence[int] | np.ndarray) -> Any:
+    def reset(self, seeds: Seeds) -> Any:
         """Starts one episode per seed; returns the state of all rows: frames, uint8 [B, 64, 64, 3], or (z, h, c)."""
 
     def step(self, action: ArrayLike) -> tuple[Any, np.ndarray, np.ndarray]:
@@ -31,8 +34,8 @@ class Policy(Protocol):
         """Forgets the rows that have finished; `on` [B'] are the indices of the others."""
 
 
-class Strategy(Protocol):
-    """An evolution strategy, maximising: ask for a population, tell its fitness, save and restore exactly."""
+class Search(Protocol):
+    """A search for the parameters of a controller, saved and restored exactly."""
 
     @property
     def mean(self) -> np.ndarray:
@@ -41,12 +44,6 @@ class Strategy(Protocol):
     @property
     def rms_stdev(self) -> float:
         """Root mean square of the standard deviations of all parameters."""
-
-    def ask(self) -> np.ndarray:
-        """A population, float64 [P, N], rounded to 4 decimals."""
-
-    def tell(self, fitness: np.ndarray) -> int:
-        """Moves the distribution by the fitness [P] of the last `ask`; returns how many were not finite."""
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The distribution, for another machine to go on from."""
@@ -59,3 +56,13 @@ class Strategy(Protocol):
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
         """Makes this the search that gave `state`; it goes on bit for bit."""
+
+
+class Strategy(Search, Protocol):
+    """An evolution strategy, maximising: ask for a population, tell its fitness."""
+
+    def ask(self) -> np.ndarray:
+        """A population, float64 [P, N], rounded to 4 decimals."""
+
+    def tell(self, fitness: np.ndarray) -> int:
+        """Moves the distribution by the fitness [P] of the last `ask`; returns how many were not finite."""

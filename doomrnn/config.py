@@ -79,24 +79,31 @@ PPO = {
     "laptop": PPO_LAPTOP,
     "smoke": replace(PPO_LAPTOP, generations=30, rows=256, value_updates=5, eval_steps=15, eval_episodes=64),
 }
-LONG_CHUNKS = {"streams": 48, "sequence_length": 400, "learning_rate": 1e-3}
+FIRST_ROUND = settings.Round(
+    random=3000,
+    vae={"steps": 9000},
+    rnn={"steps": 2000},
+    train={"o": "ppo", "generations": 20, "eval_steps": 20},
+    games=50,
+)
+NEXT_ROUND = settings.Round(
+    own=100,
+    rnn={"streams": 64, "sequence_length": 200, "steps": 60, "learning_rate": 1e-3, "validation_episodes": 10},
+    train={"o": "ppo", "generations": 25, "value_updates": 5, "eval_steps": 25},
+    games=50,
+)
+LAST_ROUND = replace(NEXT_ROUND, train={"o": "ppo", "generations": 60, "value_updates": 5, "eval_steps": 20}, games=200)
 ITERATE = {
-    # the paper's experiment: one round, and the real game chooses among the means that were evaluated
+    # the paper's experiment: one round; the real game chooses among the means that were evaluated
     "paper": settings.Iterate((settings.Round(random=12800, vae={}, rnn={}, train={}),), mb_per_episode=1.4),
-    "laptop": settings.Iterate(
-        (
-            settings.Round(random=3000, vae={"steps": 9000}, rnn={"steps": 3000}, train={"o": "ppo", "generations": 60}),
-            settings.Round(own=200, rnn={**LONG_CHUNKS, "steps": 250, "newest": 200}, train={"o": "ppo", "generations": 80}),
-        ),
-        mb_per_episode=4.0,
-    ),
+    "laptop": settings.Iterate((FIRST_ROUND, *[NEXT_ROUND] * 18, LAST_ROUND), mb_per_episode=4.0),
     "smoke": settings.Iterate(
         (
             settings.Round(
                 random=200,
                 vae={"steps": 1000},
                 rnn={"steps": 800, "streams": 32, "validation_episodes": 10},
-                train={"o": "ppo", "generations": 60, "rows": 512, "steps": 32, "minibatch": 2048, "eval_steps": 15},
+                train={"o": "ppo", "generations": 60, "rows": 512, "steps": 32, "minibatch": 2048, "eval_steps": 60},
                 games=40,
             ),
         ),

@@ -8,6 +8,7 @@ import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 
 import nbformat
@@ -80,7 +81,8 @@ def test_links_lead_somewhere(page):
 def test_files_of_log_exist(page):
     """Catches a score file, a log or a controller that is named and does not ship."""
     named = re.findall(r"\blog/((?:carracing|doomrnn)\.[\w.]*\w\.jsonl?)", text_of(page))
-    assert [name for name in named if not os.path.exists(os.path.join(ROOT, "log", name))] == []
+    ship = [name for name in named if not name.endswith(".log.json")]  # those are of the reader's own run
+    assert [name for name in ship if not os.path.exists(os.path.join(ROOT, "log", name))] == []
 
 
 @pytest.mark.parametrize("page", ["docs/results.md", *(f"{game}/README.md" for game in GAMES)])
@@ -119,7 +121,7 @@ def commands(page):
                     folder = os.path.normpath(os.path.join(folder, command.split()[1]))
                 elif command.strip():
                     yield folder, command
-    for command in re.findall(r"`((?:python|bash|make|mpirun) [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.S)):
+    for command in re.findall(r"`((?:python|bash|make) [^`…]+)`", re.sub(r"```.*?```", "", text, flags=re.S)):
         yield home, command
 
 
@@ -182,7 +184,13 @@ def test_commands_exist(page, parses):
     assert wrong == []
 
 
-@pytest.mark.parametrize("page", PAGES + NOTEBOOKS)
+@pytest.mark.parametrize("page", [*(page for page in PAGES if page != "docs/new_game.md"), *NOTEBOOKS])
 def test_parts_of_the_agent_have_names(page):
     """Catches the letters of the paper in the place of a name: the VAE, the MDN-RNN, the controller."""
     assert re.findall(r"\b[VMC]'s?\b", text_of(page)) == []
+
+
+def test_a_script_does_not_hide_the_package_of_its_name():
+    """Catches bench/carracing.py importing itself as carracing: Python looks in the folder of a script first."""
+    command = [sys.executable, os.path.join(ROOT, "bench", "carracing.py"), "--help"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("usage: carracing.py")

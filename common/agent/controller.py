@@ -5,6 +5,7 @@ Source: Ha & Schmidhuber 2018, section 2.3 and appendix A.3.
 
 import dataclasses
 import itertools
+from typing import Protocol
 
 from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import numpy as np
@@ -106,7 +107,15 @@ def write(path: str, parameters: ArrayLike, *score: float) -> None:
     files.write_json(path, [np.round(np.asarray(parameters, float), 4).tolist(), *map(float, score)])
 
 
-def read(path: str, controller: Controller) -> np.ndarray:
+class Sized(Protocol):
+    """A controller of a known size, such as Controller or network.Policy."""
+
+    @property
+    def parameters(self) -> int:
+        """Length of the flat vector, N."""
+
+
+def read(path: str, controller: Sized) -> np.ndarray:
     """Reads a controller file of either form and verifies it.
 
     Args:
@@ -127,8 +136,8 @@ def read(path: str, controller: Controller) -> np.ndarray:
         raise UserError(f"{path}: not a controller file ({error})") from None
     if parameters.shape != (controller.parameters,):
         raise UserError(
-            f"{path}: holds {parameters.size} parameters, a controller of this game and mode has {controller.parameters}; was "
-            "it made for the other game or another --controller_mode?"
+            f"{path}: holds {parameters.size} parameters, a controller of this game and mode has "
+            f"{controller.parameters}; was it made for the other game or another --controller_mode?"
         )
     if not np.isfinite(parameters).all():
         raise UserError(f"{path}: holds a parameter that is not finite")

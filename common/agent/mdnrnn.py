@@ -311,13 +311,16 @@ def losses_of(
 
 
 def dropout_mask(uniform: tf.Tensor, dropout: float) -> tf.Tensor:
-    """What h is multiplied by where it predicts: 0 for a share of its units, else 1 / (1 - share).
+    """A dropout mask by which h is multiplied for the prediction: 0 for a share of its units, else 1 / (1 - share).
+
+    Source: Srivastava et al. 2014, with one mask for a whole chunk or a whole dream as in Gal & Ghahramani 2016.
 
     Args:
         uniform: float32 [..., H] in [0, 1).
         dropout: the share.
 
-    Source: Srivastava et al. 2014; one mask for a whole chunk of a stream or a whole dream, as in Gal & Ghahramani 2016.
+    Returns:
+        float32 [..., H].
     """
     return tf.cast(uniform >= dropout, tf.float32) / (1 - dropout)
 
@@ -329,7 +332,7 @@ def train_step_of(
     restart_weight: float,
     dropout: float = 0.0,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Compiles a training step of the MDN-RNN, and the same step without an update of the weights.
+    """Compiles a training step of the MDN-RNN, and the same step without dropout and update of the weights.
 
     Returns:
         (train, evaluate): each step(batch, state, seed int32 [2]) -> ((z_loss, restart_loss) float32 [], state).
@@ -339,7 +342,8 @@ def train_step_of(
         batch: tuple[tf.Tensor, ...], state: State, seed: tf.Tensor, share: float = 0.0
     ) -> tuple[tf.Tensor, tf.Tensor, State]:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        noise, mask = tf.random.stateless_normal(tf.shape(batch[0]), seed + [0, replica]), None
+        noise = tf.random.stateless_normal(tf.shape(batch[0]), seed + [0, replica])
+        mask = None
         if share:
             mask = dropout_mask(tf.random.stateless_uniform(tf.shape(state[0]), seed + [1, replica]), share)
         return losses_of(rnn, batch, state, noise, restart_weight, mask)

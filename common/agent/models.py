@@ -1,4 +1,4 @@
-"""The VAE, the MDN-RNN and the first frames that belong together: which set a run has, which ships, and their loading."""
+"""The VAE, the MDN-RNN and the first frames that belong together: what a run has, what ships, and their loading."""
 
 import contextlib
 import dataclasses
@@ -26,6 +26,22 @@ class Models:
     hashes: dict[str, str]
     """{"vae", "rnn", "initial_z": sha256 of the file}"""
     paths: dict[str, str]
+    metas: dict[str, dict[str, Any]]
+    """see common/runtime/provenance.py"""
+
+    @property
+    def unverified(self) -> bool:
+        """Whether one of the files is, or was made from one that is."""
+        return provenance.any_unverified(*self.metas.values())
+
+    def about(self) -> dict[str, Any]:
+        """What a score file says of them."""
+        return {"models": self.hashes} | ({"unverified": True} if self.unverified else {})
+
+    def goes_on_from(self, rnn: str) -> bool:
+        """Whether the MDN-RNN is the one with this sha256, or was trained on from it, in one step or several."""
+        meta = self.metas["rnn"]
+        return rnn in (self.hashes["rnn"], meta["parents"].get("start_from"), *meta.get("trained_on_from", ()))
 
 
 def sets(game: Game, run: str) -> list[dict[str, str]]:
@@ -61,18 +77,18 @@ def find_by_hash(game: Game, run: str, wanted: dict[str, str], file: str) -> dic
     Args:
         game: Game.
         run: the folder of the run.
-        wanted: {"vae", "rnn": sha256}, the parents of the controller.
+        wanted: {"vae", "rnn", "initial_z": sha256}, the parents of the controller.
         file: path of the controller, for the error.
 
     Raises:
         UserError: no set in the run or among those that ship has these files.
     """
     for paths in sets(game, run):
-        if all(files.sha256(paths[name]) == wanted.get(name) for name in ("vae", "rnn")):
+        if all(files.sha256(paths[name]) == wanted.get(name) for name in NAMES):
             print(f"weights: {', '.join(paths.values())}, those that {file} was evolved on")
             return paths
     raise UserError(
-        f"{file}: the VAE and MDN-RNN that it was evolved on (rnn {str(wanted.get('rnn'))[:12]}) are neither in {run} nor among "
+        f"{file}: the models that it was evolved on (rnn {str(wanted.get('rnn'))[:12]}) are neither in {run} nor among "
         "those that ship; give the run that has them with --run DIR"
     )
 
@@ -91,17 +107,19 @@ def load(game: Game, paths: dict[str, str], unverified: bool = False) -> Models:
     metas = {name: provenance.read(paths[name], name, game.name, unverified) for name in NAMES}
     hashes = {name: files.sha256(paths[name]) for name in NAMES}
     for name in ("rnn", "initial_z"):
-        made_on = metas[name].get("parents", {}).get("vae")
-        if made_on not in (None, hashes["vae"]) and not unverified:
-            raise UserError(
-                f"{paths[name]}: was trained on another VAE ({made_on[:12]}) than {paths['vae']} ({hashes['vae'][:12]}); train it "
-                "again with: python series.py --fresh, python rnn_train.py --fresh"
+        made_on = str(metas[name]["parents"].get("vae"))
+        if provenance.is_known(metas[name]) and made_on != hashes["vae"]:
+            provenance.pass_over(
+                f"{paths[name]}: was made on another VAE ({made_on[:12]}) than {paths['vae']} ({hashes['vae'][:12]})",
+                "make it again with: python series.py --fresh, python rnn_train.py --fresh",
+                unverified,
             )
+            metas[name] = metas[name] | {"unverified": True}
     model_v = weights.read_vae(paths["vae"])
     config = game.config
     model_m = weights.read_rnn(paths["rnn"], config.RNN_FILE_ORDER, model_v.z_size, config.ACTION_SIZE, config.RESTART)
     initial_z = weights.read_initial_z(paths["initial_z"], model_v.z_size)
-    return Models(model_v, model_m, initial_z, hashes, paths)
+    return Models(model_v, model_m, initial_z, hashes, paths, metas)
 
 
 def load_run(game: Game, run: str, unverified: bool = False) -> Models:

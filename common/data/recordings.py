@@ -10,6 +10,7 @@ record/<seed>.npz, one episode of T frames; row t holds the frame, action and re
 import hashlib
 import itertools
 import os
+import sys
 import zipfile
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -140,7 +141,7 @@ def sources(folder: str, paths: Iterable[str]) -> list[dict[str, Any]]:
 
     Returns:
         One dict per command, {first_seed, episodes, policy, parents, commit, ..., count}, where `count` is the number
-        of its recordings; at last {"unknown": count} if some recordings have no summary.
+        of its recordings; at last {"unknown": count, "unverified": True} if some recordings have no summary.
     """
     left = {int(os.path.basename(path)[:-4]) for path in paths}
     found: list[dict[str, Any]] = []
@@ -154,11 +155,14 @@ def sources(folder: str, paths: Iterable[str]) -> list[dict[str, Any]]:
             continue
         if own:
             kept = {key: about.get(key) for key in ("game", "command", "commit", "made", "parents")}
+            kept |= {"unverified": True} if about.get("unverified") else {}
             who = {"controller": config["controller"]} if config.get("controller") else {"policy": config.get("policy")}
             span = {"first_seed": config["first_seed"], "episodes": config["episodes"], "count": len(own)}
             found.append(span | who | kept)
             left -= own
-    return found + ([{"unknown": len(left)}] if left else [])
+    if left:
+        print(f"unverified: {folder}: no summary tells who played {len(left)} of the recordings", file=sys.stderr)
+    return found + ([{"unknown": len(left), "unverified": True}] if left else [])
 
 
 class FrameStream:

@@ -248,7 +248,7 @@ class Series:
         return part
 
     def with_mirror_images(self, factors: Sequence[float]) -> "Series":
-        """These episodes, and all of them once more as a mirror shows them.
+        """These episodes, followed by their mirror images.
 
         Args:
             factors: [A], what each part of an action is multiplied by in a mirror.
@@ -349,16 +349,16 @@ class StreamBatches:
 class MixedBatches:
     """Chunks in which the newest episodes have streams of their own, beside those of all others; see StreamBatches.
 
-    So the MDN-RNN sees much of what it does not know yet, however many old episodes there are.
+    The new episodes thus have a fixed share of the training, however many old ones there are.
+
+    Args:
+        old: the other episodes.
+        new: the newest episodes.
+        share: of the streams that the new ones have.
+        streams: see StreamBatches, like steps and seed.
     """
 
     def __init__(self, old: Series, new: Series, share: float, streams: int, steps: int, seed: int) -> None:
-        """
-        Args:
-            old, new: the episodes.
-            share: of the streams, that the new ones have.
-            streams, steps, seed: see StreamBatches.
-        """
         count = min(streams - 1, max(1, round(share * streams)))
         self._parts = [StreamBatches(old, streams - count, steps, seed), StreamBatches(new, count, steps, seed + 1)]
         self.series, self.streams, self.steps = old, streams, steps

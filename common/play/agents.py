@@ -11,7 +11,7 @@ import numpy as np
 from common.agent import controller, models, network
 from common.game import ROOT, Game
 from common.protocols import Policy, World
-from common.runtime import files, provenance, settings
+from common.runtime import files, provenance
 from common.runtime.cli import UserError
 from common.worlds.candidates import Candidates, NetworkPlayer
 from common.worlds.encoded import EncodedGames
@@ -28,12 +28,17 @@ class Agent:
     """float32 [N]"""
     models: models.Models
     meta: dict[str, Any]
-    """of the controller; empty if it is unverified"""
+    """of the controller, see provenance.read"""
 
     @property
     def sample_z(self) -> bool:
         """Whether it sees a sample of the posterior of the VAE, or its mean."""
-        return bool(self.meta.get("config", {}).get("sample_z", True))
+        return bool(self.meta["config"].get("sample_z", True))
+
+    @property
+    def unverified(self) -> bool:
+        """Whether it or its models are, or were made from a file that is."""
+        return self.models.unverified or provenance.any_unverified(self.meta)
 
     def policy(self, seeds: Sequence[int] | np.ndarray) -> Policy:
         """A policy in which it plays all of these episodes."""
@@ -48,7 +53,7 @@ class Agent:
     def about(self) -> dict[str, Any]:
         """What a score file says of it."""
         about = {"path": name_of(self.path), "sha256": files.sha256(self.path)}
-        return {"controller": about, "models": self.models.hashes} | ({} if self.meta else {"unverified": True})
+        return {"controller": about, **self.models.about()} | ({"unverified": True} if self.unverified else {})
 
 
 def name_of(path: str) -> str:
@@ -84,6 +89,16 @@ def controller_on(game: Game, rnn: Any, mode: str = "") -> controller.Controller
     )
 
 
+def shipped(game: Game) -> str:
+    """Path of the controller that ships, SHIPPED_CONTROLLER of the config; no other file is ever taken for it.
+
+    An installed copy has it in common/shipped/.
+    """
+    inside = game.config.SHIPPED_CONTROLLER
+    places = os.path.join(ROOT, inside), os.path.join(ROOT, "common", "shipped", os.path.basename(inside))
+    return next(filter(os.path.exists, places), places[0])
+
+
 def load(game: Game, arguments: argparse.Namespace) -> Agent:
     """The agent that a command line names.
 
@@ -95,22 +110,99 @@ def load(game: Game, arguments: argparse.Namespace) -> Agent:
         UserError: the file or its models are missing, or are not what the meta of the file says.
     """
     path = find(arguments.file, arguments.run)
-    meta = provenance.read(path, "controller", game.name, arguments.unverified)
-    if meta:
-        paths = models.find_by_hash(game, arguments.run, meta["parents"], path)
+    meta, loaded = on_its_models(game, path, "controller", arguments)
+    if meta["config"].get("o") == "ppo":
+        return Agent(game, path, *read_network(game, path, meta, _features(loaded, meta)), loaded, meta)
+    shape = controller_on(game, loaded.rnn, meta["config"].get("controller_mode", ""))
+    return Agent(game, path, shape, controller.read(path, shape), loaded, meta)
+
+
+def on_its_models(
+    game: Game, path: str, kind: str, arguments: argparse.Namespace
+) -> tuple[dict[str, Any], models.Models]:
+    """The meta and the models of a file that an evolution made.
+
+    Args:
+        game: Game.
+        path: the file.
+        kind: "controller", or "evolution" for a log.json.
+        arguments: with `run` and `unverified`.
+
+    Raises:
+        UserError: as `load`.
+    """
+    meta = provenance.read(path, kind, game.name, arguments.unverified)
+    if provenance.is_known(meta):
+        try:
+            paths = models.find_by_hash(game, arguments.run, meta["parents"], path)
+        except UserError as error:
+            provenance.pass_over(str(error), "or play it on other ones with --unverified", arguments.unverified)
+            paths, meta = models.find(game, arguments.run), meta | {"unverified": True}
     else:
         paths = models.find(game, arguments.run)
-    loaded = models.load(game, paths, arguments.unverified)
-    mode = meta.get("config", {}).get("controller_mode", "")
-    if mode and mode not in settings.CONTROLLER_MODES:
-        raise UserError(f"{path}: the controller_mode {mode} in its meta is none of {settings.CONTROLLER_MODES}")
-    if meta.get("config", {}).get("o") == "ppo":
-        rnn = loaded.rnn.shape
-        features = controller.features_read(mode, rnn.z_size, rnn.hidden_size)
-        policy, parameters = read_network(game, path, meta, features)
-        return Agent(game, path, policy, parameters, loaded, meta)
-    shape = controller_on(game, loaded.rnn, mode)
-    return Agent(game, path, shape, controller.read(path, shape), loaded, meta)
+        print(f"{path}: nothing tells how it was evolved, so it acts by a sample of z, in the mode of the game")
+    return meta, models.load(game, paths, arguments.unverified)
+
+
+def start_from(
+    game: Game, file: str, arguments: argparse.Namespace, loaded: models.Models, made_of: provenance.Parents
+) -> tuple[str, dict[str, Any]]:
+    """(path, meta) of a controller that an evolution starts from; adds it to `made_of`.
+
+    Args:
+        game: Game.
+        file: as the user names it.
+        arguments: with `run` and `unverified`.
+        loaded: the models that the evolution is to be on.
+        made_of: what the evolution is made from.
+
+    Raises:
+        UserError: its meta is missing or wrong, or it reads the memory of an MDN-RNN that this one does not go on from.
+    """
+    path = find(file, arguments.run)
+    meta = made_of.read(path, "controller", game.name, arguments.unverified)
+    evolved_in = str(meta["parents"].get("rnn"))
+    if provenance.is_known(meta) and not loaded.goes_on_from(evolved_in):
+        provenance.pass_over(
+            f"--start_from {path}: was evolved in another MDN-RNN ({evolved_in[:12]}) than {loaded.paths['rnn']}, "
+            "which was not trained on from that one: their memories have nothing in common",
+            "start elsewhere, or there all the same with --unverified",
+            arguments.unverified,
+        )
+        made_of.unverified = True
+    made_of.hashes["start_from"] = files.sha256(path)
+    return path, meta
+
+
+def acting(game: Game, path: str, meta: dict[str, Any], loaded: models.Models, parameters: np.ndarray) -> Agent:
+    """The agent that one of the means of an evolution is.
+
+    Args:
+        game: Game.
+        path, meta: of the log.json of the evolution.
+        loaded: models.Models.
+        parameters: float [N].
+
+    Raises:
+        UserError: the number of parameters is not that of such a controller.
+    """
+    config = meta["config"]
+    if config.get("o") == "ppo":
+        features = _features(loaded, meta)
+        shape = network.policy_for(game.config, features, config["hidden"])
+        if len(parameters) == shape.parameters + features:
+            shape = network.policy_for(game.config, features, config["hidden"], parameters[shape.parameters :])
+    else:
+        shape = controller_on(game, loaded.rnn, config.get("controller_mode", ""))
+    if parameters.shape != (shape.parameters,):
+        raise UserError(f"{path}: holds {parameters.size} parameters, its controller has {shape.parameters}")
+    return Agent(game, path, shape, parameters.astype(np.float32), loaded, meta)
+
+
+def _features(loaded: models.Models, meta: dict[str, Any]) -> int:
+    """How many numbers a controller with hidden layers reads."""
+    rnn = loaded.rnn.shape
+    return controller.features_read(meta["config"]["controller_mode"], rnn.z_size, rnn.hidden_size)
 
 
 def read_network(game: Game, path: str, meta: dict[str, Any], features: int) -> tuple[network.Policy, np.ndarray]:

@@ -1,49 +1,53 @@
-"""How faithful the dream of an agent is: its score and its deaths there and in the real game, and which deaths are foreseen.
+"""How faithful a dream is: scores and deaths of an agent in it and in the real game, and how many deaths are predicted.
 
-Real games are validation games; the dream has the temperature 1, which is what the MDN-RNN believes.
+Real games are validation games. The dream has temperature 1, the distribution as the MDN-RNN predicts it.
 """
 
 import argparse
+import itertools
 import json
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from common.game import Game
 from common.play import agents, play
+from common.protocols import Seeds
 from common.runtime import cli, devices, files, provenance
 from common.worlds import rollouts
 from common.worlds.encoded import EncodedGames
 
 FIRST_SEED = 440_000  # of the real validation games, and of the dreams
 AGES = (0, 200, 400, 600, 1000, 1500, 2100)  # steps; deaths are counted between one and the next
-FALSE_ALARMS = 0.003  # of the steps that nobody dies in; the recall of deaths is told at this rate
+FALSE_ALARMS = 0.003  # share of the steps without a death; the recall of deaths is given at this rate
 
 
 class Watched:
-    """Games that note, for every step, how sure the MDN-RNN was that it would end the episode."""
+    """Games that note the restart logit of the MDN-RNN for every step.
 
-    def __init__(self, world: EncodedGames, most: int):
-        """
-        Args:
-            world: EncodedGames.
-            most: int, steps after which an episode ends without a death.
-        """
+    Args:
+        world: the games.
+        most: steps after which an episode ends without a death.
+    """
+
+    def __init__(self, world: EncodedGames, most: int) -> None:
         self._world, self._most, self._weights = world, most, world.rnn.prepared()
         self.logits: list[np.ndarray] = []
         """[B] float32 for each step"""
         self.died: list[np.ndarray] = []
         """[B] bool for each step"""
 
-    def reset(self, seeds: np.ndarray) -> Any:
+    def reset(self, seeds: Seeds) -> Any:
         """Starts one episode per seed."""
         self._steps = 0
         return self._world.reset(seeds)
 
-    def step(self, action: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
+    def step(self, action: ArrayLike) -> tuple[Any, np.ndarray, np.ndarray]:
         """Plays a step of every row."""
         state, reward, done = self._world.step(action)
         _, logit = self._world.rnn.predict(self._weights, self._world.hidden)
+        assert logit is not None
         self._steps += 1
         self.logits.append(logit.numpy())
         self.died.append(done & (self._steps < self._most))
@@ -55,14 +59,15 @@ def main(game: Game, description: str | None) -> None:
     parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", metavar="FILE", help="the .json of a controller")
     parser.add_argument("--games", type=cli.number(int, 10), default=100, help="real validation games to play")
-    parser.add_argument("--dreams", type=cli.number(int, 10), default=512, help="dreams to dream")
+    parser.add_argument("--dreams", type=cli.number(int, 10), default=512, help="dreams to play")
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with the tf_*/ and log/ of this run")
     parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
     arguments = parser.parse_args()
     devices.for_blocks()
     agent = agents.load(game, arguments)
-    most, watched = game.config.MAX_STEPS, []
+    most = game.config.MAX_STEPS
+    watched: list[Watched] = []
 
     def make_world(rows: int) -> Watched:
         watched.append(Watched(agent.world(game.real_games(rows)), most))
@@ -90,11 +95,11 @@ def summary(lengths: np.ndarray, most: int) -> dict[str, Any]:
 
     Args:
         lengths: [E] int, of episodes.
-        most: int, steps after which an episode ends without a death.
+        most: steps after which an episode ends without a death.
     """
     scores = rollouts.summary(range(len(lengths)), lengths, lengths)
-    rates = {}
-    for low, high in zip(AGES[:-1], AGES[1:], strict=True):
+    rates: dict[str, float | None] = {}
+    for low, high in itertools.pairwise(AGES):
         steps = np.clip(lengths - low, 0, high - low).sum()
         deaths = ((lengths > low) & (lengths <= high) & (lengths < most)).sum()
         rates[f"{low}-{high}"] = round(1000 * deaths / steps, 2) if steps else None
@@ -102,10 +107,10 @@ def summary(lengths: np.ndarray, most: int) -> dict[str, Any]:
 
 
 def recall(logits: np.ndarray, died: np.ndarray) -> float | None:
-    """Share of the deaths that the MDN-RNN is surer of than of all but FALSE_ALARMS of the other steps.
+    """Share of the deaths with a restart logit above that of all but FALSE_ALARMS of the other steps.
 
     Args:
-        logits: [N] float, how sure it was that a step ends the episode.
+        logits: [N] float, of the restart flag after each step.
         died: [N] bool, whether the player died in the step.
     """
     if not died.any():

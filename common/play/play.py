@@ -1,15 +1,16 @@
-"""What the model.py of every game does: an agent plays many episodes in lockstep and is scored, or one to be watched."""
+"""The model.py of every game: an agent plays many episodes in lockstep for its score, or one to watch."""
 
 import argparse
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from common.agent import mdnrnn, models
 from common.game import Game
 from common.play import agents, video
-from common.protocols import Policy, World
+from common.protocols import Policy, Seeds, World
 from common.runtime import cli, devices, files, parallel, provenance, runs, seeds
 from common.runtime.cli import UserError
 from common.worlds import dream, rollouts
@@ -17,48 +18,62 @@ from common.worlds.encoded import EncodedGames
 
 ROWS_PER_BLOCK = 32  # games that step together in one thread
 Picture = Callable[[Any], np.ndarray]
-"""(state) -> uint8 [H, W, 3], what to show of it"""
+"""(state) -> its picture, uint8 [H, W, 3]"""
 Screen = video.Video | video.Window
 
 
 def main(game: Game, description: str | None) -> None:
-    """model.py: scores an agent, or the random policy, over many episodes (norender), or shows one (render)."""
+    """model.py: scores an agent, or the random policy, over many episodes (norender), or shows one episode (render)."""
     arguments = _parse(game, description)
     devices.for_blocks()
-    random = arguments.file == "random"
+    agent = None if arguments.file == "random" else agents.load(game, arguments)
     dreaming = bool(game.world_names) and arguments.world == game.world_names["dream"]
-    blind = random and not dreaming and arguments.mode == "norender"  # needs neither VAE nor MDN-RNN
-    agent = None if random else agents.load(game, arguments)
-    loaded = agent.models if agent else None if blind else models.load_run(game, arguments.run, arguments.unverified)
+    (_score if arguments.mode == "norender" else _show)(game, arguments, agent, dreaming)
 
-    def make_policy(episodes: np.ndarray) -> Policy:
-        if agent:
-            return agent.policy(episodes)
-        return rollouts.RandomActions(episodes, game.config.ACTION_LOW, game.config.ACTION_HIGH)
+
+def _policy(game: Game, agent: agents.Agent | None) -> Callable[[np.ndarray], Policy]:
+    """(seeds) -> the policy of an agent, or without one the random policy."""
+    if agent:
+        return agent.policy
+    return lambda episodes: rollouts.RandomActions(episodes, game.config.ACTION_LOW, game.config.ACTION_HIGH)
+
+
+def _score(game: Game, arguments: argparse.Namespace, agent: agents.Agent | None, dreaming: bool) -> None:
+    """Plays many episodes and reports their scores. In the game, the random policy needs neither VAE nor MDN-RNN."""
+    loaded = agent.models if agent else _run_models(game, arguments) if dreaming else None
 
     def make_world(rows: int) -> World:
-        if dreaming:
+        if loaded and dreaming:
             return dreams(game, loaded, arguments.temperature)
         played = game.real_games(rows, arguments.backend)
-        if blind:
-            return played
-        return agent.world(played) if agent else EncodedGames(played, loaded.vae, loaded.rnn)
+        return agent.world(played) if agent else played
 
-    if arguments.mode == "norender":
-        episodes = np.arange(arguments.seed, arguments.seed + arguments.episodes)
-        returns, lengths = measure(make_world, make_policy, episodes)
-        about = {"game": arguments.world if game.world_names else game.name, "seed": arguments.seed}
-        about |= (
-            {"backend": "dream", "temperature": arguments.temperature} if dreaming else {"backend": arguments.backend}
-        )
-        report(arguments, episodes, returns, lengths, **about, **(agent.about() if agent else {"controller": "random"}))
-        return
-    world = make_world(1)
-    picture = decoded(loaded, 256) if dreaming else three_panels(world, arguments.seed)
-    title = game.title + ", dreamt" * dreaming
+    episodes = np.arange(arguments.seed, arguments.seed + arguments.episodes)
+    returns, lengths = measure(make_world, _policy(game, agent), episodes)
+    about = {"game": arguments.world if game.world_names else game.name, "seed": arguments.seed}
+    about |= {"backend": "dream", "temperature": arguments.temperature} if dreaming else {"backend": arguments.backend}
+    about |= agent.about() if agent else {"controller": "random"} | (loaded.about() if loaded else {})
+    report(arguments, episodes, returns, lengths, **about)
+
+
+def _show(game: Game, arguments: argparse.Namespace, agent: agents.Agent | None, dreaming: bool) -> None:
+    """Shows one episode."""
+    loaded = agent.models if agent else _run_models(game, arguments)
+    world: World
+    if dreaming:
+        world, picture = dreams(game, loaded, arguments.temperature), decoded(loaded, 256)
+    else:
+        played = game.real_games(1, arguments.backend)
+        world = encoded = agent.world(played) if agent else EncodedGames(played, loaded.vae, loaded.rnn)
+        picture = three_panels(encoded, arguments.seed)
+    policy, title = _policy(game, agent)(np.array([arguments.seed])), game.title + ", dreamt" * dreaming
     with video.screen(title, game.config.FPS, arguments.video, f"{game.name}.mp4") as screen:
-        reward, _ = watch(world, make_policy(np.array([arguments.seed])), arguments.seed, screen, picture)
+        reward, _ = watch(world, policy, arguments.seed, screen, picture)
     print(f"seed {arguments.seed} reward {reward:.1f}")
+
+
+def _run_models(game: Game, arguments: argparse.Namespace) -> models.Models:
+    return models.load_run(game, arguments.run, arguments.unverified)
 
 
 def _parse(game: Game, description: str | None) -> argparse.Namespace:
@@ -127,13 +142,13 @@ def watch_dream(game: Game, description: str | None) -> None:
 
 def play_dream(game: Game, description: str | None) -> None:
     """The script in which a person plays inside the dream with the keyboard."""
-    parser = _by_keyboard(description)
+    parser = by_keyboard(description)
     _add_temperature(parser, game)
     _add_run(parser)
     arguments = parser.parse_args()
     need_display(arguments.video)
     devices.for_blocks()
-    loaded = models.load_run(game, arguments.run, arguments.unverified)
+    loaded = _run_models(game, arguments)
     world = dreams(game, loaded, arguments.temperature)
     with video.stage(f"{game.title}, dreamt", game.config.FPS, arguments.video) as screen:
         _, steps = watch(world, Keyboard(screen, game.keyboard_action), arguments.seed, screen, decoded(loaded))
@@ -142,7 +157,7 @@ def play_dream(game: Game, description: str | None) -> None:
 
 def play_game(game: Game, description: str | None) -> None:
     """The script in which a person plays the real game with the keyboard, seeing what the VAE sees."""
-    parser = _by_keyboard(description)
+    parser = by_keyboard(description)
     arguments = parser.parse_args()
     need_display(arguments.video)
 
@@ -155,7 +170,8 @@ def play_game(game: Game, description: str | None) -> None:
     print(f"{reward:.1f} points in {steps} steps")
 
 
-def _by_keyboard(description: str | None) -> argparse.ArgumentParser:
+def by_keyboard(description: str | None) -> argparse.ArgumentParser:
+    """The flags of every script in which a person plays."""
     parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=cli.number(int, 0, seeds.LARGEST), default=0, help="of the episode")
     text = "also write it to this .mp4 or .gif (without a display: only that)"
@@ -193,7 +209,7 @@ def measure(
     threads = min(parallel.cores(), len(seeds))
     blocks = np.array_split(seeds, max(threads, -(-len(seeds) // rows)))
 
-    def make_worker():
+    def make_worker() -> parallel.Worker:
         world = make_world(len(blocks[0]))
         return lambda block: rollouts.rollout(world, make_policy(block), block, bar.update)
 
@@ -201,7 +217,8 @@ def measure(
         workers = parallel.Threads(make_worker, threads)
         results = workers.map(blocks)
     workers.close()
-    return tuple(np.concatenate(part) for part in zip(*results, strict=True))
+    returns, lengths = (np.concatenate(part) for part in zip(*results, strict=True))
+    return returns, lengths
 
 
 def report(
@@ -218,11 +235,11 @@ def report(
 
 
 def three_panels(world: EncodedGames, seed: int) -> Callable[[Any], np.ndarray]:
-    """state -> picture of EncodedGames of one row: the real frame | what the VAE sees of it | what the MDN-RNN expected."""
+    """state -> picture of EncodedGames of one row: the real frame | decoded by the VAE | predicted by the MDN-RNN."""
     rng = np.random.default_rng([seed, 4])
     weights = world.rnn.prepared()
 
-    def picture(state):
+    def picture(state: Any) -> np.ndarray:
         z, h, _ = state
         mixture, _ = world.rnn.predict(weights, h)
         noise = rng.random(z.shape, np.float32), rng.standard_normal(z.shape, np.float32)
@@ -233,29 +250,32 @@ def three_panels(world: EncodedGames, seed: int) -> Callable[[Any], np.ndarray]:
 
 
 class Keyboard:
-    """A policy of one row that does what the keys held down say; escape ends the program.
+    """A policy of one row that acts by the keys held down; escape ends the program.
 
     Args:
-        screen: video.Window.
-        action_of: (set of key names) -> [A] float.
+        screen: reads the keys.
+        action_of: (names of the keys) -> [A] float.
     """
 
-    def __init__(self, screen, action_of):
+    def __init__(self, screen: Screen, action_of: Callable[[set[str]], Any]) -> None:
         self._screen, self._action_of = screen, action_of
 
-    def act(self, state):
-        """Anything -> float32 [1, A]."""
+    def act(self, state: Any) -> np.ndarray:
+        """Any state -> float32 [1, A]."""
         keys = self._screen.keys()
         if "escape" in keys:
             raise KeyboardInterrupt
         return np.array([self._action_of(keys)], np.float32)
 
+    def keep(self, on: np.ndarray) -> None:
+        """Nothing to forget: there is one row."""
 
-def need_display(path):
-    """UserError where no window can be opened to play in and no video, of nobody playing, is asked for."""
+
+def need_display(path: str | None) -> None:
+    """UserError if there is no display, and no video to write instead."""
     if not path and not video.has_display():
         raise UserError(
-            "there is no display to play on; play in a browser: make play; or write a video of nobody at the keys: "
+            "there is no display to play on; play in a browser: make play; or write a video without any key pressed: "
             "--video FILE"
         )
 
@@ -266,9 +286,9 @@ def watch(world: World, policy: Policy, seed: int, screen: Screen, picture: Pict
     Args:
         world: a batch of worlds.
         policy: a policy for one row.
-        seed: int.
-        screen: video.Video or video.Window.
-        picture: (state) -> uint8 [H, W, 3], what to show of it.
+        seed: of the episode.
+        screen: shows it.
+        picture: (state) -> its picture, uint8 [H, W, 3].
 
     Returns:
         (return, length).
@@ -277,12 +297,14 @@ def watch(world: World, policy: Policy, seed: int, screen: Screen, picture: Pict
     class Shown:
         """The world, showing a picture of every state."""
 
-        def reset(self, seeds):
+        def reset(self, seeds: Seeds) -> Any:
+            """Starts the episode."""
             state = world.reset(seeds)
             screen.show(picture(state))
             return state
 
-        def step(self, action):
+        def step(self, action: ArrayLike) -> tuple[Any, np.ndarray, np.ndarray]:
+            """Plays one step."""
             state, reward, done = world.step(action)
             if not done[0]:
                 screen.show(picture(state))

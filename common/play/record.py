@@ -1,6 +1,6 @@
-"""The one recording loop: random policies, or an agent that explores, play episodes into record/<seed>.npz.
+"""Recording: random policies, or an agent that explores, play episodes into record/<seed>.npz.
 
-record/<first_seed>.summary.json tells of each command that recorded: its config, what it kept, and who played.
+record/<first_seed>.summary.json describes each command that recorded: its config, the counts of episodes, the player.
 """
 
 import dataclasses
@@ -31,22 +31,28 @@ def main(game: Game, description: str | None) -> None:
     if cfg.policy and cfg.policy not in game.random_policies:
         raise UserError(f"--policy {cfg.policy}: give one of {', '.join(game.random_policies)}")
     os.makedirs(arguments.run, exist_ok=True)
+    agent = _agent(game, cfg, arguments) if cfg.controller else None  # before the folder: an error leaves no trace
     with runs.recording_folder(arguments) as folder:
-        record(game, folder, cfg, arguments)
+        record(game, folder, cfg, agent)
 
 
-def record(game: Game, folder: str, cfg: Any, arguments: Any) -> None:
-    """Plays what is missing in the folder, and writes the summary."""
+def record(game: Game, folder: str, cfg: Any, agent: Any = None) -> None:
+    """Plays what is missing in the folder, and writes the summary.
+
+    Args:
+        game: Game.
+        folder: record/.
+        cfg: settings.Extract.
+        agent: agents.Agent that plays, or None for the random policy.
+    """
     summary = os.path.join(folder, f"{cfg.first_seed}.summary.json")
-    agent, parents = None, {}
-    if cfg.controller:
-        agent = _agent(game, cfg, arguments)
-        parents = {"controller": files.sha256(agent.path), **agent.models.hashes}
+    parents = {"controller": files.sha256(agent.path), **agent.models.hashes} if agent else {}
     if _recorded_already(summary, game, cfg, parents):
         return
     episodes = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
     missing = recordings.set_bad_aside(folder, episodes)
-    blocks, lengths = game.recording_blocks(missing, cfg), []
+    blocks = game.recording_blocks(missing, cfg)
+    lengths: list[int | None] = []
     with runs.progress(len(episodes), len(episodes) - len(missing), "record") as bar:
 
         def done(frames: int | None) -> None:
@@ -64,31 +70,34 @@ def record(game: Game, folder: str, cfg: Any, arguments: Any) -> None:
     kept = len(episodes) - short - lost
     counts = {"kept": kept, "too_short": short, "lost": lost, "set_aside": recordings.bad_ones(folder, episodes)}
     about = {"game": game.name, "config": dataclasses.asdict(cfg), **counts, "parents": parents}
+    about |= {"unverified": True} if agent and agent.unverified else {}
     files.write_json(summary, about | provenance.about_now(), indent=1)
-    print(f"{folder}: {kept} episodes"
-          + f", {short} more were shorter than {cfg.min_frames} frames and not kept" * (short > 0)
-          + f", {lost} lost to players that died" * (lost > 0))  # fmt: skip
+    too_short = f", {short} more were shorter than {cfg.min_frames} frames and not kept" * (short > 0)
+    print(f"{folder}: {kept} episodes{too_short}" + f", {lost} lost to players that died" * (lost > 0))
 
 
 def _recorded_already(summary: str, game: Game, cfg: Any, parents: dict[str, str]) -> bool:
-    """Whether this very recording is complete (says so), by its summary; UserError if another one is there."""
+    """Whether this recording is complete by its summary, then prints so; UserError if another one is there."""
     if not os.path.exists(summary):
         return False
     try:
         before = files.read_json(summary)
         known = before["game"], before["config"], before["parents"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{summary}: damaged ({error}); remove it, and what is missing is recorded again") from None
+        raise UserError(
+            f"{summary}: damaged ({error}); remove it, and the missing episodes are recorded again"
+        ) from None
     if known != (game.name, json.loads(json.dumps(dataclasses.asdict(cfg))), parents):
         raise UserError(
-            f"{summary}: these seeds were recorded with other values or by another agent; give another --first_seed, or --fresh"
+            f"{summary}: these seeds were recorded with other values or by another agent; give another --first_seed, "
+            "or --fresh"
         )
     print(f"{summary}: already recorded; nothing to do (--fresh sets the recordings aside and starts anew)")
     return True
 
 
 def _writer(game: Game, folder: str, cfg: Any, done: Callable[[int], None]) -> Callable[..., None]:
-    """What writes a finished episode, if it is long enough, and tells of it."""
+    """A function that writes a finished episode if it is long enough, and reports it to `done`."""
 
     def write(seed: int, obs: np.ndarray, action: np.ndarray, reward: np.ndarray, over: np.ndarray) -> None:
         keep = len(obs) >= cfg.min_frames
@@ -103,7 +112,8 @@ def _writer(game: Game, folder: str, cfg: Any, done: Callable[[int], None]) -> C
 
 def _play_block(name: str, folder: str, cfg: Any, block: Block) -> list[int]:
     """In a worker process: a random policy plays and writes some episodes in lockstep; returns their lengths."""
-    game, lengths = find(name), []
+    game = find(name)
+    lengths: list[int] = []
     backend, episodes = block
     key = backend, len(episodes)
     if key not in _worlds:
@@ -115,7 +125,7 @@ def _play_block(name: str, folder: str, cfg: Any, block: Block) -> list[int]:
 
 
 def _record_random(game: Game, folder: str, blocks: Sequence[Block], cfg: Any, done: Callable[[Any], None]) -> None:
-    """Random policies, each worker a process of its own, so that one that dies or hangs costs its block only."""
+    """Random policies play, each worker in a separate process, so that one that dies or hangs costs its block only."""
     work = functools.partial(_play_block, game.name, folder, cfg)
     workers = cfg.workers or parallel.cores()
     most = max((len(episodes) for _, episodes in blocks), default=1)
@@ -126,7 +136,7 @@ def _record_random(game: Game, folder: str, blocks: Sequence[Block], cfg: Any, d
 
 
 def _agent(game: Game, cfg: Any, arguments: Any) -> Any:
-    from common.play import agents  # TensorFlow, which random policies do without
+    from common.play import agents  # loads TensorFlow, which random policies do not need
     from common.runtime import devices
 
     devices.for_blocks()
@@ -135,7 +145,7 @@ def _agent(game: Game, cfg: Any, arguments: Any) -> Any:
 
 
 def _record_agent(agent: Any, folder: str, missing: Sequence[int], cfg: Any, done: Callable[[int], None]) -> None:
-    """The agent plays, many games in lockstep in every thread, and does something random for a share of the steps."""
+    """The agent plays many games in lockstep in every thread, with random actions in a share of the steps."""
     game = agent.game
     low, high = game.config.ACTION_LOW, game.config.ACTION_HIGH
     write = _writer(game, folder, cfg, done)

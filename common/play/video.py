@@ -1,42 +1,45 @@
-"""Frames -> a window where there is a display, an .mp4 or .gif where there is none."""
+"""Shows frames: in a window if there is a display, else in an .mp4 or .gif."""
 
 import os
 import sys
+from collections.abc import Sequence
+from typing import IO, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from common.runtime.cli import UserError
 
 
-def panels(*frames, height=256):
+def panels(*frames: ArrayLike, height: int = 256) -> np.ndarray:
     """Frames side by side, enlarged without smoothing.
 
     Args:
         *frames: each [H, W, 3], uint8, or float in [0, 1].
-        height: of the result [pixels], made even as video formats want it.
+        height: of the result [pixels]; the width is rounded to an even number, which video formats need.
 
     Returns:
         uint8 [height, width, 3].
     """
 
-    def enlarged(frame):
-        frame = np.asarray(frame)
+    def enlarged(picture: ArrayLike) -> np.ndarray:
+        frame = np.asarray(picture)
         if frame.dtype != np.uint8:
             frame = np.rint(np.clip(frame, 0, 1) * 255).astype(np.uint8)
         width = round(frame.shape[1] * height / frame.shape[0] / 2) * 2
-        return np.asarray(Image.fromarray(frame).resize((width, height), Image.NEAREST))
+        return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.NEAREST))
 
     return np.concatenate([enlarged(frame) for frame in frames], axis=1)
 
 
-def has_display():
-    """Whether a window can be opened here."""
+def has_display() -> bool:
+    """Whether a window can be opened on this machine."""
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform in ("darwin", "win32"))
 
 
-def write_gif(file, frames, fps):
-    """Writes frames, a list of uint8 [H, W, 3], to a path or an open file, as a .gif that plays for ever."""
+def write_gif(file: str | IO[bytes], frames: Sequence[np.ndarray], fps: int) -> None:
+    """Writes frames, uint8 [H, W, 3], to a path or an open file, as a .gif that plays in a loop."""
     first, *rest = map(Image.fromarray, frames)
     first.save(file, format="GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
 
@@ -47,10 +50,15 @@ class Video:
     Args:
         path: ends in .mp4 or .gif.
         fps: frames per second.
+
+    Raises:
+        UserError: the path has another ending, or its folder is missing.
     """
 
-    def __init__(self, path, fps):
-        self.path, self._fps, self._frames, self._writer = path, fps, [], None
+    def __init__(self, path: str, fps: int) -> None:
+        self.path, self._fps = path, fps
+        self._frames: list[np.ndarray] = []
+        self._writer: Any = None
         self._root, self._kind = os.path.splitext(path)
         if self._kind not in (".mp4", ".gif"):
             raise UserError(f"--video {path}: give a name that ends in .mp4 or .gif")
@@ -58,8 +66,8 @@ class Video:
         if not os.path.isdir(folder):
             raise UserError(f"--video {path}: there is no folder {folder}")
 
-    def show(self, frame):
-        """Adds a frame, uint8 [H, W, 3]; all of the same size."""
+    def show(self, frame: np.ndarray) -> None:
+        """Adds a frame, uint8 [H, W, 3]; all must have the same size."""
         if self._kind == ".gif":
             self._frames.append(frame)
             return
@@ -72,14 +80,14 @@ class Video:
             self._writer.send(None)
         self._writer.send(np.ascontiguousarray(frame))
 
-    def keys(self):
-        """No keyboard here: always the empty set."""
+    def keys(self) -> set[str]:
+        """The empty set, because a video has no keyboard."""
         return set()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, error, *_):
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         if self._writer is not None:
             self._writer.close()
             if error is None:
@@ -96,21 +104,22 @@ class Window:
     """Shows frames in a window and reads the keyboard.
 
     Args:
-        title: str.
+        title: of the window.
         fps: frames per second, at most.
-        path: of a video to write of what is shown, if any.
+        path: of a video of the shown frames, if one is wanted.
     """
 
-    def __init__(self, title, fps, path=None):
+    def __init__(self, title: str, fps: int, path: str | None = None) -> None:
         import pygame
 
         self._video = Video(path, fps) if path else None
-        self._pygame, self._title, self._fps, self._surface = pygame, title, fps, None
-        pygame.display.init()  # not pygame.init(), which complains of a machine without sound
+        self._pygame, self._title, self._fps = pygame, title, fps
+        self._surface: Any = None
+        pygame.display.init()  # not pygame.init(), which warns on a machine without sound
         self._clock = pygame.time.Clock()
 
-    def show(self, frame):
-        """Shows a frame, uint8 [H, W, 3], and waits for its turn; closing the window ends the program."""
+    def show(self, frame: np.ndarray) -> None:
+        """Shows a frame, uint8 [H, W, 3], in time with `fps`; closing the window ends the program."""
         pygame = self._pygame
         if self._surface is None:
             self._surface = pygame.display.set_mode((frame.shape[1], frame.shape[0]))
@@ -123,29 +132,29 @@ class Window:
         if any(event.type == pygame.QUIT for event in pygame.event.get()):
             raise KeyboardInterrupt
 
-    def keys(self):
+    def keys(self) -> set[str]:
         """Names of the keys that are held down, such as {"left"}."""
         pygame = self._pygame
         held = pygame.key.get_pressed()
         return {name for name in ("left", "right", "up", "down", "escape") if held[pygame.key.key_code(name)]}
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, error, *rest):
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
         self._pygame.quit()
         if self._video:
-            # the player who leaves wants what was played so far
+            # a player who leaves keeps the video so far
             self._video.__exit__(None if error is KeyboardInterrupt else error, *rest)
 
 
-def stage(title, fps, path=None):
-    """A Window to play in, which writes a video too if a path is given; with no display, only the Video."""
-    return Window(title, fps, path) if has_display() else Video(path, fps)
+def stage(title: str, fps: int, path: str | None = None) -> Window | Video:
+    """A Window to play in, which also writes a video if a path is given; without a display, only the Video."""
+    return Window(title, fps, path) if has_display() or not path else Video(path, fps)
 
 
-def screen(title, fps, path=None, default="render.mp4"):
-    """A Video if a path is given; else a Window; else, with no display, a Video of the default name."""
+def screen(title: str, fps: int, path: str | None = None, default: str = "render.mp4") -> Window | Video:
+    """A Video if a path is given; otherwise a Window, or without a display a Video of the default name."""
     if path or not has_display():
         return Video(path or default, fps)
     return Window(title, fps)

@@ -67,6 +67,7 @@ class Stage:
         files.remove_temporary(self.folder, self.prefix)
         if arguments.fresh:
             self._set_aside()
+        self._check_made_here()
         self._same_config(may_change, about or {})
         note_start(self.path("run.json"))
 
@@ -83,6 +84,15 @@ class Stage:
             for name in old:
                 os.rename(os.path.join(self.folder, name), os.path.join(aside, name))
             print(f"set the earlier {self.name} aside in {aside}")
+
+    def _check_made_here(self) -> None:
+        """UserError if there is a result that neither has a meta nor can have been made by an earlier start."""
+        made_here, meta = self.path("config.json"), self.result + provenance.ENDING
+        if os.path.exists(self.result) and not os.path.exists(made_here) and not os.path.exists(meta):
+            raise UserError(
+                f"{self.result}: was not made in this folder and has no {provenance.ENDING} beside it; copy that too, "
+                "or set it aside with --fresh"
+            )
 
     def _same_config(self, may_change: Collection[str], about: Mapping[str, Any]) -> None:
         now = json.loads(json.dumps({"config": dataclasses.asdict(self.cfg), **about}))
@@ -106,8 +116,9 @@ class Stage:
 
     @property
     def finished(self) -> bool:
-        """Whether the result is there; if it is, prints so."""
-        if os.path.exists(self.result):
+        """Whether the result and its meta are there; if they are, prints so."""
+        # killed between the two, the end of the stage is to come again
+        if os.path.exists(self.result) and os.path.exists(self.result + provenance.ENDING):
             print(f"{self.result}: already made; nothing to do (--fresh sets it aside and starts anew)")
             return True
         return False
@@ -117,9 +128,9 @@ class Stage:
         """Time that the stage has taken, over all its starts [s]."""
         return self._seconds_before + time.monotonic() - self._began
 
-    def write_meta(self, game: str, kind: str, parents: dict[str, Any]) -> None:
+    def write_meta(self, game: str, kind: str, parents: dict[str, Any], unverified: bool, **more: Any) -> None:
         """Writes the meta of the result, see common/runtime/provenance.py."""
-        provenance.write(self.result, kind, game, self.cfg, parents, self.seconds)
+        provenance.write(self.result, kind, game, self.cfg, parents, self.seconds, unverified=unverified, **more)
 
     def save(self, step: int, variables: Sequence[Any], **state: Any) -> None:
         """Writes a checkpoint atomically.

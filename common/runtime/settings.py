@@ -229,6 +229,8 @@ class Round:
     """episodes that the controller of the round before plays"""
     explore: float = 0.1
     """share of the steps in which that controller's player holds random actions"""
+    own_share: float = 0.5
+    """share of the streams of the MDN-RNN that all games of the run's own controllers have"""
     vae: dict[str, Any] | None = None
     rnn: dict[str, Any] | None = None
     more_rnns: int = 0

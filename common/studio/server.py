@@ -146,12 +146,15 @@ def main():
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--game", choices=names, help="only this game")
     parser.add_argument("--run", metavar="DIR", help="the run (of --game) whose weights, controller and frames to use")
+    parser.add_argument("--controller", default="", metavar="FILE", help="the controller (of --game) that is the agent")
     parser.add_argument("--host", default="127.0.0.1", help="address to serve at; 0.0.0.0 lets the network in")
     parser.add_argument("--port", type=int, default=8765, help="port to serve at; 0 takes a free one")
     parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
     arguments = parser.parse_args()
     if arguments.run is not None and arguments.game is None:
         raise cli.UserError(f"--run {arguments.run}: say with --game which game's run it is")
+    if arguments.controller and arguments.game is None:
+        raise cli.UserError(f"--controller {arguments.controller}: say with --game which game it plays")
     if arguments.run is not None and not os.path.isdir(arguments.run):
         raise cli.UserError(f"--run {arguments.run}: no such folder")
     sockets = bind(arguments.host, arguments.port)  # before TensorFlow and the weights, which take their time
@@ -176,7 +179,7 @@ def main():
     def open_models(name):
         if not any(game["name"] == name and not game["lacking"] for game in offered):
             raise cli.UserError(f"game: {name[:40]} is not offered here")
-        return session.Stage(found[name], runs[name], arguments.unverified)
+        return session.Stage(found[name], runs[name], arguments.unverified, arguments.controller)
 
     try:
         asyncio.run(serve(application(offered, open_models), arguments.host, sockets))

@@ -68,18 +68,19 @@ def recorded_frames(record, count=REAL_FRAMES):
 class Stage:
     """A game's VAE and MDN-RNN, its agent, and real frames to start from; loaded once for all pages."""
 
-    def __init__(self, game: Game, run: str, unverified: bool = False):
+    def __init__(self, game: Game, run: str, unverified: bool = False, controller: str = ""):
         """
         Args:
             game: Game.
             run: folder of the run whose weights, controller and recordings come before those that ship.
             unverified: see common/runtime/provenance.py.
+            controller: the file of the agent; by default the one of the run, or the one that ships.
         """
         self.game, self.agent, self.no_agent = game, None, ""
         """the agent, or None and why there is none"""
-        arguments = argparse.Namespace(file=self._controller(run), run=run, unverified=unverified)
         try:
-            self.agent = agents.load(game, arguments)
+            file = controller or self._controller(run)
+            self.agent = agents.load(game, argparse.Namespace(file=file, run=run, unverified=unverified))
         except UserError as error:
             self.no_agent = str(error)
         loaded = self.agent.models if self.agent else models.load_run(game, run, unverified)
@@ -91,12 +92,20 @@ class Stage:
                 self.frames = np.asarray(strip).reshape(-1, *recordings.FRAME)
 
     def _controller(self, run: str) -> str:
-        """The controller of a run with weights of its own, if it has just one best.json; else the one that ships."""
-        own = models.sets(self.game, run)[0]["rnn"] == os.path.join(run, self.game.config.TRAINED["rnn"])
-        found = glob.glob(os.path.join(glob.escape(run), "log", f"{self.game.name}.*.best.json")) if own else []
-        if len(found) > 1:
-            print(f"{run}: has {len(found)} controllers; the agent is {found[0]}")
-        return sorted(found)[0] if found else self.game.config.SHIPPED_CONTROLLER
+        """The controller of a run with weights of its own; else the one that ships.
+
+        Raises:
+            UserError: the run has none, or several that may be meant.
+        """
+        if models.sets(self.game, run)[0]["rnn"] != os.path.join(run, self.game.config.TRAINED["rnn"]):
+            return agents.shipped(self.game)
+        place = os.path.join(glob.escape(run), "log", self.game.name)
+        # those that real games chose come before those that a dream chose
+        found = sorted(glob.glob(f"{place}.*.picked.json") or glob.glob(f"{place}.*.best.json"))
+        if len(found) != 1:
+            names = ", ".join(map(os.path.basename, found)) or "none"
+            raise UserError(f"{run}: has no one controller ({names}); say which is to play with --controller FILE")
+        return found[0]
 
     @property
     def sample_z(self) -> bool:

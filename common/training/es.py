@@ -2,48 +2,56 @@
 
 import json
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import cma
 import numpy as np
+from numpy.typing import ArrayLike
 
+from common.agent.controller import Controller
+from common.protocols import Strategy
+from common.runtime import settings
 from common.runtime.cli import UserError
 
-DIRECTION_SEEDS = np.arange(20_000, 20_016)  # of the episodes in which what C reads is noted
+Arrays = dict[str, np.ndarray]
+
+DIRECTION_SEEDS = np.arange(20_000, 20_016)  # of the episodes whose features give the directions of a subspace
 
 
 class _StandardNormal:
-    """What pycma draws from: a generator of its own that is saved with it, not NumPy's global one."""
+    """The random generator of a CMA-ES, saved with it; by default pycma uses the global one of NumPy."""
 
-    def __init__(self, seed):
+    def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
 
-    def __call__(self, *shape):
+    def __call__(self, *shape: int) -> np.ndarray:
         return self._rng.standard_normal(shape)
 
     @property
-    def state(self):
-        """The generator's state, JSON."""
+    def state(self) -> str:
+        """The state of the generator, JSON."""
         return json.dumps(self._rng.bit_generator.state)
 
     @state.setter
-    def state(self, text):
+    def state(self, text: str) -> None:
         self._rng.bit_generator.state = json.loads(text)
 
 
-# All that pycma carries from one generation to the next and that what it will ask depends on. Everything else follows
-# from its options. A pickle of the whole object would do as well, but reading one runs whatever its writer put there.
+# All of the state of pycma that later populations depend on. Everything else follows from its options. A pickle of the
+# whole object would do as well, but reading a pickle runs any code that is in it.
 STATE = (
     *("mean", "sigma", "pc", "pc2", "countiter", "countevals", "sigma_vec.scaling"),
     *("sm.C", "sm.B", "sm.D", "sm.last_update", "sm.count_tell", "sm.count_eigen"),
     *("adapt_sigma.ps", "adapt_sigma.delta", "adapt_sigma._ps_updated_iteration"),
-    "pop_injection_directions",  # of two-point adaptation, pycma's choice where there are many parameters
+    "pop_injection_directions",  # of two-point adaptation, which pycma chooses where there are many parameters
     "adapt_sigma.s",  # also of two-point adaptation only
 )
 
 
-def _finite(fitness):
-    """(fitness [P] with what is not finite put below all others, how many were not)."""
-    fitness = np.array(fitness, float)
+def _finite(returns: ArrayLike) -> tuple[np.ndarray, int]:
+    """(fitness [P], in which values that were not finite are below all others; how many were not finite)."""
+    fitness = np.array(returns, float)
     bad = ~np.isfinite(fitness)
     if bad.all():
         raise UserError("no candidate of this generation has a finite fitness; the last good checkpoint is kept")
@@ -54,63 +62,70 @@ def _finite(fitness):
 class CMA:
     """CMA-ES (pycma), maximising.
 
+    Source: Hansen & Ostermeier 2001; Ha & Schmidhuber 2018, appendix A.4.
+
     Args:
-        mean: float [parameters], where the search starts.
-        popsize: int, candidates per generation.
-        sigma_init: float, initial standard deviation.
-        seed: int.
+        mean: float [N], where the search starts.
+        popsize: candidates per generation, P.
+        sigma_init: initial standard deviation.
+        seed: decides all that it draws.
     """
 
-    def __init__(self, mean, popsize, sigma_init, seed):
+    def __init__(self, mean: ArrayLike, popsize: int, sigma_init: float, seed: int) -> None:
         self._normal = _StandardNormal(seed)
-        options = {"popsize": popsize, "randn": self._normal, "seed": np.nan, "verbose": -9}
-        options["conditioncov_alleviate"] = [1e8, 0]  # never other coordinates, which `STATE` knows nothing of
-        options["CMA_mirrors"] = 0  # pycma's way with fewer than 6 candidates, which has a memory of its own as well
+        options: dict[str, Any] = {"popsize": popsize, "randn": self._normal, "seed": np.nan, "verbose": -9}
+        options["conditioncov_alleviate"] = [1e8, 0]  # never other coordinates, which `STATE` does not hold
+        options["CMA_mirrors"] = (
+            0  # mirrored samples, for fewer than 6 candidates, have a state that `STATE` does not hold
+        )
         self._es = cma.CMAEvolutionStrategy(np.asarray(mean, float), sigma_init, options)
-        self._es.adapt_sigma.initialize_base(self._es)  # its path, which the first tell would make
-        self._asked = None
+        self._es.adapt_sigma.initialize_base(self._es)  # its path, which else the first tell makes
+        self._asked: Any = None
 
-    def ask(self):
-        """A population, float64 [popsize, parameters], rounded to the 4 decimals that controllers are saved with."""
+    def ask(self) -> np.ndarray:
+        """A population, float64 [P, N], rounded to the 4 decimals that controllers are saved with."""
         self._asked = self._es.ask()
         return np.round(self._asked, 4)
 
-    def tell(self, fitness):
+    def tell(self, fitness: ArrayLike) -> int:
         """Moves the distribution towards the fitter candidates of the last `ask`.
 
         Args:
-            fitness: [popsize]; one that is not finite counts as worse than all others.
+            fitness: float [P]; a value that is not finite counts as worse than all others.
 
         Returns:
-            int, how many were not finite.
+            How many were not finite.
+
+        Raises:
+            UserError: none is finite.
         """
-        fitness, bad = _finite(fitness)
-        self._es.tell(self._asked, list(-fitness))
+        finite, bad = _finite(fitness)
+        self._es.tell(self._asked, list(-finite))
         return bad
 
     @property
-    def mean(self):
-        """The distribution's mean, float64 [parameters], rounded to 4 decimals."""
+    def mean(self) -> np.ndarray:
+        """The mean of the distribution, float64 [N], rounded to 4 decimals."""
         return np.round(self._es.mean, 4)
 
     @property
-    def rms_stdev(self):
+    def rms_stdev(self) -> float:
         """Root mean square of the standard deviations of all parameters."""
         return float(self._es.sigma * np.sqrt(np.mean(self._es.sm.variances)))
 
-    def arrays(self):
-        """The distribution for other machines to go on from: mean, sigma, both paths, lower triangle of C."""
+    def arrays(self) -> Arrays:
+        """The distribution, for another machine to go on from: mean, sigma, both paths, lower triangle of C."""
         matrix = np.asarray(self._es.sm.covariance_matrix, np.float32)
         paths = {"pc": self._es.pc, "ps": self._es.adapt_sigma.ps}
         triangle = matrix[np.tril_indices(len(matrix))]
         return {"mean": self._es.mean, "sigma": self._es.sigma, **paths, "c": triangle}
 
-    def continue_from(self, arrays):
+    def continue_from(self, arrays: Arrays) -> None:
         """Takes over a distribution that `arrays` gave on another machine: the same search, with new noise.
 
         Raises:
-            UserError: it is of another number of parameters.
-            KeyError, ValueError: an array is not there, not of floats, or not finite.
+            UserError: it has another number of parameters.
+            KeyError, ValueError: an array is missing, not of floats, or not finite.
         """
         es, size = self._es, len(self._es.mean)
         for name, own in self.arrays().items():
@@ -126,13 +141,13 @@ class CMA:
         es.sm.C = lower + np.tril(lower, -1).T
         es.sm.update_now(-1)  # its eigenvectors, now
 
-    def state(self):
-        """All of the search, for `set_state`: {name: array}."""
+    def state(self) -> Arrays:
+        """All of the search, for `set_state`."""
         here = [name for name in STATE if hasattr(*self._attribute(name))]
         values = {name: np.array(operator.attrgetter(name)(self._es)) for name in here}
         return values | {"random": np.array(self._normal.state)}
 
-    def set_state(self, arrays):
+    def set_state(self, arrays: Arrays) -> None:
         """Makes this the search that gave `state`: it goes on bit for bit.
 
         Raises:
@@ -141,7 +156,7 @@ class CMA:
         es, fresh = self._es, self.state()
         if arrays.keys() != fresh.keys():
             raise ValueError(f"it holds {', '.join(arrays)}")
-        shapes = {name: {array.shape} for name, array in fresh.items()}
+        shapes: dict[str, set[tuple[int, ...]]] = {name: {array.shape} for name, array in fresh.items()}
         shapes["sigma_vec.scaling"] = {(), es.mean.shape}
         shapes["pop_injection_directions"] = {(0,), (2, *es.mean.shape)}
         for name in arrays.keys() - {"random"}:
@@ -157,66 +172,71 @@ class CMA:
         es.timer = cma.utilities.utils.ElapsedWCTime()
         es._updateBDfromSM(es.sm)
 
-    def _attribute(self, name):
-        """The object and the attribute that a name of `STATE` means."""
+    def _attribute(self, name: str) -> tuple[Any, str]:
+        """The object and the attribute of a name of `STATE`."""
         owner, _, attribute = name.rpartition(".")
         return (operator.attrgetter(owner)(self._es) if owner else self._es), attribute
 
 
 class OpenES:
-    """An evolution strategy with a spread that stays (Salimans et al. 2017), maximising.
+    """An evolution strategy with a constant standard deviation, maximising.
 
-    The mean moves along the gradient that all candidates show, by their ranks: those that fail tell as much as those
-    that do well. CMA-ES's mean moves towards its better half alone, of which there is little to learn where most
-    candidates do about equally well and some fail.
+    The mean moves along the gradient estimated from the ranks of all candidates, so that bad candidates count as much
+    as good ones. The mean of CMA-ES moves towards the better half only, which says little where most candidates do
+    about equally well and some fail.
+
+    Source: Salimans et al. 2017, algorithm 1, with mirrored sampling and ranks in place of returns.
 
     Args:
-        mean: float [parameters], where the search starts.
-        popsize: int, even, candidates per generation; k and k + popsize / 2 lie opposite each other.
-        sigma: float, standard deviation of every parameter.
-        seed: int.
-        learning_rate: float, sigmas that the mean moves in a generation along a parameter that decides the ranks
-            alone.
+        mean: float [N], where the search starts.
+        popsize: candidates per generation, P, even; candidates k and k + P / 2 are mirror images of each other.
+        sigma: standard deviation of every parameter.
+        seed: decides all that it draws.
+        learning_rate: how far the mean moves in a generation [sigma], along a parameter that decides the ranks alone.
+
+    Raises:
+        UserError: the number of candidates is odd.
     """
 
-    def __init__(self, mean, popsize, sigma, seed, learning_rate):
+    def __init__(self, mean: ArrayLike, popsize: int, sigma: float, seed: int, learning_rate: float) -> None:
         if popsize % 2:
             raise UserError(f"--optimizer openes: its candidates are pairs, and {popsize} is odd")
         self._mean, self._half, self._sigma = np.array(mean, float), popsize // 2, float(sigma)
-        self._learning_rate, self._rng, self._noise = learning_rate, np.random.default_rng(seed), None
+        self._learning_rate, self._rng = learning_rate, np.random.default_rng(seed)
+        self._noise: Any = None
 
-    def ask(self):
-        """A population, float64 [popsize, parameters], rounded to the 4 decimals that controllers are saved with."""
+    def ask(self) -> np.ndarray:
+        """A population, float64 [P, N], rounded to the 4 decimals that controllers are saved with."""
         noise = self._rng.standard_normal((self._half, len(self._mean)))
         self._noise = np.concatenate([noise, -noise])
         return np.round(self._mean + self._sigma * self._noise, 4)
 
-    def tell(self, fitness):
-        """Moves the mean along the gradient; as CMA's."""
-        fitness, bad = _finite(fitness)
+    def tell(self, fitness: ArrayLike) -> int:
+        """Moves the mean along the gradient; otherwise as CMA.tell."""
+        finite, bad = _finite(fitness)
         # equal candidates have equal ranks: the mean of their places
-        places = np.sort(fitness)
-        ranks = (np.searchsorted(places, fitness, "left") + np.searchsorted(places, fitness, "right") - 1) / 2
+        places = np.sort(finite)
+        ranks = (np.searchsorted(places, finite, "left") + np.searchsorted(places, finite, "right") - 1) / 2
         weights = (ranks - ranks.mean()) / (ranks.std() or 1.0)
         self._mean += self._learning_rate * self._sigma * (weights @ self._noise) / len(weights)
         return bad
 
     @property
-    def mean(self):
-        """The distribution's mean, float64 [parameters], rounded to 4 decimals."""
+    def mean(self) -> np.ndarray:
+        """The mean of the distribution, float64 [N], rounded to 4 decimals."""
         return np.round(self._mean, 4)
 
     @property
-    def rms_stdev(self):
+    def rms_stdev(self) -> float:
         """The standard deviation of every parameter."""
         return self._sigma
 
-    def arrays(self):
-        """The distribution for other machines to go on from."""
+    def arrays(self) -> Arrays:
+        """The distribution, for another machine to go on from."""
         return {"mean": self._mean.copy(), "sigma": np.array(self._sigma)}
 
-    def continue_from(self, arrays):
-        """Takes over a distribution that `arrays` gave on another machine, as CMA's."""
+    def continue_from(self, arrays: Arrays) -> None:
+        """Takes over a distribution that `arrays` gave on another machine, as CMA.continue_from."""
         mean, sigma = np.asarray(arrays["mean"]), np.asarray(arrays["sigma"])
         if mean.shape != self._mean.shape:
             raise UserError(f"the distribution is of {mean.size} parameters, the controller has {len(self._mean)}")
@@ -224,12 +244,16 @@ class OpenES:
             raise ValueError(f"mean is {mean.dtype}, sigma {sigma.dtype}{list(sigma.shape)}, or one is not finite")
         self._mean, self._sigma = mean.copy(), float(sigma)
 
-    def state(self):
-        """All of the search, for `set_state`: {name: array}."""
+    def state(self) -> Arrays:
+        """All of the search, for `set_state`."""
         return self.arrays() | {"random": np.array(json.dumps(self._rng.bit_generator.state))}
 
-    def set_state(self, arrays):
-        """Makes this the search that gave `state`: it goes on bit for bit; ValueError, KeyError if it is no such."""
+    def set_state(self, arrays: Arrays) -> None:
+        """Makes this the search that gave `state`: it goes on bit for bit.
+
+        Raises:
+            ValueError, KeyError: that was not the state of such a search.
+        """
         generator = np.random.default_rng()
         generator.bit_generator.state = json.loads(str(arrays["random"]))
         self.continue_from(arrays)
@@ -237,63 +261,71 @@ class OpenES:
 
 
 class SubspaceSearch:
-    """A strategy that searches in some directions only: what it asks for is origin + directions @ its coordinates.
+    """Search in a subspace: its candidates are origin + directions @ the coordinates of another strategy.
 
     Args:
-        strategy: the search among the coordinates, such as CMA, which begins at 0.
+        strategy: searches for the coordinates, such as CMA; begins at 0.
         find: () -> (origin float [N], directions float [N, coordinates]); called once, unless a search is restored.
     """
 
-    def __init__(self, strategy, find):
+    def __init__(self, strategy: Strategy, find: Callable[[], tuple[ArrayLike, ArrayLike]]) -> None:
         self._strategy, self._find = strategy, find
-        self._place = None
+        self._place: tuple[np.ndarray, np.ndarray] | None = None
 
-    def _at(self, coordinates):
+    def _found(self) -> tuple[np.ndarray, np.ndarray]:
+        """(origin, directions)."""
         if self._place is None:
             origin, directions = self._find()
             self._place = np.asarray(origin, float), np.asarray(directions, float)
-        origin, directions = self._place
+        return self._place
+
+    def _at(self, coordinates: np.ndarray) -> np.ndarray:
+        origin, directions = self._found()
         return np.round(origin + coordinates @ directions.T, 4)
 
-    def ask(self):
-        """A population, float64 [popsize, N], rounded to 4 decimals."""
+    def ask(self) -> np.ndarray:
+        """A population, float64 [P, N], rounded to 4 decimals."""
         return self._at(self._strategy.ask())
 
-    def tell(self, fitness):
-        """As the strategy's own."""
+    def tell(self, fitness: np.ndarray) -> int:
+        """As the strategy for the coordinates."""
         return self._strategy.tell(fitness)
 
     @property
-    def mean(self):
-        """The distribution's mean, float64 [N], rounded to 4 decimals."""
+    def mean(self) -> np.ndarray:
+        """The mean of the distribution, float64 [N], rounded to 4 decimals."""
         return self._at(self._strategy.mean)
 
     @property
-    def rms_stdev(self):
-        """Of the coordinates."""
+    def rms_stdev(self) -> float:
+        """That of the coordinates."""
         return self._strategy.rms_stdev
 
-    def arrays(self):
-        """The strategy's own, with the origin and the directions."""
+    def arrays(self) -> Arrays:
+        """The distribution of the coordinates, the origin and the directions."""
         return self._strategy.arrays() | self._directions()
 
-    def state(self):
-        """The strategy's own, with the origin and the directions."""
+    def state(self) -> Arrays:
+        """The state of the search for the coordinates, the origin and the directions."""
         return self._strategy.state() | self._directions()
 
-    def _directions(self):
-        return dict(zip(("origin", "directions"), self._place, strict=True))
+    def _directions(self) -> Arrays:
+        return dict(zip(("origin", "directions"), self._found(), strict=True))
 
-    def continue_from(self, arrays):
-        """As the strategy's own."""
+    def continue_from(self, arrays: Arrays) -> None:
+        """Takes over what `arrays` gave."""
         self._restore(arrays, self._strategy.continue_from)
 
-    def set_state(self, arrays):
-        """As the strategy's own."""
+    def set_state(self, arrays: Arrays) -> None:
+        """Takes over what `state` gave."""
         self._restore(arrays, self._strategy.set_state)
 
-    def _restore(self, arrays, restore):
-        """Hands the strategy's part to `restore`, and takes its own; ValueError, KeyError if that is no such thing."""
+    def _restore(self, arrays: Arrays, restore: Callable[[Arrays], None]) -> None:
+        """Gives `restore` its part of the arrays, and takes the rest.
+
+        Raises:
+            ValueError, KeyError: the rest is not an origin and directions.
+        """
         rest = dict(arrays)
         origin, directions = place = rest.pop("origin"), rest.pop("directions")
         if directions.shape != (*origin.shape, len(self._strategy.mean)):
@@ -304,21 +336,26 @@ class SubspaceSearch:
         self._place = place
 
 
-def strategy(cfg, controller, mean, find_directions):
-    """The search that a training's config asks for.
+def strategy(
+    cfg: settings.Train,
+    controller: Controller,
+    mean: np.ndarray,
+    find_directions: Callable[[], tuple[ArrayLike, ArrayLike]],
+) -> Strategy:
+    """The search that a config asks for.
 
     Args:
-        cfg: settings.Train.
-        controller: Controller.
+        cfg: of the training.
+        controller: the sizes of the candidates.
         mean: float [N], where it begins.
         find_directions: see SubspaceSearch.
 
     Raises:
-        UserError: C has no such directions.
+        UserError: the controller has no such directions.
     """
     popsize = cfg.n * cfg.t
 
-    def search(start):
+    def search(start: np.ndarray) -> Strategy:
         if cfg.o == "openes":
             return OpenES(start, popsize, cfg.sigma_init, cfg.seed_start, cfg.learning_rate)
         return CMA(start, popsize, cfg.sigma_init, cfg.seed_start)
@@ -326,6 +363,8 @@ def strategy(cfg, controller, mean, find_directions):
     if not cfg.directions:
         return search(mean)
     if cfg.directions > controller.input_size or len(controller.layers) > 1:
-        raise UserError(f"--directions {cfg.directions}: C must read as many numbers, by one layer of weights")
+        raise UserError(
+            f"--directions {cfg.directions}: the controller must read as many numbers, by one layer of weights"
+        )
     coordinates = np.zeros((cfg.directions + controller.bias) * controller.action_size)
     return SubspaceSearch(search(coordinates), find_directions)

@@ -1,20 +1,26 @@
 """The record of an evolution: the authors' log files, the checkpoint, and the seeds of each generation."""
 
+import argparse
 import json
 import os
 import sys
 import time
+from collections.abc import Collection, Mapping
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from common.agent import controller
+from common.game import Game
+from common.protocols import Search
 from common.runtime import files, provenance, runs, seeds
 from common.runtime.cli import UserError
 
+S = TypeVar("S", bound=Search)
 FIRST_SEED, LAST_SEED = 20_000, seeds.TRAINING[1]  # of the episodes of candidates
 
 
-class Evolution:
+class Evolution(Generic[S]):
     """One evolution of a controller in <run>/log/, resumed from its checkpoint where there is one.
 
     <base>.json            [[the current mean]]
@@ -26,31 +32,50 @@ class Evolution:
     <base>.log.json        a row per evaluation: [generation, score, parameters]
     <base>.best.json       [[the mean with the best evaluation], its score]
     <base>.npz             the distribution, for another machine to go on from: see es.CMA.arrays; and the average
-    <base>.checkpoint.npz  all of the above and the search's whole state, to go on from bit for bit: see es.CMA.state
+    <base>.checkpoint.npz  all of the above and the whole state of the search, to go on bit for bit: see es.CMA.state
 
-    What is evaluated is `mean`: with the `averaging` of the config, the running average of the means of the search. The
-    controllers and log.json have metas (common/runtime/provenance.py) that name what they were evolved on.
+    The evaluations are of `mean`: with `averaging` in the config, a running average of the means of the search. The
+    controllers and log.json have metas (common/runtime/provenance.py) that name the files they were evolved on.
 
     Args:
-        arguments: what `cli.parse` returned.
-        game: Game.
+        arguments: as `cli.parse` returns them.
+        game: the game.
         base: "<game>.<strategy>.<episodes>.<popsize>".
         cfg: the config of the training.
         parents: {"vae", "rnn", ...: sha256} of the files it builds on.
-        strategy: a fresh one, such as es.CMA; it takes over the state of the search that it goes on with.
-        may_change: names of config fields that a later start may change, besides these.
-        score_of: what its scores are scores of, "dream" or "game".
+        strategy: a new search, such as es.CMA; where an evolution goes on, it takes over the state of that.
+        may_change: names of config fields that a later start may change, besides the number of generations and ranks.
+        score_of: where the scores are from, "dream" or "game".
+        unverified: whether one of the parents is, see provenance.any_unverified.
+
+    Raises:
+        UserError: a file in the folder is damaged or of another search.
     """
 
-    def __init__(self, arguments, game, base, cfg, parents, strategy, may_change=(), score_of="dream"):
-        # more generations; other ranks, for popsize = n * t is in the file name
-        may_change = ("generations", "n", "t", "averaging", *may_change)
-        self._stage = runs.Stage(arguments, "log", "json", cfg, f"{base}.", may_change, {"parents": parents})
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        game: Game,
+        base: str,
+        cfg: Any,
+        parents: dict[str, Any],
+        strategy: S,
+        may_change: Collection[str] = (),
+        score_of: str = "dream",
+        unverified: bool = False,
+    ) -> None:
+        # n and t as well: their product, the number of candidates, is in the name of the files
+        free = ("generations", "n", "t", "averaging", *may_change)
+        self._stage = runs.Stage(arguments, "log", "json", cfg, f"{base}.", free, {"parents": parents})
         self._cfg, self._began = cfg, time.monotonic()
-        self._game, self._parents, self._score_of = game.name, parents, score_of
+        self._game, self._parents, self._score_of, self._unverified = game.name, parents, score_of, unverified
         self.strategy, self._path = strategy, self._stage.path("checkpoint.npz")
-        self.hist, self._hist_best, self._log, self._seconds_before = [], [], [], 0.0
-        self._average = None  # before the first generation
+        self.hist: list[list[Any]] = []
+        """the rows of <base>.hist.json"""
+        self._hist_best: list[list[Any]] = []
+        self._log: list[list[Any]] = []
+        self._seconds_before = 0.0
+        self._average: np.ndarray | None = None  # before the first generation
         if os.path.exists(self._path):
             self._restore()
         elif os.path.exists(self._stage.path("npz")):
@@ -63,7 +88,7 @@ class Evolution:
         if premature:
             self._stage.forget_metric(premature, "es/evaluation")
 
-    def _restore(self):
+    def _restore(self) -> None:
         """Goes on from the checkpoint, exactly."""
         try:
             arrays = files.read_npz(self._path)
@@ -79,13 +104,14 @@ class Evolution:
                 "or begin anew with --fresh"
             ) from None
 
-    def _take_over(self):
-        """Without a checkpoint: goes on from the log files and the distribution, such as another machine left them."""
+    def _take_over(self) -> None:
+        """Goes on without a checkpoint, from the log files and the distribution that another machine wrote."""
         if os.path.exists(self._stage.path("checkpoint")):
             print(
                 f"{self._stage.path('checkpoint')}: of an earlier version, not read; going on from the .npz beside it"
             )
-        path, logs = self._stage.path("npz"), {"hist": [], "hist_best": [], "log": []}
+        path = self._stage.path("npz")
+        logs: dict[str, list[Any]] = {"hist": [], "hist_best": [], "log": []}
         try:
             arrays = files.read_npz(path)
             self._average = self._average_in(arrays)
@@ -99,11 +125,11 @@ class Evolution:
         except (ValueError, KeyError, TypeError, UserError) as error:
             raise UserError(f"{path}: damaged, or of another search ({error}); begin anew with --fresh") from None
 
-    def _forget_last_evaluation(self):
-        """A search that goes on forgets an evaluation that it had only because it ended: it ends elsewhere now.
+    def _forget_last_evaluation(self) -> int:
+        """Removes an evaluation that was made only because the search ended, if the search now goes on.
 
         Returns:
-            int, the generation of that evaluation; 0 if there was none.
+            the generation of that evaluation; 0 if there was none.
         """
         if self._log and self.generation < self._cfg.generations and self._log[-1][0] % self._cfg.eval_steps:
             del self._hist_best[-1]
@@ -111,12 +137,16 @@ class Evolution:
         return 0
 
     @property
-    def _best(self):
-        """[generation, score, parameters] of the best evaluation, the first of equals; None before there is one."""
+    def _best(self) -> list[Any] | None:
+        """[generation, score, parameters] of the best evaluation, the first of equal ones; None if there is none."""
         return max(self._log, key=lambda row: row[1], default=None)
 
-    def _average_in(self, arrays):
-        """Takes the running average out of a file's arrays, float64 [N], or None; ValueError if it is no such thing."""
+    def _average_in(self, arrays: dict[str, np.ndarray]) -> np.ndarray | None:
+        """Takes the running average, float64 [N], out of the arrays of a file, None if there is none.
+
+        Raises:
+            ValueError: it does not fit.
+        """
         average = arrays.pop("average", None)
         if average is not None:
             size = self.strategy.mean.shape
@@ -125,54 +155,56 @@ class Evolution:
         return average
 
     @property
-    def generation(self):
+    def generation(self) -> int:
         """Generations done."""
         return len(self.hist)
 
     @property
-    def finished(self):
-        """Whether all generations are done; says so."""
+    def finished(self) -> bool:
+        """Whether all generations are done; if they are, prints so."""
         if self.generation >= self._cfg.generations:
             path = self._stage.path("best.json")
-            print(f"{path}: already evolved for {self.generation} generations; nothing to do "
-                  "(--generations with a higher number goes on, --fresh sets it aside and starts anew)")  # fmt: skip
+            print(
+                f"{path}: already evolved for {self.generation} generations; nothing to do "
+                "(--generations with a higher number goes on, --fresh sets it aside and starts anew)"
+            )
             return True
         return False
 
-    def latest(self):
-        """One line: where the evolution stands."""
+    def latest(self) -> str:
+        """The progress of the evolution in one line."""
         if not self.hist:
             return "no generation yet"
         evaluation = f", evaluated {self._log[-1][1]:.1f}" if self._log else ""
         return f"{self.generation} done: mean {self.hist[-1][2]:.1f}{evaluation}"
 
     @property
-    def mean(self):
-        """What is evaluated: the running average of the search's means (Polyak & Juditsky 1992), float64 [N].
+    def mean(self) -> np.ndarray:
+        """The running average of the means of the search, float64 [N], or without `averaging` the last mean.
 
-        Near an optimum the fitness of a few episodes is mostly noise, which drives the mean of the search about; in the
-        average it cancels out. Rounded to the 4 decimals that controllers are saved with.
+        Near an optimum the fitness of a few episodes is mostly noise, which moves the mean of the search; the average
+        cancels it (Polyak & Juditsky 1992). Rounded to the 4 decimals that controllers are saved with.
         """
         return self.strategy.mean if self._average is None else np.round(self._average, 4)
 
-    def seeds(self, count=None):
-        """The seeds of the next generation's episodes, the same for all candidates and for any resumed run.
+    def seeds(self, count: int | None = None) -> np.ndarray:
+        """The seeds of the episodes of the next generation, int64 [count], the same after a resume.
 
         Args:
-            count: int, how many; None means the config's `num_episode`.
+            count: how many; by default `num_episode` of the config.
         """
         rng = np.random.default_rng([self._cfg.seed_start, self.generation])
         return rng.integers(FIRST_SEED, LAST_SEED + 1, count or self._cfg.num_episode)
 
-    def evaluation_seeds(self):
-        """The seeds on which the mean is evaluated, the same every time."""
+    def evaluation_seeds(self) -> np.ndarray:
+        """The seeds of the episodes that evaluate the mean, int64 [E], always the same."""
         return np.arange(seeds.EVALUATION, seeds.EVALUATION + self._cfg.eval_episodes)
 
-    def _seconds(self):
+    def _seconds(self) -> float:
         return round(self._seconds_before + time.monotonic() - self._began, 1)
 
-    def add_generation(self, returns, lengths):
-        """Logs a generation, which the strategy has been told: returns and lengths, [P, E]."""
+    def add_generation(self, returns: np.ndarray, lengths: np.ndarray) -> None:
+        """Logs a generation after the strategy was told its fitness: returns and lengths, [P, E]."""
         if self._cfg.averaging:
             before = self.strategy.mean if self._average is None else self._average
             self._average = self._cfg.averaging * before + (1 - self._cfg.averaging) * self.strategy.mean
@@ -180,8 +212,8 @@ class Evolution:
         broken = np.flatnonzero(~np.isfinite(fitness))
         if len(broken):
             self.broken += len(broken)
-            print(f"\ngeneration {self.generation + 1}: candidates {broken.tolist()} have no finite fitness and rank "
-                  f"last ({self.broken} so far)", file=sys.stderr)  # fmt: skip
+            text = f"candidates {broken.tolist()} have no finite fitness and rank last ({self.broken} so far)"
+            print(f"\ngeneration {self.generation + 1}: {text}", file=sys.stderr)
             fitness = np.delete(fitness, broken)
         scores = [round(float(x), 2) for x in (fitness.mean(), fitness.min(), fitness.max(), fitness.std())]
         steps = [round(float(lengths.mean()) + 1, 2), int(lengths.max()) + 1]
@@ -189,12 +221,12 @@ class Evolution:
         mean, least, most, _ = scores
         self._stage.log(self.generation, es__return_mean=mean, es__return_min=least, es__return_max=most)
 
-    def add_update(self, metrics, steps):
+    def add_update(self, metrics: Mapping[str, float], steps: int) -> None:
         """Logs an update of the policy gradient.
 
         Args:
-            metrics: what PPO.update returned.
-            steps: int, dreamt in it.
+            metrics: as PPO.update returns them.
+            steps: how many were dreamt for it.
         """
         per_dream = steps if metrics["ends"] == 0 else min(steps, 1 / metrics["ends"])
         learnt = [round(metrics[name], 5) for name in ("entropy", "value_loss", "tether", "moved")]
@@ -203,8 +235,8 @@ class Evolution:
         names = {f"ppo__{name}": value for name, value in metrics.items()}
         self._stage.log(self.generation, ppo__steps_per_dream=per_dream, **names)
 
-    def add_evaluation(self, score):
-        """Logs an evaluation of the present mean; keeps it as the best if it is."""
+    def add_evaluation(self, score: float) -> None:
+        """Logs an evaluation of the current mean; keeps it as the best if it is."""
         score, mean = float(score), self.mean.tolist()
         if not np.isfinite(score):
             print(f"\ngeneration {self.generation}: the mean has no finite score and is left out", file=sys.stderr)
@@ -213,27 +245,28 @@ class Evolution:
         previous = self._log[-1][1] if self._log else score
         best_before = self._best[1] if self._best else score
         self._log.append([self.generation, score, mean])
-        row = ["improvement", score - best_before, "curr", score, "prev", previous, "best", self._best[1]]
-        row = [round(x, 2) if isinstance(x, float) else x for x in row]
-        self._hist_best.append([self.generation, self._seconds(), *row])
+        best = max(best_before, score)
+        row = ["improvement", score - best_before, "curr", score, "prev", previous, "best", best]
+        rounded = [round(x, 2) if isinstance(x, float) else x for x in row]
+        self._hist_best.append([self.generation, self._seconds(), *rounded])
 
-    def save_if_due(self):
-        """Writes everything if the last time is the config's `checkpoint_seconds` ago."""
+    def save_if_due(self) -> None:
+        """As `save`, when the last time is longer ago than `checkpoint_seconds` of the config."""
         if time.monotonic() - self._saved_at > self._cfg.checkpoint_seconds:
             self.save()
 
-    def save(self):
-        """Writes the checkpoint, and then the log files, which a start after a kill between the two writes again."""
+    def save(self) -> None:
+        """Writes the checkpoint, then the log files; after a kill in between, the next start writes these."""
         logs = {"hist": self.hist, "hist_best": self._hist_best, "log": self._log}
-        logs = json.dumps(logs | {"seconds": self._seconds()})
-        files.write_npz(self._path, compresslevel=0, **self.strategy.state(), **self._averages(), logs=logs)
+        text = json.dumps(logs | {"seconds": self._seconds()})
+        files.write_npz(self._path, compresslevel=0, **self.strategy.state(), **self._averages(), logs=text)
         self._write_logs()
         self._saved_at = time.monotonic()
 
-    def _averages(self):
+    def _averages(self) -> dict[str, np.ndarray]:
         return {} if self._average is None else {"average": self._average}
 
-    def _write_logs(self):
+    def _write_logs(self) -> None:
         stage = self._stage
         controller.write(stage.path("json"), self.strategy.mean)
         self._write_meta("json", "controller")
@@ -244,31 +277,17 @@ class Evolution:
             self._write_meta("best.json", "controller", generation=generation, score=about)
         files.write_json(stage.path("hist_best.json"), self._hist_best)
         files.write_json(stage.path("log.json"), self._log)
-        self._write_meta("log.json", "evolution")
+        self._write_meta("log.json", "evolution", score={"of": self._score_of})
         files.write_npz(stage.path("npz"), **self.strategy.arrays(), **self._averages())
         files.write_json(stage.path("hist.json"), self.hist)  # the last, so that it tells whether all are written
 
-    def _write_meta(self, name, kind, **more):
+    def _write_meta(self, name: str, kind: str, **more: Any) -> None:
         path = self._stage.path(name)
-        more = {"generation": self.generation} | more
-        provenance.write(path, kind, self._game, self._cfg, self._parents, self._seconds(), **more)
+        about = {"generation": self.generation, "unverified": self._unverified} | more
+        provenance.write(path, kind, self._game, self._cfg, self._parents, self._seconds(), **about)
 
-    def _logs_are_behind(self):
+    def _logs_are_behind(self) -> bool:
         try:
             return files.read_json(self._stage.path("hist.json")) != self.hist
         except (FileNotFoundError, ValueError):
             return True
-
-
-def read_log(path):
-    """[(generation, score, float64 [N] parameters)] of the means that an evolution evaluated, from <base>.log.json.
-
-    Raises:
-        UserError: it is damaged, or another kind of file.
-    """
-    try:
-        return [
-            (int(generation), float(score), np.array(mean, float)) for generation, score, mean in files.read_json(path)
-        ]
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: not an evolution's .log.json ({error})") from None

@@ -1,7 +1,7 @@
 """The one loop that evolves a controller: ask, evaluate, tell, log, checkpoint; in the dream or in the real game.
 
-Where candidates are tried is an `Arena`. Work goes out in blocks of candidates x episodes, whose results do not depend on
-who computes them: threads of this process or MPI ranks.
+Candidates are tried in an `Arena`. The work is done in blocks of candidates x episodes by threads of this process or by
+MPI ranks. The result of a block does not depend on who computes it.
 """
 
 import argparse
@@ -9,17 +9,25 @@ import itertools
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from common.game import Game
-from common.runtime import cli, mpi, parallel, runs
+from common.protocols import Strategy
+from common.runtime import cli, mpi, parallel, provenance, runs, seeds
 from common.runtime.cli import UserError
 
-GAME_THREADS_PER_CORE = 2  # a game steps its batch in a thread or process of its own, for which ours waits
+if TYPE_CHECKING:  # these load TensorFlow, which the process that only launches does without
+    from common.agent.controller import Controller
+    from common.agent.models import Models
+    from common.training.evolution import Evolution
+    from common.worlds.dream import DreamWorld
+    from common.worlds.encoded import EncodedGames
+
+GAME_THREADS_PER_CORE = 2  # a game steps its batch in another thread or process, and ours waits for it
 MAY_CHANGE = ("fewer_episodes", "track_groups", "patience", "backend", "eval_episodes", "block_rows")
-"""fields of the config that a search which goes on may change"""
+"""fields of the config that may change when a search goes on"""
 Scores = tuple[np.ndarray, np.ndarray]
 """(returns float64 [P, E], lengths int [P, E])"""
 
@@ -27,7 +35,10 @@ Scores = tuple[np.ndarray, np.ndarray]
 class Arena(Protocol):
     """Where candidates are tried."""
 
-    def seeds(self, run: Any) -> np.ndarray:
+    score_of: str
+    """where its scores are from, "dream" or "game" """
+
+    def seeds(self, run: "Evolution[Strategy]") -> np.ndarray:
         """The episodes of the next generation, [E] or [P, E] int."""
 
     def play(self, population: np.ndarray, seeds: np.ndarray) -> Scores:
@@ -37,7 +48,13 @@ class Arena(Protocol):
         """The returns [E] of one controller under the rules of the game."""
 
     def fitness(self, returns: np.ndarray) -> np.ndarray:
-        """What the strategy is told of each candidate: [P, E] -> [P]."""
+        """The fitness of each candidate that the strategy is told: returns [P, E] -> [P]."""
+
+    def directions(self, mean: np.ndarray, count: int) -> np.ndarray:
+        """Directions to search along, float64 [N, ...], see Controller.principal_directions."""
+
+    def close(self) -> None:
+        """Ends the workers."""
 
 
 def main(game: Game, description: str | None) -> None:
@@ -60,24 +77,26 @@ def main(game: Game, description: str | None) -> None:
     devices.for_blocks()
     loaded = models.load_run(game, arguments.run, arguments.unverified)
     shape = agents.controller_on(game, loaded.rnn, cfg.controller_mode)
-    mean, parents = _first_mean(
-        game, cfg, arguments, loaded, shape
-    )  # before the run is opened: an error leaves no trace
+    made_of = provenance.Parents(loaded.hashes, loaded.unverified)
+    # before the run is opened: an error leaves no trace
+    mean = _first_mean(game, cfg, arguments, loaded, shape, made_of)
     dreaming = hasattr(cfg, "also_in")
-    arena = (_dream_arena if dreaming else _game_arena)(game, cfg, arguments, loaded, shape, parents)
+    arena = (_dream_arena if dreaming else _game_arena)(game, cfg, arguments, loaded, shape, made_of)
     strategy = es.strategy(cfg, shape, mean, lambda: (mean, arena.directions(mean, cfg.directions)))
-    run = evolution.Evolution(arguments, game, base, cfg, loaded.hashes | parents, strategy, MAY_CHANGE, arena.score_of)
+    run = evolution.Evolution(
+        arguments, game, base, cfg, made_of.hashes, strategy, MAY_CHANGE, arena.score_of, made_of.unverified
+    )
     if not run.finished:
         evolve(run, arena, cfg)
         print(run.latest())
     arena.close()
 
 
-def evolve(run: Any, arena: Arena, cfg: Any) -> None:
-    """Evolves until the config's number of generations is reached; resumed by the same call.
+def evolve(run: "Evolution[Strategy]", arena: Arena, cfg: Any) -> None:
+    """Evolves for the number of generations of the config; the same call goes on with an earlier evolution.
 
     Args:
-        run: evolution.Evolution.
+        run: the evolution, with its strategy.
         arena: where candidates are tried.
         cfg: settings.Train.
     """
@@ -96,7 +115,7 @@ def evolve(run: Any, arena: Arena, cfg: Any) -> None:
 
 
 def _optimizer(words: list[str]) -> str:
-    """What a command line gives for -o, which decides what else there is to give."""
+    """The value of -o in a command line, which decides which other flags there are."""
     for flag, value in itertools.pairwise([*words, ""]):
         if flag in ("-o", "--optimizer", "--o"):
             return value
@@ -106,7 +125,7 @@ def _optimizer(words: list[str]) -> str:
 
 
 def _check(cfg: Any) -> None:
-    """UserError if options of the config exclude each other."""
+    """UserError if options of the config contradict each other."""
     popsize = cfg.n * cfg.t
     if cfg.o == "cma" and popsize < 3:
         raise UserError(f"-n {cfg.n} -t {cfg.t}: CMA-ES needs at least 3 candidates")
@@ -116,38 +135,43 @@ def _check(cfg: Any) -> None:
         raise UserError(f"--track_groups {cfg.track_groups}: the {popsize} candidates cannot be shared out equally")
     if hasattr(cfg, "fewer_episodes"):
         episodes_by_generation(cfg)
+    seeds.check(range(seeds.EVALUATION, seeds.EVALUATION + cfg.eval_episodes), "validation", "--eval_episodes")
 
 
 def _first_mean(
-    game: Game, cfg: Any, arguments: argparse.Namespace, loaded: Any, shape: Any
-) -> tuple[np.ndarray, dict]:
-    """Where the search begins, float [N], and {"start_from": sha256} of the controller that this is, if it is one."""
+    game: Game,
+    cfg: Any,
+    arguments: argparse.Namespace,
+    loaded: "Models",
+    shape: "Controller",
+    made_of: provenance.Parents,
+) -> np.ndarray:
+    """Where the search begins, float [N]: at zero, or at a controller."""
     from common.agent import controller
     from common.play import agents
-    from common.runtime import files, provenance
 
     if not cfg.start_from:
-        return np.zeros(shape.parameters), {}
-    path = agents.find(cfg.start_from, arguments.run)
-    provenance.read(path, "controller", game.name, arguments.unverified)
-    return controller.read(path, shape), {"start_from": files.sha256(path)}
+        return np.zeros(shape.parameters)
+    path, _ = agents.start_from(game, cfg.start_from, arguments, loaded, made_of)
+    return controller.read(path, shape)
 
 
 class DreamArena:
-    """Candidates dream, all of a generation the same dreams; several MDN-RNNs dream their shares of the episodes.
+    """Candidates act in dreams, all of a generation in the same ones; each MDN-RNN dreams its share of the episodes.
 
     Args:
-        make_world: (number of an MDN-RNN) -> dream.DreamWorld.
-        count: int, how many MDN-RNNs there are.
-        shape: controller.Controller.
+        make_world: (number of an MDN-RNN) -> its dreams.
+        count: how many MDN-RNNs there are.
+        shape: the sizes of the candidates.
         cfg: settings.DreamTrain.
-        threads: int.
+        threads: how many work at the same time.
     """
 
     score_of = "dream"
-    """what the scores are scores of"""
 
-    def __init__(self, make_world: Callable[[int], Any], count: int, shape: Any, cfg: Any, threads: int):
+    def __init__(
+        self, make_world: "Callable[[int], DreamWorld]", count: int, shape: "Controller", cfg: Any, threads: int
+    ) -> None:
         from common.worlds import candidates
 
         self._make_world, self._count, self._shape, self._rows = make_world, count, shape, cfg.block_rows
@@ -164,7 +188,7 @@ class DreamArena:
 
         self._workers = mpi.start(make_worker, threads)
 
-    def seeds(self, run: Any) -> np.ndarray:
+    def seeds(self, run: "Evolution[Strategy]") -> np.ndarray:
         """The dreams of the next generation, [E]."""
         return run.seeds()
 
@@ -202,16 +226,23 @@ class GameArena:
     """Candidates play the real game, all of a group the same episodes.
 
     Args:
-        make_world: (whether it is for training) -> EncodedGames, with the patience of the config if it is.
-        shape: controller.Controller.
+        make_world: (whether for training) -> the games, for training with the patience of the config.
+        shape: the sizes of the candidates.
         action_of: see candidates.Candidates.
         cfg: settings.GameTrain.
-        threads: int.
+        threads: how many work at the same time.
     """
 
     score_of = "game"
 
-    def __init__(self, make_world: Callable[[bool], Any], shape: Any, action_of: Any, cfg: Any, threads: int):
+    def __init__(
+        self,
+        make_world: "Callable[[bool], EncodedGames]",
+        shape: "Controller",
+        action_of: Callable[[Any], np.ndarray],
+        cfg: Any,
+        threads: int,
+    ) -> None:
         from common.worlds import candidates
 
         self._make_world, self._shape, self._action_of, self._cfg = make_world, shape, action_of, cfg
@@ -228,7 +259,7 @@ class GameArena:
 
         self._workers = mpi.start(make_worker, threads)
 
-    def seeds(self, run: Any) -> np.ndarray:
+    def seeds(self, run: "Evolution[Strategy]") -> np.ndarray:
         """The episodes of the next generation, [P, E]: candidate k is of group k modulo the number of groups."""
         cfg, groups = self._cfg, self._cfg.track_groups
         episodes = self._episodes_of(run.generation + 1)
@@ -264,11 +295,18 @@ class GameArena:
         self._workers.close()
 
 
-def _dream_arena(game: Game, cfg: Any, arguments: Any, loaded: Any, shape: Any, parents: dict) -> DreamArena:
+def _dream_arena(
+    game: Game,
+    cfg: Any,
+    arguments: argparse.Namespace,
+    loaded: "Models",
+    shape: "Controller",
+    made_of: provenance.Parents,
+) -> Arena:
     from common.training.policy_gradient import ensemble
     from common.worlds import dream
 
-    rnns, config = ensemble(game, cfg.also_in, arguments, loaded, parents), game.config
+    rnns, config = ensemble(game, cfg.also_in, arguments, loaded, made_of), game.config
     if min(cfg.num_episode, cfg.eval_episodes) < len(rnns):
         raise UserError(
             f"--also_in: {len(rnns)} MDN-RNNs need as many episodes; raise --num_episode or --eval_episodes"
@@ -280,7 +318,14 @@ def _dream_arena(game: Game, cfg: Any, arguments: Any, loaded: Any, shape: Any, 
     return DreamArena(make_world, len(rnns), shape, cfg, parallel.cores())
 
 
-def _game_arena(game: Game, cfg: Any, arguments: Any, loaded: Any, shape: Any, parents: dict) -> GameArena:
+def _game_arena(
+    game: Game,
+    cfg: Any,
+    arguments: argparse.Namespace,
+    loaded: "Models",
+    shape: "Controller",
+    made_of: provenance.Parents,
+) -> Arena:
     from common.worlds.encoded import EncodedGames
 
     def make_world(training: bool) -> EncodedGames:
@@ -305,9 +350,9 @@ def episodes_by_generation(cfg: Any) -> Callable[[int], int]:
 def fitness_above_group(returns: np.ndarray, groups: int) -> np.ndarray:
     """The mean of each candidate's returns, above the median of its group, which played the same episodes.
 
-    Candidate k is of group k modulo `groups`. What an episode is worth by itself cancels out; what is at stake in it does
-    not: on a track with a wide curve candidates differ little, at a hairpin that throws most of them off the road much.
-    One candidate that is thrown off does not make the others of its group look better, as it would against their mean.
+    Candidate k is of group k modulo `groups`. The difficulty of an episode thus cancels out, but not the spread of its
+    returns: on an easy track candidates differ little, on a track with a hairpin they differ much. One candidate that
+    fails does not raise the fitness of the others of its group, as it would if they were compared with the mean.
 
     Args:
         returns: float [P, E].

@@ -148,7 +148,8 @@ class Iteration:
             self._stage(number, "series", "series", {}, folder)
         if one.rnn:
             start = {"start_from": os.path.join(before, "tf_rnn", "rnn.json")} if before else {}
-            self._stage(number, "rnn", "rnn_train", one.rnn | start | {"seed": 100 * self._seed + number}, folder)
+            flags = one.rnn | self._newest(number, one) | start | {"seed": 100 * self._seed + number}
+            self._stage(number, "rnn", "rnn_train", flags, folder)
         else:
             self._link(number, "tf_rnn", os.path.join(before, "tf_rnn"))
             self._link(number, "tf_initial_z", os.path.join(before, "tf_initial_z"))
@@ -156,6 +157,12 @@ class Iteration:
         if one.train:
             self._evolve(number, one, folder, before, others)
         self._report(number, one, folder)
+
+    def _newest(self, number: int, one: Any) -> dict[str, Any]:
+        """The flags by which the games of the run's own controllers have streams of their own."""
+        own = sum(earlier.own for earlier in self._rounds[:number])
+        held_out = one.rnn.get("validation_episodes", 0)
+        return {"newest": own - held_out, "newest_share": one.own_share} if own > held_out else {}
 
     def _train_more_rnns(self, number: int, one: Any, folder: str) -> list[str]:
         """Further MDN-RNNs of a round, each in a folder of its own; returns their files."""
@@ -185,10 +192,12 @@ class Iteration:
             flags |= {"also_in": ",".join(others)}
         self._stage(number, "train", "train", flags, folder)
         log = self._only(os.path.join(folder, "log"), ".log.json")
-        self._stage(
-            number, "pick", "pick_best", {"": log, "episodes": one.games, "final_episodes": 2 * one.games}, folder
-        )
-        picked = os.path.relpath(log.removesuffix("log.json") + "picked.json", self._run)
+        ending = "best.json"
+        if len(files.read_json(log)) > 1:  # else there is nothing to choose
+            flags = {"": log, "episodes": one.games, "final_episodes": 2 * one.games}
+            self._stage(number, "pick", "pick_best", flags, folder)
+            ending = "picked.json"
+        picked = os.path.relpath(log.removesuffix("log.json") + ending, self._run)
         self._note(number, "agent", controller=picked)
 
     @staticmethod

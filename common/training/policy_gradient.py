@@ -1,6 +1,6 @@
-"""train.py -o ppo: a controller with hidden layers learns by a policy gradient, wholly inside the dreams.
+"""train.py -o ppo: a controller with hidden layers learns by a policy gradient, only in dreams.
 
-The algorithm is in ppo.py, the dream in worlds/tensor_dreams.py; here are the stage's files, its evaluations and its loop.
+The algorithm is in ppo.py, the dream in worlds/tensor_dreams.py; here are the stage, its files and its loop.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from common.agent import controller, models, network, weights
 from common.data import series
 from common.game import Game
 from common.play import agents, play
-from common.runtime import cli, files, provenance, runs
+from common.runtime import cli, files, provenance, runs, seeds
 from common.runtime.cli import UserError
 from common.training import evolution, ppo
 from common.worlds import rollouts, tensor_dreams
@@ -28,17 +28,18 @@ def main(game: Game, description: str | None) -> None:
     if not hasattr(game.config, "PPO"):
         raise UserError(f"-o ppo: the dream of {game.title} brings no reward to learn from; give -o cma or -o openes")
     cfg, arguments = cli.parse(game.config.PPO, description)
+    seeds.check(range(seeds.EVALUATION, seeds.EVALUATION + cfg.eval_episodes), "validation", "--eval_episodes")
     devices.for_training(cfg.seed_start)
     loaded = models.load_run(game, arguments.run, arguments.unverified)
-    parents: dict[str, Any] = {}
-    rnns = ensemble(game, cfg.also_in, arguments, loaded, parents)
-    policy, first, base = _policy(game, cfg, arguments, loaded, parents)
-    starts = [_starts(game, cfg, arguments, loaded, rnn, parents) for rnn in rnns]
+    made_of = provenance.Parents(loaded.hashes, loaded.unverified)
+    rnns = ensemble(game, cfg.also_in, arguments, loaded, made_of)
+    policy, first, base = _policy(game, cfg, arguments, loaded, made_of)
+    starts = [_starts(game, cfg, arguments, loaded, rnn, made_of) for rnn in rnns]
     most = game.config.MAX_STEPS
     world = tensor_dreams.Dreams(rnns, starts, cfg.temperature, most, cfg.rows, cfg.dropout, cfg.controller_mode)
     learner = Learner(ppo.PPO(world, policy, cfg, first, first if cfg.tether else None), base)
     name = f"{game.name}.ppo.{cfg.steps}.{cfg.rows}"
-    run = evolution.Evolution(arguments, game, name, cfg, loaded.hashes | parents, learner)
+    run = evolution.Evolution(arguments, game, name, cfg, made_of.hashes, learner, unverified=made_of.unverified)
     if run.finished:
         return
     dreams = play.dreams(game, loaded, cfg.temperature)
@@ -62,16 +63,16 @@ def main(game: Game, description: str | None) -> None:
 
 
 class Learner:
-    """PPO as evolution.Evolution knows a strategy: its mean is the policy as it is saved."""
+    """PPO as a Search of evolution.Evolution: its mean is the policy as it is saved.
+
+    Args:
+        learner: the algorithm and its state.
+        base: float [F] or [0], the weights of the linear controller under the network, if there is one.
+    """
 
     rms_stdev = 0.0
 
-    def __init__(self, learner: ppo.PPO, base: np.ndarray):
-        """
-        Args:
-            learner: ppo.PPO.
-            base: float [F] or [0], the weights of the linear controller under the network, if there is one.
-        """
+    def __init__(self, learner: ppo.PPO, base: np.ndarray) -> None:
         self.ppo, self._base = learner, base
 
     @property
@@ -109,9 +110,9 @@ class Learner:
 
 
 def ensemble(
-    game: Game, also_in: str, arguments: argparse.Namespace, loaded: models.Models, parents: dict
+    game: Game, also_in: str, arguments: argparse.Namespace, loaded: models.Models, made_of: provenance.Parents
 ) -> list[Any]:
-    """The MDN-RNNs to dream in: that of the run, and those in the files, which must fit it; adds those to `parents`.
+    """The MDN-RNNs to dream in: that of the run, and those in the files, which must fit it; adds those to `made_of`.
 
     Raises:
         UserError: one of them is of another size or VAE, or is dreamt in already.
@@ -119,31 +120,29 @@ def ensemble(
     rnns, config, own = [loaded.rnn], game.config, loaded.rnn.shape
     for name in filter(None, also_in.split(",")):
         path = agents.find(name, arguments.run)
-        meta = provenance.read(path, "rnn", game.name, arguments.unverified)
-        if meta.get("parents", {}).get("vae") not in (None, loaded.hashes["vae"]):
+        meta = made_of.read(path, "rnn", game.name, arguments.unverified)
+        if provenance.is_known(meta) and meta["parents"].get("vae") != loaded.hashes["vae"]:
             raise UserError(f"--also_in {path}: was trained on another VAE than {loaded.paths['vae']}")
         sha = files.sha256(path)
-        if sha in (loaded.hashes["rnn"], *parents.get("also_in", [])):
+        if sha in (loaded.hashes["rnn"], *made_of.hashes.get("also_in", [])):
             raise UserError(f"--also_in {path}: holds the weights of an MDN-RNN that is dreamt in already")
         rnns.append(weights.read_rnn(path, config.RNN_FILE_ORDER, own.z_size, own.action_size, own.restart))
         if rnns[-1].shape != own:
             raise UserError(f"--also_in {path}: has {rnns[-1].shape.hidden_size} cells, not {own.hidden_size}")
-        parents.setdefault("also_in", []).append(sha)
+        made_of.hashes.setdefault("also_in", []).append(sha)
     return rnns
 
 
 def _policy(
-    game: Game, cfg: Any, arguments: argparse.Namespace, loaded: models.Models, parents: dict
+    game: Game, cfg: Any, arguments: argparse.Namespace, loaded: models.Models, made_of: provenance.Parents
 ) -> tuple[network.Policy, np.ndarray | None, np.ndarray]:
     """(policy, the parameters of its network to start from or None, the weights of the linear controller under it)."""
     shape, none = loaded.rnn.shape, np.zeros(0, np.float32)
     features = controller.features_read(cfg.controller_mode, shape.z_size, shape.hidden_size)
     if not cfg.start_from:
         return network.policy_for(game.config, features, cfg.hidden), None, none
-    path = agents.find(cfg.start_from, arguments.run)
-    meta = provenance.read(path, "controller", game.name, arguments.unverified)
-    config = meta.get("config", {})
-    parents["start_from"] = files.sha256(path)
+    path, meta = agents.start_from(game, cfg.start_from, arguments, loaded, made_of)
+    config = meta["config"]
     if config.get("controller_mode", cfg.controller_mode) != cfg.controller_mode:
         raise UserError(f"--start_from {path}: reads {config['controller_mode']}, not {cfg.controller_mode}")
     if config.get("o") != "ppo":
@@ -160,7 +159,7 @@ def _policy(
 
 
 def _starts(
-    game: Game, cfg: Any, arguments: argparse.Namespace, loaded: models.Models, rnn: Any, parents: dict
+    game: Game, cfg: Any, arguments: argparse.Namespace, loaded: models.Models, rnn: Any, made_of: provenance.Parents
 ) -> tensor_dreams.Starts:
     """Where the dreams of an MDN-RNN start."""
     first = tensor_dreams.first_frames(loaded.initial_z, rnn.shape.hidden_size)
@@ -168,10 +167,10 @@ def _starts(
         return first
     path = f"{arguments.run}/series/series.npz"
     data = series.Series(path)
-    meta = provenance.read(path, "series", game.name, arguments.unverified)
-    if meta.get("parents", {}).get("vae") not in (None, loaded.hashes["vae"]):
+    meta = made_of.read(path, "series", game.name, arguments.unverified)
+    if provenance.is_known(meta) and meta["parents"].get("vae") != loaded.hashes["vae"]:
         raise UserError(f"{path}: was encoded by another VAE than {loaded.paths['vae']}")
-    parents["series"] = files.sha256(path)
+    made_of.hashes["series"] = files.sha256(path)
     spans = [slice(start, start + length) for start, length in zip(data.first, data.length, strict=True)][-START_GAMES:]
     games = [(data.mu[span], data.logvar[span], data.action[span]) for span in spans]
     along = tensor_dreams.along_games(rnn, games, cfg.starts_every, cfg.seed_start)

@@ -3,6 +3,7 @@
 Each takes the game and the description of its script, and is resumed by the same command (common/runtime/runs.py).
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from common.agent import mdnrnn, models, vae, weights
 from common.data import recordings, series
 from common.game import Game
 from common.play import agents
-from common.runtime import cli, files, provenance, runs
+from common.runtime import cli, files, provenance, runs, seeds
 from common.runtime.cli import UserError
 from common.worlds import dream
 
@@ -32,14 +33,15 @@ def train_vae(game: Game, description: str | None) -> None:
         return
     folder = os.path.join(arguments.run, "record")
     frames = recordings.FrameStream(folder, cfg.batch_size, cfg.seed, mirror=cfg.mirror)
-    parents = {"recordings": recordings.sources(folder, frames.paths)}
+    made_of = _sources(folder, frames.paths, arguments)
+    parents: dict[str, Any] = {"recordings": list(made_of)}
     trainer = VaeTrainer(cfg)
     if cfg.start_from:
         path = agents.find(cfg.start_from, arguments.run)
-        provenance.read(path, "vae", game.name, arguments.unverified)
+        made_of.append(provenance.read(path, "vae", game.name, arguments.unverified))
         weights.vae_start_from(path, trainer.model)
         parents["start_from"] = files.sha256(path)
-    start = trainer.resume(stage, frames)
+    start = trainer.resume(stage, frames, _source(frames.source, parents))
     with runs.progress(cfg.steps, start, "train the VAE") as bar:
         for step in range(start + 1, cfg.steps + 1):
             recon, kl = trainer.step(step)
@@ -52,7 +54,7 @@ def train_vae(game: Game, description: str | None) -> None:
             trainer.save_if_due(step)
     trainer.save(cfg.steps)
     weights.write_vae(stage.result, trainer.model)
-    stage.write_meta(game.name, "vae", parents)
+    stage.write_meta(game.name, "vae", parents, provenance.any_unverified(*made_of))
     print(f"{stage.result}: written (peak memory {runs.peak_memory():.2f} GB)")
 
 
@@ -61,20 +63,48 @@ def encode(game: Game, description: str | None) -> None:
     cfg, arguments = cli.parse(game.config.SERIES, description)
     folder = os.path.join(arguments.run, "record")
     paths, _ = recordings.scan(folder)
-    vae_path = os.path.join(arguments.run, game.config.TRAINED["vae"])
-    if not os.path.exists(vae_path):
-        vae_path = models.find(game, arguments.run)["vae"]
-    provenance.read(vae_path, "vae", game.name, arguments.unverified)
-    sha = files.sha256(vae_path)
-    about = {"encoded": {"vae": sha}}
+    made_of = _sources(folder, paths, arguments)
+    parents: dict[str, Any] = {"recordings": list(made_of)}
+    vae_path = _vae_of(game, arguments.run)
+    made_of.append(provenance.read(vae_path, "vae", game.name, arguments.unverified))
+    parents["vae"] = files.sha256(vae_path)
+    about = {"encoded": {"vae": parents["vae"]}}
     stage = runs.Stage(arguments, "series", "series.npz", cfg, may_change=("episodes_per_part",), about=about)
     missing, parts = series.not_encoded(paths, stage.folder)
     if not missing and parts == [stage.result] and stage.finished:
         return
+    provenance.forget(stage.result)  # which is about to change
     devices.for_training(seed=0)
     series.encode(missing, parts, weights.read_vae(vae_path), stage.folder, cfg.episodes_per_part, cfg.mirror)
-    stage.write_meta(game.name, "series", {"vae": sha, "recordings": recordings.sources(folder, paths)})
+    stage.write_meta(game.name, "series", parents, provenance.any_unverified(*made_of))
     print(f"{stage.result}: written")
+
+
+def _vae_of(game: Game, run: str) -> str:
+    """Path of the VAE that a run encodes with: its own if it has trained one, else the first that ships."""
+    own = os.path.join(run, game.config.TRAINED["vae"])
+    return own if os.path.exists(own) else models.find(game, run)["vae"]
+
+
+def _sources(folder: str, paths: list[str], arguments: Any) -> list[dict[str, Any]]:
+    """Where recordings come from, see recordings.sources.
+
+    Raises:
+        UserError: one of them is of a validation or test seed, or of no seed that extract.py records.
+    """
+    found = recordings.sources(folder, paths)
+    try:
+        seeds.check([int(os.path.basename(path)[:-4]) for path in paths], "training", folder)
+    except UserError as error:
+        provenance.pass_over(str(error), "take the others out, or go on with --unverified", arguments.unverified)
+        found.append({"other_seeds": str(error), "unverified": True})
+    return found
+
+
+def _source(data: str, parents: dict[str, Any]) -> str:
+    """What identifies the data that a training reads and, if there are any, the weights that it starts from."""
+    start = parents.get("start_from")
+    return hashlib.sha256(f"{data} {start}".encode()).hexdigest() if start else data
 
 
 def _chunks(game: Game, cfg: Any, known: series.Series) -> series.StreamBatches | series.MixedBatches:
@@ -94,14 +124,14 @@ def train_rnn(game: Game, description: str | None) -> None:
     cfg, arguments = cli.parse(game.config.RNN, description)
     config, path = game.config, os.path.join(arguments.run, "series", "series.npz")
     data = series.Series(path)
-    meta = provenance.read(path, "series", game.name, arguments.unverified)
-    made_from = meta.get("parents", {})
-    parents: dict[str, Any] = {"series": files.sha256(path), "vae": made_from.get("vae")}
-    parents["recordings"] = made_from.get("recordings", [])
+    made_of = [provenance.read(path, "series", game.name, arguments.unverified)]
+    parents: dict[str, Any] = {"series": files.sha256(path), "vae": made_of[0]["parents"].get("vae")}
+    parents["recordings"] = made_of[0]["parents"].get("recordings", [])
+    _check_vae(game, arguments, path, made_of[0])
     stage = runs.Stage(arguments, "tf_rnn", "rnn.json", cfg)
     if stage.finished:
-        made_on = provenance.read(stage.result, "rnn", game.name, arguments.unverified).get("parents", {}).get("vae")
-        if made_on != parents["vae"]:
+        meta = provenance.read(stage.result, "rnn", game.name, arguments.unverified)
+        if provenance.is_known(meta) and meta["parents"].get("vae") != parents["vae"]:
             raise UserError(
                 f"{stage.result}: was trained on another VAE than {path}; --fresh sets it aside and trains anew"
             )
@@ -110,15 +140,19 @@ def train_rnn(game: Game, description: str | None) -> None:
     chunks = _chunks(game, cfg, known)
     shape = mdnrnn.Shape(data.z_size, config.ACTION_SIZE, cfg.hidden_size, config.RESTART, cfg.mixtures)
     trainer = RnnTrainer(cfg, shape, cfg.restart_weight if config.RESTART else 0.0)
+    trained_on_from = []
     if cfg.start_from:
         earlier = agents.find(cfg.start_from, arguments.run)
-        provenance.read(earlier, "rnn", game.name, arguments.unverified)
+        made_of.append(provenance.read(earlier, "rnn", game.name, arguments.unverified))
         weights.rnn_start_from(earlier, trainer.model, config.RNN_FILE_ORDER)
         parents["start_from"] = files.sha256(earlier)
-    start = trainer.resume(stage, chunks, parents["series"])
+        trained_on_from = [parents["start_from"], *made_of[1].get("trained_on_from", [])]
+    unverified = provenance.any_unverified(*made_of)
+    start = trainer.resume(stage, chunks, _source(parents["series"], parents))
     initial_z = os.path.join(arguments.run, config.TRAINED["initial_z"])
     weights.write_initial_z(initial_z, *data.initial_z())
-    provenance.write(initial_z, "initial_z", game.name, cfg, {"series": parents["series"], "vae": parents["vae"]}, 0.0)
+    first = {name: parents[name] for name in ("series", "vae")}
+    provenance.write(initial_z, "initial_z", game.name, cfg, first, 0.0, unverified=made_of[0].get("unverified", False))
     own_vae = models.own_vae(game, arguments.run, data.z_size)  # to show dreams
     names = ("z_loss", "restart_loss") if config.RESTART else ("z_loss",)
 
@@ -139,8 +173,19 @@ def train_rnn(game: Game, description: str | None) -> None:
             trainer.save_if_due(step)
     trainer.save(cfg.steps)
     weights.write_rnn(stage.result, trainer.model, config.RNN_FILE_ORDER)
-    stage.write_meta(game.name, "rnn", parents)
+    stage.write_meta(game.name, "rnn", parents, unverified, trained_on_from=trained_on_from)
     print(f"{stage.result}: written")
+
+
+def _check_vae(game: Game, arguments: Any, path: str, meta: dict[str, Any]) -> None:
+    """UserError if a series was encoded by another VAE than the one that the run has now."""
+    vae_path = _vae_of(game, arguments.run)
+    encoded_by, now = meta["parents"].get("vae"), files.sha256(vae_path)
+    if provenance.is_known(meta) and encoded_by != now:
+        raise UserError(
+            f"{path}: was encoded by another VAE ({str(encoded_by)[:12]}) than {vae_path} ({now[:12]}); encode again "
+            "with: python series.py --fresh, then python rnn_train.py --fresh"
+        )
 
 
 class ExponentialDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -210,13 +255,13 @@ class _Trainer:
             self._optimizer = adam(cfg, self.model.trainable_variables, **options)
         self._variables = self.model.trainable_variables + self._optimizer.variables
 
-    def resume(self, stage: runs.Stage, batches: Any, source: str = "") -> int:
+    def resume(self, stage: runs.Stage, batches: Any, source: str) -> int:
         """Goes on from the checkpoint of the stage, if there is one, with the batches that follow it.
 
         Args:
             stage: runs.Stage.
             batches: what to train on, with `dataset(start, stop)`, such as recordings.FrameStream.
-            source: what identifies the data; training goes on with the same only. By default `batches.source`.
+            source: what identifies the data and the first weights; training goes on with the same only.
 
         Returns:
             int, steps done.
@@ -225,7 +270,7 @@ class _Trainer:
             UserError: the checkpoint is damaged, or its training began on other data.
         """
         start, saved = stage.restore(self._variables)
-        self._stage, self._source = stage, source or batches.source
+        self._stage, self._source = stage, source
         before = str(saved.pop("source", self._source))
         if before != self._source:  # or episodes that were held out so far could be trained on
             raise UserError(
@@ -300,6 +345,7 @@ class RnnTrainer(_Trainer):
 
     def __init__(self, cfg: Any, shape: mdnrnn.Shape, restart_weight: float = 0.0) -> None:
         super().__init__(cfg, lambda: mdnrnn.MDNRNN(shape), clipvalue=cfg.clip)
+        self._memory: tuple[Any, Any]
         self._train, self._evaluate = mdnrnn.train_step_of(
             self.model, self._optimizer, self.strategy, restart_weight, cfg.dropout
         )
@@ -341,7 +387,7 @@ class RnnTrainer(_Trainer):
         dreamt, memory = [seen[:1]], self.model.initial_state(1)
         for t in range(steps - 1):
             noise = rng.random((1, unseen.z_size), np.float32), rng.standard_normal((1, unseen.z_size), np.float32)
-            start, state = np.float32([t == 0]), (dreamt[-1], *memory)
+            start, state = np.array([t == 0], np.float32), (dreamt[-1], *memory)
             z, *memory, _ = dream.next_of(self.model, weights, state, start, action[t : t + 1], *noise, 1.0)
             dreamt.append(z)
         rows = [np.array(decode(row[::every])) for row in (seen, np.concatenate(dreamt))]

@@ -1,50 +1,59 @@
 """Controllers acting in a batch of worlds: linear ones, each row its own, and networks."""
 
 from collections.abc import Callable
+from typing import Any
 
 from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from common.agent import network
+from common.agent.controller import Controller
+from common.protocols import Seeds, World
 from common.worlds.rollouts import rollout
+
+ActionOf = Callable[[Any], np.ndarray]
+"""tanh values of the controller, float32 [B, A] -> the actions of the game"""
 
 
 class Candidates:
-    """A policy in which every row acts by its own controller.
+    """A policy in which every row has its own controller.
 
     Args:
-        controller: Controller.
+        controller: the sizes of all of them.
         parameters: float32 [B, N].
-        action_of: raw tanh values, float32 [B, A] -> the actions that the world and M know; None if those are it.
+        action_of: tanh values -> actions as the world and the MDN-RNN take them; None if they are the same.
     """
 
-    def __init__(self, controller, parameters, action_of=None):
+    def __init__(self, controller: Controller, parameters: ArrayLike, action_of: ActionOf | None = None) -> None:
         self._controller, self._parameters = controller, tf.constant(parameters, tf.float32)
         self._action_of = action_of or (lambda raw: raw)
 
-    def act(self, state):
+    def act(self, state: tuple[tf.Tensor, ...]) -> np.ndarray:
         """(z, h, c) -> float32 [B, A]."""
         return self._action_of(_act(self._controller, self._parameters, *state))
 
-    def keep(self, on):
+    def keep(self, on: np.ndarray) -> None:
         """Forgets the rows that have finished; `on` [B'] are the indices of the others."""
         self._parameters = tf.gather(self._parameters, on)
 
 
 @tf.function(reduce_retracing=True)
-def _act(controller, parameters, z, h, c):
+def _act(controller: Controller, parameters: tf.Tensor, z: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
     return controller.act(parameters, controller.features(z, h, c))
 
 
-def evaluate(world, controller, population, seeds, action_of=None):
+def evaluate(
+    world: World, controller: Controller, population: np.ndarray, seeds: ArrayLike, action_of: ActionOf | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Every candidate on every seed, in one batch.
 
     Args:
         world: a batch of worlds.
-        controller: Controller.
+        controller: the sizes of the candidates.
         population: [P, N], one candidate per row.
-        seeds: [E] int, the same episodes for all candidates, or [P, E], each one's own.
+        seeds: [E] int, the same episodes for all candidates, or [P, E], different ones for each.
         action_of: see Candidates.
 
     Returns:
@@ -56,12 +65,14 @@ def evaluate(world, controller, population, seeds, action_of=None):
     return returns.reshape(seeds.shape), lengths.reshape(seeds.shape)
 
 
-def features_of_play(world, controller, parameters, seeds, action_of=None):
+def features_of_play(
+    world: World, controller: Controller, parameters: np.ndarray, seeds: Seeds, action_of: ActionOf | None = None
+) -> np.ndarray:
     """What a controller reads while it plays.
 
     Args:
         world: a batch of worlds.
-        controller: Controller.
+        controller: its sizes.
         parameters: [N].
         seeds: [E] int, the episodes.
         action_of: see Candidates.
@@ -72,7 +83,10 @@ def features_of_play(world, controller, parameters, seeds, action_of=None):
     read = []
 
     class Noted(Candidates):
-        def act(self, state):
+        """The controller, with a note of what it reads."""
+
+        def act(self, state: tuple[tf.Tensor, ...]) -> np.ndarray:
+            """As Candidates."""
             read.append(controller.features(*state).numpy())
             return super().act(state)
 
@@ -80,17 +94,22 @@ def features_of_play(world, controller, parameters, seeds, action_of=None):
     return np.concatenate(read)
 
 
-def evaluate_in_blocks(workers, population, seeds, block_rows, *settings):
-    """As `evaluate`, in blocks of candidates handed to workers whose result does not depend on who computes it.
+def evaluate_in_blocks(
+    workers: Any, population: np.ndarray, seeds: ArrayLike, block_rows: int, *settings: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `evaluate`, in blocks of candidates. The result of a block does not depend on which worker computes it.
 
     Args:
-        workers: parallel.Threads or mpi.Ranks, whose worker takes (candidates, seeds, *settings) and calls `evaluate`.
+        workers: parallel.Threads or mpi.Ranks; a worker takes (candidates, seeds, *settings) and calls `evaluate`.
         population: [P, N].
         seeds: [E] or [P, E] int.
-        block_rows: int, about how many episodes step together.
-        *settings: what else the workers are to know of these episodes.
+        block_rows: about how many episodes step together.
+        *settings: what else the workers need to know of these episodes.
+
+    Returns:
+        As `evaluate`.
     """
-    # whole candidates if their episodes fit into a block, else (the mean on many seeds) one candidate's seeds in parts
+    # whole candidates if their episodes fit into a block, else (the mean on many seeds) the seeds of one in parts
     seeds = np.broadcast_to(seeds, (len(population), np.shape(seeds)[-1]))
     candidates = max(1, block_rows // seeds.shape[1])
     parts = range(0, seeds.shape[1], min(seeds.shape[1], block_rows))
@@ -135,7 +154,7 @@ class NetworkPlayer:
 
 def _outputs_of(policy: network.Policy, mode: str) -> Callable[..., tf.Tensor]:
     @tf.function(reduce_retracing=True)
-    def outputs(layers, z, h, c):
+    def outputs(layers: Any, z: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
         return policy.outputs(layers, tf.concat([{"z": z, "c": c, "h": h}[letter] for letter in mode], axis=1))
 
     return outputs

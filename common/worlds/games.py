@@ -1,6 +1,6 @@
-"""Batches of real games, recorded, and in a process of their own. No TensorFlow here, so that recorders stay small.
+"""Batches of real games, recorded, and in a separate process. No TensorFlow here, so that recorders stay small.
 
-The interface is World of common/protocols.py; the state is what the games show, uint8 [B, 64, 64, 3].
+Each batch is a World; its state is the frames of the games, uint8 [B, 64, 64, 3].
 """
 
 import os
@@ -8,57 +8,74 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from typing import IO, Any, Protocol, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from common.protocols import Seeds, World
+
+Pipes = tuple[IO[bytes], IO[bytes]]
+
+
+class OneGame(Protocol):
+    """A single game."""
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Starts an episode; returns its first frame, uint8 [64, 64, 3]."""
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool]:
+        """action [A] -> (frame, reward, done)."""
 
 
 class Games:
-    """Single games in lockstep; the state is their frames, uint8 [B, 64, 64, 3].
+    """Single games in lockstep.
 
     Args:
-        games: list, each with reset(seed) -> frame and step(action) -> (frame, reward, done).
+        games: as many as rows, at most.
     """
 
-    def __init__(self, games):
-        self._games, self._rows = games, []
+    def __init__(self, games: Sequence[OneGame]) -> None:
+        self._games = games
+        self._rows: Sequence[OneGame] = []
 
-    def reset(self, seeds):
+    def reset(self, seeds: Seeds) -> np.ndarray:
         """Starts one episode per seed, at most as many as there are games."""
         if len(seeds) > len(self._games):
             raise ValueError(f"{len(seeds)} episodes for {len(self._games)} games")
         self._rows = self._games[: len(seeds)]
         return np.stack([game.reset(seed) for game, seed in zip(self._rows, seeds, strict=True)])
 
-    def step(self, action):
+    def step(self, action: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Plays one step of every row."""
-        results = [game.step(row) for game, row in zip(self._rows, action, strict=True)]
+        results = [game.step(row) for game, row in zip(self._rows, np.asarray(action), strict=True)]
         frames, reward, done = map(np.array, zip(*results, strict=True))
         self._rows = [game for game, over in zip(self._rows, done, strict=True) if not over]
         return frames[~done], reward, done
 
 
 class Recorded:
-    """A batch of games that hands every finished episode to `write`; the state is what the games' is, frames.
-
-    Actions are played as they are recorded, in float16.
+    """A batch of games that hands every finished episode to `write`. It plays the actions as recorded, in float16.
 
     Args:
         games: a batch of games, such as Games.
-        write: (seed, obs uint8 [T, 64, 64, 3], action float16 [T, A], reward [T], done [T]), called as episodes
-            finish.
-        max_frames: int, after which an episode is cut; 0 means never.
+        write: (seed, obs uint8 [T, 64, 64, 3], action float16 [T, A], reward [T], done [T]) -> None, called when an
+            episode finishes.
+        max_frames: after which an episode is cut; 0 means never.
     """
 
-    def __init__(self, games, write, max_frames=0):
+    def __init__(self, games: World, write: Callable[..., None], max_frames: int = 0) -> None:
         self._games, self._write, self._max_frames = games, write, max_frames
+        self._rows: list[tuple[int, list[Any]]] = []
 
-    def reset(self, seeds):
+    def reset(self, seeds: Seeds) -> np.ndarray:
         """Starts one episode per seed."""
         self._rows, self._frames, self._steps = [(int(seed), []) for seed in seeds], self._games.reset(seeds), 0
         return self._frames
 
-    def step(self, action):
-        """Plays one step of every row and remembers it: what was seen before the action, not after it."""
+    def step(self, action: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Plays one step of every row and records it, with the frame before the action, not the one after it."""
         seen, action = self._frames, np.asarray(action).astype(np.float16)
         frames, reward, done = self._games.step(action.astype(np.float32))
         self._steps += 1
@@ -75,47 +92,48 @@ class Recorded:
 
 
 class OwnProcess:
-    """A batch of games in another process: Python games hold the interpreter's lock, so threads cannot share cores.
+    """A batch of games in another process. Games in Python hold the lock of the interpreter, so threads would not help.
 
     Args:
-        make_games: () -> the batch of games; sent to the process by pickle, so made of importable names.
+        make_games: () -> the batch of games; sent to the process by pickle, so it must be importable.
     """
 
-    def __init__(self, make_games):
+    def __init__(self, make_games: Callable[[], World]) -> None:
         # not multiprocessing: its children would import the main script again, and TensorFlow with it
         command = [sys.executable, "-c", "from common.worlds import games; games.serve()"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        pickle.dump(sys.path, self._process.stdin)
+        self._requests, self._answers = cast(Pipes, (self._process.stdin, self._process.stdout))
+        pickle.dump(sys.path, self._requests)
         self._call(make_games)
 
-    def reset(self, seeds):
+    def reset(self, seeds: Seeds) -> Any:
         """Starts one episode per seed."""
         return self._call(("reset", seeds))
 
-    def step(self, action):
+    def step(self, action: ArrayLike) -> tuple[Any, np.ndarray, np.ndarray]:
         """Plays one step of every row."""
         return self._call(("step", action))
 
-    def _call(self, message):
+    def _call(self, message: Any) -> Any:
         try:
-            pickle.dump(message, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
-            self._process.stdin.flush()
-            return pickle.load(self._process.stdout)
+            pickle.dump(message, self._requests, protocol=pickle.HIGHEST_PROTOCOL)
+            self._requests.flush()
+            return pickle.load(self._answers)
         except (EOFError, BrokenPipeError):
             raise RuntimeError(f"the process of the games died with code {self._process.wait()}") from None
 
-    def __del__(self):
-        if hasattr(self, "_process"):
-            self._process.stdin.close()  # it ends when nothing more can come
+    def __del__(self) -> None:
+        if hasattr(self, "_answers"):
+            self._requests.close()  # then the process ends
             self._process.wait()
-            self._process.stdout.close()
+            self._answers.close()
 
 
-def serve():
-    """In the other process: makes the games, then plays what is asked for until the pipe is closed."""
+def serve() -> None:
+    """In the other process: makes the games, then plays what the requests say until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what games print must not mix with the answers
+    os.dup2(2, 1)  # so that the output of the games does not mix with the answers
     sys.path[:] = pickle.load(requests)
     games, answer = pickle.load(requests)(), None
     while True:

@@ -1,15 +1,18 @@
-"""The dreams as Gymnasium environments, one or many at a time, so that any RL library can train in them.
+"""The dreams as Gymnasium environments, single and vectorised, so that any RL library can train in them.
 
     import common, gymnasium
     env = gymnasium.make("WorldModels/DoomTakeCoverDream-v0", render_mode="rgb_array")
-    envs = gymnasium.make_vec("WorldModels/DoomTakeCoverDream-v0", num_envs=64)     # one M call per step for all
+    envs = gymnasium.make_vec("WorldModels/DoomTakeCoverDream-v0", num_envs=64)     # one MDN-RNN call per step
 
-An observation is what the agent knows, float32 [Z + H]: the dreamt z, then M's h. The action is the game's. M's restart
-logit terminates a dream, the game's time limit truncates it. `seed` is the dream's: the same as DreamWorld dreams.
-Doom's reward is 1 for every step; CarRacing's M knows no reward, and its dream gives 0: bring your own in a wrapper.
+An observation is float32 [Z + H]: the dreamt z, then the h of the MDN-RNN. The action is that of the game. The restart
+logit of the MDN-RNN terminates a dream, the time limit of the game truncates it. A `seed` gives the same dream as in
+DreamWorld. In Doom the reward is 1 for every step. The MDN-RNN of CarRacing does not predict the reward, so that its
+dream gives 0; add a reward in a wrapper.
 """
 
 import functools
+from collections.abc import Iterable
+from typing import Any
 
 from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import gymnasium
@@ -19,9 +22,10 @@ from gymnasium.vector import AutoresetMode
 
 from common.agent import models, vae
 from common.game import Game, find
+from common.runtime import seeds
 from common.worlds import dream
 
-SEEDS = 2000, 500_000  # of dreams begun without a seed; tests have the others
+SEEDS = seeds.TRAINING[0], seeds.TRAINING[1] + 1  # of dreams begun without a seed, for what learns in them
 
 
 @functools.cache
@@ -32,36 +36,37 @@ def _load(name: str, run: str | None, unverified: bool) -> tuple[Game, models.Mo
 
 
 class _Dreams:
-    """Dreams in lockstep, each with a beginning of its own; the rows of a DreamWorld begin together and leave."""
+    """Dreams in lockstep in which each row begins at its own time. The rows of a DreamWorld begin together."""
 
-    def __init__(self, game, run, temperature, rows, unverified):
+    def __init__(self, game: str, run: str | None, temperature: float | None, rows: int, unverified: bool) -> None:
         found, loaded = _load(game, run, unverified)
         self.config, self._vae, self._rnn, self._initial_z = found.config, loaded.vae, loaded.rnn, loaded.initial_z
         self._temperature = float(self.config.TEMPERATURE if temperature is None else temperature)
-        self._weights, self._rngs = self._rnn.prepared(), [None] * rows
+        self._weights = self._rnn.prepared()
+        self._rngs: dict[int, np.random.Generator] = {}
         z_size, hidden_size = self._rnn.shape.z_size, self._rnn.shape.hidden_size
         self._z, self._h, self._c = (np.zeros((rows, size), np.float32) for size in (z_size, hidden_size, hidden_size))
         self._uniform, self._normal = np.zeros((2, rows, dream.NOISE_STEPS, z_size), np.float32)
         self.age = np.zeros(rows, int)
-        """steps of each row's dream so far"""
+        """steps of the dream of each row so far"""
         bound = np.concatenate([np.full(z_size, np.inf), np.ones(hidden_size)]).astype(np.float32)
         self.observation_space = gymnasium.spaces.Box(-bound, bound)
-        low, high = np.float32(self.config.ACTION_LOW), np.float32(self.config.ACTION_HIGH)
+        low, high = (np.array(limit, np.float32) for limit in (self.config.ACTION_LOW, self.config.ACTION_HIGH))
         self.action_space = gymnasium.spaces.Box(low, high)
 
-    def begin(self, rows, seeds):
+    def begin(self, rows: Iterable[int], seeds: Iterable[int]) -> None:
         """Starts the dreams of these seeds in these rows."""
         mu, logvar = self._initial_z
         for row, seed in zip(rows, seeds, strict=True):
-            rng = self._rngs[row] = np.random.default_rng([int(seed), 2])
+            self._rngs[row] = rng = np.random.default_rng([int(seed), 2])
             first, noise = rng.integers(len(mu)), rng.standard_normal(mu.shape[1], np.float32)
             self._z[row] = vae.sample(mu[first], logvar[first], noise)
             self._h[row], self._c[row], self.age[row] = 0, 0, 0
 
-    def step(self, action):
-        """float32 [B, A] -> (observations float32 [B, Z + H], reward float64 [B], terminated, truncated bool [B])."""
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Float32 [B, A] -> (observations float32 [B, Z + H], reward float64 [B], terminated, truncated bool [B])."""
         row_step = self.age % dream.NOISE_STEPS
-        for row in np.flatnonzero(row_step == 0):
+        for row in map(int, np.flatnonzero(row_step == 0)):
             self._uniform[row] = self._rngs[row].random(self._uniform[row].shape, np.float32)
             self._normal[row] = self._rngs[row].standard_normal(self._normal[row].shape, np.float32)
         rows = np.arange(len(row_step))
@@ -75,16 +80,25 @@ class _Dreams:
         return self.observations(), np.full(len(rows), self.config.DREAM_REWARD), terminated, truncated
 
     @tf.function(reduce_retracing=True)
-    def _next(self, z, h, c, restart, action, uniform, normal):
+    def _next(
+        self,
+        z: tf.Tensor,
+        h: tf.Tensor,
+        c: tf.Tensor,
+        restart: tf.Tensor,
+        action: tf.Tensor,
+        uniform: tf.Tensor,
+        normal: tf.Tensor,
+    ) -> tuple[tf.Tensor, ...]:
         noise = uniform, normal, self._temperature
         return dream.next_of(self._rnn, self._weights, (z, h, c), restart, action, *noise)
 
-    def observations(self):
-        """float32 [B, Z + H]."""
+    def observations(self) -> np.ndarray:
+        """What the agent knows in all rows, float32 [B, Z + H]."""
         return np.concatenate([self._z, self._h], axis=1)
 
-    def pictures(self):
-        """What V's decoder makes of every row's z, uint8 [B, 64, 64, 3]."""
+    def pictures(self) -> np.ndarray:
+        """The z of every row, decoded by the VAE: uint8 [B, 64, 64, 3]."""
         return np.rint(self._vae.decode(self._z).numpy() * 255).astype(np.uint8)
 
 
@@ -93,10 +107,10 @@ class DreamEnv(gymnasium.Env):
 
     Args:
         game: name of the package of the game, which must be importable.
-        run: folder of the run whose VAE and MDN-RNN to dream with, if it has both; by default those that ship.
-        temperature: float > 0; by default the game's own, see mdnrnn.sample.
+        run: folder of a run. The dreams use its VAE and MDN-RNN if it has both; by default those that ship.
+        temperature: > 0, see mdnrnn.sample; by default that of the game.
         render_mode: None or "rgb_array", the decoded z, uint8 [64, 64, 3].
-        unverified: bool, see common/runtime/provenance.py.
+        unverified: whether to use models without a valid meta, see common/runtime/provenance.py.
 
     Raises:
         common.runtime.cli.UserError: there are no weights, or their metas do not match.
@@ -104,42 +118,58 @@ class DreamEnv(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012  Gymnasium's convention
 
-    def __init__(self, game, run=None, temperature=None, render_mode=None, unverified=False):
+    def __init__(
+        self,
+        game: str,
+        run: str | None = None,
+        temperature: float | None = None,
+        render_mode: str | None = None,
+        unverified: bool = False,
+    ) -> None:
         self._dreams, self.render_mode = _Dreams(game, run, temperature, 1, unverified), render_mode
         self.metadata = self.metadata | {"render_fps": self._dreams.config.FPS}
         self.observation_space, self.action_space = self._dreams.observation_space, self._dreams.action_space
 
-    def reset(self, *, seed=None, options=None):
-        """Begins the dream of this seed, without one the next of the generator that the last seed began."""
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begins the dream of this seed, or without a seed the next one of the random generator of the last seed."""
         super().reset(seed=seed)
-        self._dreams.begin([0], [self.np_random.integers(*SEEDS) if seed is None else seed])
+        self._dreams.begin([0], [int(self.np_random.integers(*SEEDS)) if seed is None else seed])
         return self._dreams.observations()[0], {}
 
-    def step(self, action):
-        """M dreams on."""
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Dreams one step."""
         observations, reward, terminated, truncated = self._dreams.step(np.asarray(action)[None])
         return observations[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
 
-    def render(self):
-        """uint8 [64, 64, 3], or None without a render mode."""
+    def render(self) -> Any:
+        """The decoded z, uint8 [64, 64, 3], or None without a render mode."""
         return self._dreams.pictures()[0] if self.render_mode else None
 
 
 class DreamVectorEnv(gymnasium.vector.VectorEnv):
-    """Many dreams of a game, one M call per step for all; a dream that ends is followed by another in its row.
+    """Many dreams of a game, with one MDN-RNN call per step; a dream that ends is followed by another in its row.
 
     Args:
-        num_envs: int.
-        autoreset_mode: when a finished row begins anew: "NextStep", Gymnasium's own default (that step's action is
-            ignored, its reward 0), or "SameStep" (the last observation is in info["final_obs"]).
-        game, run, temperature, render_mode, unverified: as in DreamEnv.
+        game: as in DreamEnv, like run, temperature, render_mode and unverified.
+        num_envs: how many dreams.
+        autoreset_mode: when a finished row begins anew: "NextStep", the default of Gymnasium (the action of that step
+            is ignored, its reward is 0), or "SameStep" (the last observation is in info["final_obs"]).
     """
 
     metadata = DreamEnv.metadata | {"autoreset_mode": AutoresetMode.NEXT_STEP}
 
     def __init__(
-        self, game, num_envs, run=None, temperature=None, render_mode=None, autoreset_mode="NextStep", unverified=False
-    ):
+        self,
+        game: str,
+        num_envs: int,
+        run: str | None = None,
+        temperature: float | None = None,
+        render_mode: str | None = None,
+        autoreset_mode: str | AutoresetMode = "NextStep",
+        unverified: bool = False,
+    ) -> None:
         self._dreams, self.num_envs = _Dreams(game, run, temperature, num_envs, unverified), num_envs
         self.render_mode = render_mode
         mode, fps = AutoresetMode(autoreset_mode), self._dreams.config.FPS
@@ -153,22 +183,22 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv):
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
         self._over = np.zeros(num_envs, bool)
 
-    def reset(self, *, seed=None, options=None):
-        """Begins all rows anew: row i the dream of seed + i, or of seed[i]."""
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begins all rows anew: row i the dream of seed + i, or of seed[i] if a list of seeds is given."""
         if seed is not None:
             seed = range(seed, seed + self.num_envs) if isinstance(seed, int | np.integer) else seed
-            super().reset(seed=int(seed[0]))  # what later dreams are drawn from
+            super().reset(seed=int(seed[0]))  # later dreams are drawn from it
         self._begin(np.arange(self.num_envs), seed)
         self._over[:] = False
         return self._dreams.observations(), {}
 
-    def _begin(self, rows, seeds=None):
+    def _begin(self, rows: np.ndarray, seeds: Iterable[int] | None = None) -> None:
         self._dreams.begin(rows, self.np_random.integers(*SEEDS, len(rows)) if seeds is None else seeds)
 
-    def step(self, actions):
-        """M dreams on in every row."""
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Dreams one step in every row."""
         observations, reward, terminated, truncated = self._dreams.step(actions)
-        info = {}
+        info: dict[str, Any] = {}
         if not self._same_step:
             for array in (reward, terminated, truncated):
                 array[self._over] = 0
@@ -176,13 +206,13 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv):
         else:
             over = terminated | truncated
             again = np.flatnonzero(over)
-            for row in again:
+            for row in map(int, again):
                 info = self._add_info(info, {"final_obs": observations[row], "final_info": {}}, row)
         if len(again):
             self._begin(again)
             observations = self._dreams.observations()
         return observations, reward, terminated, truncated, info
 
-    def render(self):
-        """A tuple of uint8 [64, 64, 3], one per row, or None without a render mode."""
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """The decoded z of each row, uint8 [64, 64, 3], or None without a render mode."""
         return tuple(self._dreams.pictures()) if self.render_mode else None

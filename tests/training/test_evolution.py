@@ -10,6 +10,7 @@ import types
 import numpy as np
 import pytest
 
+from common.play import select
 from common.runtime import provenance
 from common.runtime.cli import UserError
 from common.training import es, evolution
@@ -108,7 +109,7 @@ def test_the_files_are_the_authors(start, tmp_path):
     assert meta["config"] == dataclasses.asdict(Config(generations=1))
     best = provenance.read(str(tmp_path / "log" / f"{BASE}.best.json"), "controller", "game")
     assert best["score"] == {"of": "dream", "mean": 9.125, "n": 4, "first_seed": 400_000}
-    log = evolution.read_log(tmp_path / "log" / f"{BASE}.log.json")
+    log = select.read_log(tmp_path / "log" / f"{BASE}.log.json")
     assert [(generation, score) for generation, score, _ in log] == [(1, 4.0), (1, 9.125), (1, 6.0)]
     np.testing.assert_array_equal(log[0][2], mean)
     config = json.loads((tmp_path / "log" / f"{BASE}.config.json").read_text())
@@ -386,4 +387,4 @@ def test_what_is_no_log_is_the_users_mistake(tmp_path, content):
     """Catches a traceback where pick_best.py is given a damaged file, or one that is not of an evolution."""
     (tmp_path / "game.log.json").write_text(content)
     with pytest.raises(UserError, match=r"game\.log\.json: not an evolution's"):
-        evolution.read_log(str(tmp_path / "game.log.json"))
+        select.read_log(str(tmp_path / "game.log.json"))

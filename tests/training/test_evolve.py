@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from common.agent import controller
+from common.play import select
 from common.runtime import cli, provenance, settings
 from common.runtime.cli import UserError
 from common.training import es, evolution, evolve
@@ -78,7 +79,7 @@ def test_the_mean_is_evaluated_at_every_so_many_generations_and_at_the_end(tmp_p
     """Catches an evaluation left out, one too many, and one on the episodes of the candidates."""
     hill = Hill()
     run = evolved(tmp_path, hill, generations=10)
-    log = evolution.read_log(tmp_path / "log" / f"{BASE}.log.json")
+    log = select.read_log(tmp_path / "log" / f"{BASE}.log.json")
     assert [generation for generation, _, _ in log] == [4, 8, 10]
     assert hill.evaluated == [[400_000, 400_001, 400_002, 400_003, 400_004]] * 3
     np.testing.assert_array_equal(log[-1][2], run.mean)

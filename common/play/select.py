@@ -1,0 +1,156 @@
+"""Chooses among the means that an evolution evaluated by playing the real game, on validation seeds.
+
+The score in the dream climbs while the real one stalls, so the dream cannot say which mean to keep.
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from common.agent import controller
+from common.game import Game
+from common.play import agents, play
+from common.runtime import cli, devices, files, provenance, seeds
+from common.runtime.cli import UserError
+from common.worlds import rollouts
+
+Row = tuple[int, float, np.ndarray]
+"""generation, score in the evolution, parameters"""
+
+
+def main(game: Game, description: str | None) -> None:
+    """pick_best.py of every game."""
+    arguments = _parse(description)
+    first = np.arange(seeds.REAL_GAMES, seeds.REAL_GAMES + arguments.episodes)
+    more = np.arange(first[-1] + 1, first[-1] + 1 + arguments.final_episodes)
+    seeds.check(np.concatenate([first, more]), "validation", "--episodes and --final_episodes")
+    path = agents.find(arguments.file, arguments.run)
+    if not path.endswith(".log.json"):
+        raise UserError(f"{path}: give the .log.json of an evolution")
+    if not os.path.isdir(arguments.run):
+        raise UserError(f"--run {arguments.run}: no such folder")
+    means = [row for row in read_log(path) if row[0] >= arguments.from_generation]
+    if not means:
+        raise UserError(f"{path}: no mean was evaluated in generation {arguments.from_generation} or later")
+    devices.for_blocks()
+    meta, loaded = agents.on_its_models(game, path, "evolution", arguments)
+    for _, _, mean in means:  # before the first is played
+        agents.acting(game, path, meta, loaded, mean)
+
+    def score(parameters: np.ndarray, episodes: np.ndarray) -> np.ndarray:
+        agent = agents.acting(game, path, meta, loaded, parameters)
+        returns, _ = play.measure(
+            lambda rows: agent.world(game.real_games(rows, game.backends[0])), agent.policy, episodes
+        )
+        return returns
+
+    rounds, best = select(means, score, first, more, arguments.finalists)
+    base = os.path.join(arguments.run, "log", os.path.basename(path).removesuffix("log.json"))
+    span = [int(first[0]), int(first[0]) + arguments.episodes + arguments.final_episodes - 1]
+    about = {"evolution": {"path": agents.name_of(path), "sha256": files.sha256(path)}, "models": loaded.hashes}
+    about |= {"backend": game.backends[0], "seeds": span, "means": rounds, "best": rounds[best]}
+    unverified = loaded.unverified or provenance.any_unverified(meta)
+    about |= {"unverified": True} if unverified else {}
+    files.write_json(base + "validation.json", about | provenance.about_now(), indent=1)
+    _write_controller(game, base + "picked.json", means[best], rounds[best], meta, path, loaded, unverified)
+    print(f"{base}picked.json: generation {means[best][0]}, {_words(rounds[best])}")
+
+
+def _parse(description: str | None) -> argparse.Namespace:
+    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", metavar="FILE", help="the .log.json of an evolution")
+    parser.add_argument("--episodes", type=cli.number(int, 1), default=100, help="games per mean in the first round")
+    parser.add_argument("--finalists", type=cli.number(int, 1), default=3, help="means that play a second round")
+    parser.add_argument(
+        "--final_episodes", type=cli.number(int, 0), default=400, help="games per mean in the second round"
+    )
+    parser.add_argument("--from_generation", type=cli.number(int, 0), default=0, help="leave the means before it out")
+    parser.add_argument("--run", default=".", metavar="DIR", help="folder with the tf_*/ and log/ of this run")
+    parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
+    return parser.parse_args()
+
+
+def select(
+    means: list[Row],
+    score: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    first: np.ndarray,
+    more: np.ndarray,
+    finalists: int,
+) -> tuple[list[dict[str, Any]], int]:
+    """Plays every mean on the first seeds, and the few best on more.
+
+    Args:
+        means: what to choose among.
+        score: (parameters [N], seeds [E]) -> returns [E].
+        first, more: int [E], the seeds of the two rounds; `more` may be empty.
+        finalists: how many play the second round.
+
+    Returns:
+        ({generation, evolved, n, mean, stderr} of every mean over all its games, index of the best finalist).
+    """
+    returns, rounds = [], []
+    for generation, evolved, parameters in means:
+        returns.append(score(parameters, first))
+        rounds.append(_summary(generation, evolved, returns[-1]))
+        print(f"generation {generation}: {evolved:.1f} in the evolution, {_words(rounds[-1])}", flush=True)
+    # not finite is worse than all
+    ranked = sorted(range(len(means)), key=lambda k: -np.nan_to_num(rounds[k]["mean"], nan=-np.inf))[:finalists]
+    for k in ranked if len(more) else ():
+        generation, evolved, parameters = means[k]
+        rounds[k] = _summary(generation, evolved, np.concatenate([returns[k], score(parameters, more)]))
+        print(f"generation {generation}, second round: {_words(rounds[k])}", flush=True)
+    return rounds, max(ranked, key=lambda k: rounds[k]["mean"])
+
+
+def _summary(generation: int, evolved: float, returns: np.ndarray) -> dict[str, Any]:
+    scores = rollouts.summary(range(len(returns)), returns, np.zeros(len(returns)))
+    return (
+        {"generation": generation, "evolved": evolved}
+        | {key: float(scores[key]) for key in ("mean", "stderr")}
+        | {"n": len(returns)}
+    )
+
+
+def _words(row: dict[str, Any]) -> str:
+    return f"game {row['mean']:.1f} ± {row['stderr']:.1f} (standard error, {row['n']} games)"
+
+
+def _write_controller(
+    game: Game, path: str, mean: Row, row: dict[str, Any], meta: dict, log: str, loaded: Any, unverified: bool
+) -> None:
+    """The chosen controller, with a meta that says what its score is a score of."""
+    generation, evolved, parameters = mean
+    provenance.forget(path)
+    controller.write(path, parameters, row["mean"])
+    score = {"of": "game"} | {key: row[key] for key in ("mean", "stderr", "n")} | {"first_seed": seeds.REAL_GAMES}
+    parents = meta["parents"] | loaded.hashes | {"evolution": files.sha256(log)}
+    in_evolution = {meta["score"]["of"]: evolved} if meta.get("score", {}).get("of") == "dream" else {}
+    provenance.write(
+        path,
+        "controller",
+        game.name,
+        meta["config"],
+        parents,
+        meta.get("seconds", 0.0),
+        unverified=unverified,
+        generation=generation,
+        score=score,
+        **in_evolution,
+    )
+
+
+def read_log(path: str) -> list[Row]:
+    """[(generation, score, float64 [N] parameters)] of the means that an evolution evaluated, from <base>.log.json.
+
+    Raises:
+        UserError: it is damaged, or another kind of file.
+    """
+    try:
+        return [
+            (int(generation), float(score), np.array(mean, float)) for generation, score, mean in files.read_json(path)
+        ]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: not an evolution's .log.json ({error})") from None

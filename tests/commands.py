@@ -1,0 +1,164 @@
+"""For tests of what commands do with files and seeds: they are called in this process, on a game of a few frames.
+
+What takes long or is random, such as playing a whole game, a test replaces by a spy; all else is what users run.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import os
+import shutil
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from common import game as games_here
+from common.agent import weights
+from common.play import record
+from common.runtime import cli, devices, files, parallel, provenance
+from common.worlds import games
+
+GAMES = {name: games_here.find(name) for name in ("carracing", "doomrnn")}
+
+
+@dataclasses.dataclass
+class Done:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    def refused(self, *words):
+        """Whether it ended with exit code 2 and one line on stderr, in which all these words stand."""
+        lines = self.err.strip().splitlines()
+        return self.code == 2 and len(lines) == 1 and all(str(word) in lines[0] for word in words)
+
+
+def call(main, game, *words):
+    """Calls the main of a script, such as play.main, as `python script.py *words` would."""
+    out, err, before, code = io.StringIO(), io.StringIO(), sys.argv, 0
+    sys.argv = ["script.py", *map(str, words)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            cli.run_main(lambda: main(game, "A script."))
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.argv = before
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """What only a process of its own can do is left out; weights that were read once are not read again."""
+    monkeypatch.setattr(devices, "for_blocks", lambda: None)  # TensorFlow has its threads already
+    monkeypatch.setattr(weights, "read_vae", read_vae)
+
+
+@functools.cache
+def _vae(sha, path):
+    return _read_vae(path)
+
+
+_read_vae = weights.read_vae
+
+
+def read_vae(path):
+    """weights.read_vae, which takes seconds, once for all files with the same content."""
+    return _vae(files.sha256(path), str(path))
+
+
+def shipped_files(game):
+    """{path from the root: kind} of all that ships of a game."""
+    folder = os.path.relpath(game.folder, games_here.ROOT)
+    found = {os.path.join(folder, path): kind for group in game.config.SHIPPED for kind, path in group.items()}
+    return found | {game.config.SHIPPED_CONTROLLER: "controller"}
+
+
+def copy_of(game, root, **changes):
+    """A game whose shipped files are copies in another folder, so that a test may damage them.
+
+    `agents.ROOT` has to be that folder as well. **changes are of its config.
+    """
+    for path in shipped_files(game):
+        for ending in ("", provenance.ENDING):
+            os.makedirs(os.path.dirname(root / path), exist_ok=True)
+            shutil.copy(os.path.join(games_here.ROOT, path + ending), root / (path + ending))
+    shutil.copy(game.frames_picture, root / game.name)
+    own = {name: value for name, value in vars(game.config).items() if name.isupper()}
+    config = types.SimpleNamespace(**(own | {"__file__": str(root / game.name / "config.py")} | changes))
+    return dataclasses.replace(game, config=config)
+
+
+class Counting:
+    """A game that shows how many steps it has played, and ends by itself; it notes the actions that it was given."""
+
+    def __init__(self, length=lambda seed: 20 + seed % 5):
+        self._length, self.actions = length, []
+
+    def reset(self, seed):
+        """The first frame."""
+        self._seed, self._steps = int(seed), 0
+        return self._look()
+
+    def step(self, action):
+        """The next one; a step brings 1."""
+        self.actions.append(np.array(action))
+        self._steps += 1
+        return self._look(), 1.0, self._steps >= self._length(self._seed)
+
+    def _look(self):
+        return np.full((64, 64, 3), self._steps, np.uint8)
+
+
+def counting(game, **changes):
+    """The same game to play, but it is Counting. **changes are of its config."""
+    own = {name: value for name, value in vars(game.config).items() if name.isupper()}
+    config = types.SimpleNamespace(**(own | {"__file__": game.config.__file__} | changes))
+    one = functools.partial(games.Games)
+
+    def real_games(rows, backend="", **rules):
+        return one([Counting() for _ in range(rows)])
+
+    return dataclasses.replace(game, config=config, real_games=real_games)
+
+
+def record_in_this_process(monkeypatch, game):
+    """Lets record.py play `game` here: other processes know the games by name only."""
+
+    def in_processes(work, tasks, processes, patience):
+        for task in tasks:
+            yield task, work(task)
+
+    monkeypatch.setattr(parallel, "in_processes", in_processes)
+    monkeypatch.setattr(record, "find", lambda name: game)
+    monkeypatch.setattr(record, "_worlds", {})
+
+
+def edit(path, place=0.5):
+    """Changes one byte: the first digit from this share of the file on, or without a digit the byte there."""
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    k = int(place * (len(data) - 1))
+    k = next((i for i in range(k, len(data)) if chr(data[i]).isdigit()), k)
+    data[k] = ord("1") if data[k] != ord("1") else ord("2")
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def edit_exactly(path, k):
+    """Changes the byte number k."""
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    data[k] ^= 1
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def namespace(**more):
+    """What a command line gives agents.load."""
+    return types.SimpleNamespace(**({"run": ".", "unverified": False} | more))
