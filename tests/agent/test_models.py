@@ -52,11 +52,11 @@ def test_the_set_that_a_controller_was_evolved_on_is_found_by_its_hash(game):
     for number, paths in enumerate(sets):
         for name, path in paths.items():
             files.write_json(path, [number, name])
-    hashes = [{name: files.sha256(paths[name]) for name in ("vae", "rnn")} for paths in sets]
+    hashes = [{name: files.sha256(path) for name, path in paths.items()} for paths in sets]
     for wanted, paths in zip(hashes, sets, strict=True):
         assert models.find_by_hash(game, "run", wanted, "c.json") == paths
-    for wanted in ({"vae": hashes[0]["vae"], "rnn": hashes[1]["rnn"]}, {"vae": hashes[0]["vae"]}, {}):
-        with pytest.raises(UserError, match=r"c\.json: the VAE and MDN-RNN that it was evolved on .* neither in run"):
+    for wanted in (*(hashes[0] | {name: hashes[1][name]} for name in models.NAMES), {"vae": hashes[0]["vae"]}, {}):
+        with pytest.raises(UserError, match=r"c\.json: the models that it was evolved on .* are neither in run"):
             models.find_by_hash(game, "run", wanted, "c.json")
 
 
@@ -65,14 +65,14 @@ def test_only_what_was_made_for_each_other_is_loaded(game, capsys):
     paths = toy.in_run(game, "run")
     hashes = toy.write_models(game, paths)
     loaded = models.load(game, paths)
-    assert (loaded.hashes, loaded.paths) == (hashes, paths)
+    assert (loaded.hashes, loaded.paths, loaded.unverified) == (hashes, paths, False)
     assert (loaded.vae.z_size, loaded.rnn.shape.hidden_size, loaded.initial_z[0].shape) == (toy.Z, toy.H, (3, toy.Z))
     for name in ("rnn", "initial_z"):
-        whole = files.read_json(paths[name] + provenance.ENDING)
-        files.write_json(paths[name] + provenance.ENDING, whole | {"parents": {"vae": "0" * 64}})
-        with pytest.raises(UserError, match=rf"{name}\.json: was trained on another VAE \(000000000000\)"):
+        whole = provenance.read(paths[name], name, "toy")
+        provenance.save(paths[name], whole | {"parents": {"vae": "0" * 64}})
+        with pytest.raises(UserError, match=rf"{name}\.json: was made on another VAE \(000000000000\)"):
             models.load(game, paths)
-        files.write_json(paths[name] + provenance.ENDING, whole)
+        provenance.save(paths[name], whole)
     for name in models.NAMES:
         os.rename(paths[name] + provenance.ENDING, "aside")
         with pytest.raises(UserError, match=rf"{name}\.json: has no {name}\.json\.meta\.json .*--unverified"):
@@ -81,7 +81,8 @@ def test_only_what_was_made_for_each_other_is_loaded(game, capsys):
     for name in models.NAMES:
         os.remove(paths[name] + provenance.ENDING)
     capsys.readouterr()
-    assert models.load(game, paths, unverified=True).hashes == hashes
+    loaded = models.load(game, paths, unverified=True)
+    assert (loaded.hashes, loaded.unverified) == (hashes, True)
     assert capsys.readouterr().err.count("unverified: ") == 3
 
 

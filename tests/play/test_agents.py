@@ -51,7 +51,7 @@ def game(tmp_path, monkeypatch):
 
     def load(game, paths, unverified=False):
         rnn = types.SimpleNamespace(shape=types.SimpleNamespace(z_size=toy.Z, hidden_size=toy.H))
-        return models.Models(None, rnn, None, hashes_of(paths), paths)
+        return models.Models(None, rnn, None, hashes_of(paths), paths, {})
 
     monkeypatch.setattr(models, "load", load)
     return game
@@ -93,10 +93,12 @@ def test_a_controller_is_loaded_in_its_own_mode_and_sees_what_it_saw(game):
     controller.write("run/c.json", np.zeros(size))
     for sample_z in (True, False):
         cfg = settings.Train(controller_mode="zh", sample_z=sample_z)
-        provenance.write("run/c.json", "controller", "toy", cfg, hashes, 1.0)
+        provenance.write("run/c.json", "controller", "toy", cfg, hashes, 1.0, unverified=False)
         agent = load(game)
         assert (agent.controller.mode, agent.controller.parameters, agent.sample_z) == ("zh", size, sample_z)
-    provenance.write("run/c.json", "controller", "toy", settings.Train(controller_mode="z"), hashes, 1.0)
+    provenance.write(
+        "run/c.json", "controller", "toy", settings.Train(controller_mode="z"), hashes, 1.0, unverified=False
+    )
     with pytest.raises(UserError, match="holds 13 parameters"):
         load(game)
 
@@ -109,9 +111,9 @@ def test_a_controller_of_unknown_origin_plays_only_unverified(game):
     agent = load(game, unverified=True)
     assert agent.models.paths == sets(game)[0]
     assert agent.about()["unverified"] is True
-    other = {"vae": "a" * 64, "rnn": "b" * 64}
+    other = {"vae": "a" * 64, "rnn": "b" * 64, "initial_z": "c" * 64}
     toy.write_controller("run/c.json", game, other, np.zeros(toy.Z + 1))
-    with pytest.raises(UserError, match=r"c\.json: the VAE and MDN-RNN .*bbbbbbbbbbbb.* --run DIR"):
+    with pytest.raises(UserError, match=r"c\.json: the models that it was evolved on .*bbbbbbbbbbbb.* --run DIR"):
         load(game)
 
 
@@ -122,7 +124,6 @@ def test_a_controller_of_unknown_origin_plays_only_unverified(game):
 def test_a_strange_meta_beside_a_controller_is_named(game, change):
     """Catches a traceback, or what a stranger's file asks for, instead of a line."""
     toy.write_controller("run/c.json", game, hashes_of(sets(game)[0]), np.zeros(toy.Z + 1))
-    meta = files.read_json("run/c.json.meta.json")
-    files.write_json("run/c.json.meta.json", meta | change)
+    provenance.save("run/c.json", provenance.read("run/c.json", "controller", "toy") | change)
     with pytest.raises(UserError, match=r"run/c\.json.*meta"):
         load(game)

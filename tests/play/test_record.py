@@ -159,7 +159,7 @@ def test_where_recordings_come_from(extract, monkeypatch):
     told = recordings.sources("run/record", paths)
     spans = [(row["first_seed"], row["episodes"], row["count"], row["game"]) for row in told[:-1]]
     assert spans == [(2000, 3, 3, "catchdot"), (3000, 2, 2, "catchdot")]
-    assert told[-1] == {"unknown": 1}
+    assert told[-1] == {"unknown": 1, "unverified": True}
     with open("run/record/3000.summary.json", "w") as file:
         json.dump({"config": {}}, file)
-    assert recordings.sources("run/record", paths)[-1] == {"unknown": 3}
+    assert recordings.sources("run/record", paths)[-1] == {"unknown": 3, "unverified": True}

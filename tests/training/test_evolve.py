@@ -8,9 +8,9 @@ import types
 import numpy as np
 import pytest
 
-from common.agent import controller
+from common.agent import controller, models
 from common.play import select
-from common.runtime import cli, provenance, settings
+from common.runtime import cli, files, provenance, settings
 from common.runtime.cli import UserError
 from common.training import es, evolution, evolve
 
@@ -68,7 +68,9 @@ def written(folder):
     found["metrics.jsonl"] = (log / f"{BASE}.metrics.jsonl").read_text()
     for kind in ("json", "best.json", "log.json"):
         meta = json.loads((log / f"{BASE}.{kind}.meta.json").read_text())
-        found[f"{kind}.meta.json"] = {key: value for key, value in meta.items() if key not in ("seconds", "made")}
+        found[f"{kind}.meta.json"] = {
+            key: value for key, value in meta.items() if key not in ("seconds", "made", "meta_sha256")
+        }
     for kind in ("npz", "checkpoint.npz"):
         with np.load(log / f"{BASE}.{kind}") as archive:
             found |= {f"{kind} {name}": archive[name].tolist() for name in archive.files if name != "logs"}
@@ -145,23 +147,54 @@ def test_a_search_starts_at_zero_or_at_the_controller_named(tmp_path):
     def first(start_from, unverified=False):
         cfg = settings.Train(start_from=start_from)
         arguments = argparse.Namespace(run=str(tmp_path), unverified=unverified)
-        return evolve._first_mean(GAME, cfg, arguments, None, shape)
+        made_of = provenance.Parents({}, False)
+        return evolve._first_mean(GAME, cfg, arguments, loaded, shape, made_of), made_of
 
-    mean, parents = first("")
+    loaded = models.Models(None, None, None, PARENTS, {"rnn": "rnn.json"}, {"rnn": {"parents": {}}})
+    mean, made_of = first("")
     np.testing.assert_array_equal(mean, np.zeros(4))
-    assert parents == {}
+    assert (made_of.hashes, made_of.unverified) == ({}, False)
     for name, length in (("good.json", 4), ("long.json", 5), ("unknown.json", 4)):
         controller.write(tmp_path / name, np.arange(length) / 8, 700)
         if name != "unknown.json":
-            provenance.write(str(tmp_path / name), "controller", "game", settings.Train(), PARENTS, 1.0)
-    mean, parents = first("good.json")
+            provenance.write(
+                str(tmp_path / name), "controller", "game", settings.Train(), PARENTS, 1.0, unverified=False
+            )
+    mean, made_of = first("good.json")
     np.testing.assert_array_equal(mean, np.arange(4) / 8)
-    assert parents == {"start_from": json.loads((tmp_path / "good.json.meta.json").read_text())["sha256"]}
+    assert (made_of.hashes, made_of.unverified) == ({"start_from": files.sha256(tmp_path / "good.json")}, False)
     with pytest.raises(UserError, match="holds 5 parameters"):
         first("long.json")
     with pytest.raises(UserError, match=r"unknown\.json: has no unknown\.json\.meta\.json"):
         first("unknown.json")
-    np.testing.assert_array_equal(first("unknown.json", unverified=True)[0], np.arange(4) / 8)
+    mean, made_of = first("unknown.json", unverified=True)
+    np.testing.assert_array_equal(mean, np.arange(4) / 8)
+    assert made_of.unverified
+
+
+def test_a_search_starts_in_the_memory_of_its_own_mdn_rnn_or_of_one_that_this_was_trained_on_from(tmp_path):
+    """Catches a controller that goes on in an MDN-RNN, the numbers of which mean something else to it."""
+    shape = controller.Controller("zh", 2, 2, 1, bias=False)
+    path = str(tmp_path / "c.json")
+    controller.write(path, np.zeros(4))
+    cfg, made_of = settings.Train(start_from="c.json"), provenance.Parents({}, False)
+    for evolved_in, meta, refused in (
+        (PARENTS["rnn"], {"parents": {}}, False),
+        ("c" * 64, {"parents": {"start_from": "c" * 64}}, False),
+        ("c" * 64, {"parents": {"start_from": "d" * 64}, "trained_on_from": ["d" * 64, "c" * 64]}, False),
+        ("c" * 64, {"parents": {"start_from": "d" * 64}}, True),
+        ("c" * 64, {"parents": {}}, True),
+    ):
+        loaded = models.Models(None, None, None, PARENTS, {"rnn": "rnn.json"}, {"rnn": meta})
+        parents = PARENTS | {"rnn": evolved_in}
+        provenance.write(path, "controller", "game", settings.Train(), parents, 1.0, unverified=False)
+        arguments = argparse.Namespace(run=str(tmp_path), unverified=False)
+        if refused:
+            with pytest.raises(UserError, match=r"--start_from .*c\.json: was evolved in another MDN-RNN"):
+                evolve._first_mean(GAME, cfg, arguments, loaded, shape, made_of)
+            arguments.unverified = True
+        evolve._first_mean(GAME, cfg, arguments, loaded, shape, made_of)
+        assert made_of.unverified == refused
 
 
 @pytest.mark.parametrize(

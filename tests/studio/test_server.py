@@ -1,0 +1,130 @@
+"""common/studio/server.py: what the server lets in, and what it says before it starts."""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+import tornado.httpclient
+import tornado.httpserver
+import tornado.netutil
+import tornado.websocket
+
+from common.game import ROOT
+from common.runtime import cli
+from common.studio import server
+
+
+def served(stage, visit):
+    """Serves the toy on a free port and returns what visit(port) brings."""
+
+    async def main():
+        app = server.application([{"name": "toy", "title": "Toy", "lacking": None}], lambda name: stage)
+        http, sockets = tornado.httpserver.HTTPServer(app), tornado.netutil.bind_sockets(0, "127.0.0.1")
+        http.add_sockets(sockets)
+        try:
+            return await visit(sockets[0].getsockname()[1])
+        finally:
+            http.stop()
+            await http.close_all_connections()
+
+    return asyncio.run(main())
+
+
+async def fetch(port, path, **headers):
+    client = tornado.httpclient.AsyncHTTPClient()
+    return await client.fetch(f"http://127.0.0.1:{port}{path}", headers=headers, raise_error=False)
+
+
+def connect(port, **headers):
+    """A websocket to /play."""
+    url = f"ws://127.0.0.1:{port}/play"
+    return tornado.websocket.websocket_connect(tornado.httpclient.HTTPRequest(url, headers=headers))
+
+
+def test_the_page_needs_nothing_from_elsewhere(stage):
+    """Catches a file that is not served, a page that loads from another site, and lost headers."""
+
+    async def visit(port):
+        for path in ("/", "/studio.js", "/studio.css", "/icon.svg", "/vendor/preact.mjs", "/vendor/htm.mjs", "/games"):
+            response = await fetch(port, path)
+            assert response.code == 200, path
+            assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            if path in ("/", "/studio.js", "/studio.css"):
+                assert b"//" not in response.body.replace(b"// ", b"").replace(b"http://www.w3.org", b"").replace(
+                    b"}//${location.host}", b""
+                )
+        assert json.loads(response.body)[0]["name"] == "toy"
+
+    served(stage, visit)
+
+
+def test_only_this_machine_is_answered(stage):
+    """Catches DNS rebinding, a page of another site, and files from outside of the page's folder."""
+
+    async def visit(port):
+        for path in ("/", "/games", "/studio.js"):
+            for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", ""):
+                assert (await fetch(port, path, Host=host)).code in (400, 403), (path, host)
+            for host in (f"localhost:{port}", f"[::1]:{port}", "192.168.1.7"):
+                assert (await fetch(port, path, Host=host)).code == 200, (path, host)
+        for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+            with pytest.raises(tornado.httpclient.HTTPClientError, match="403"):
+                await connect(port, **headers)
+        (await connect(port, Origin=f"http://127.0.0.1:{port}")).close()
+        for path in ("/../server.py", "/%2e%2e/server.py", "//etc/passwd", "/vendor/../../server.py"):
+            assert (await fetch(port, path)).code in (403, 404), path
+
+    served(stage, visit)
+
+
+def test_messages_and_pages_are_bounded(stage, monkeypatch):
+    """Catches a message that fills the memory, worlds without number, and a place that is never free again."""
+    monkeypatch.setattr(server, "PAGES", 2)
+
+    async def visit(port):
+        first, second, third = [await connect(port) for _ in range(3)]
+        assert await third.read_message() is None
+        assert third.close_code == 1013
+        await first.write_message("x" * (server.MESSAGE_BYTES + 1))
+        assert await first.read_message() is None
+        longest = {str(k): -4.123456 for k in range(64)}
+        message = {"do": "look", "temperature": 1.05, "held": longest, "keys": ["left", "right", "up", "down"]}
+        await second.write_message(json.dumps(message))
+        assert "no game is open" in json.loads(await second.read_message())["error"]
+        second.close()
+        answer = None
+        while answer is None:  # until the server has noticed
+            fourth = await connect(port)
+            await fourth.write_message(json.dumps({"do": "open", "game": "toy"}))
+            answer = await fourth.read_message()
+        assert json.loads(answer)["title"] == "Toy"
+        fourth.close()
+
+    served(stage, visit)
+
+
+def run_studio(*arguments):
+    return [sys.executable, "-m", "common.studio", *map(str, arguments)]
+
+
+def test_a_users_mistakes_are_one_line(tmp_path):
+    """Catches a traceback, a run whose game the studio would have to guess, a port that is another one modulo 65536."""
+    for arguments, complaint in ((["--run", tmp_path], "--game"), (["--game", "chess"], "chess"),
+                                 (["--game", "doomrnn", "--run", tmp_path / "none"], "no such folder"),
+                                 (["--port", 99999], "--port 99999"), (["--port", -1], "--port -1")):  # fmt: skip
+        done = subprocess.run(run_studio(*arguments), cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+        assert complaint in done.stderr
+
+
+def test_a_port_in_use_is_said_before_anything_is_loaded(monkeypatch):
+    """Catches a user who waits for TensorFlow and the weights to be told that the port is taken."""
+    [taken] = tornado.netutil.bind_sockets(0, "127.0.0.1")
+    monkeypatch.setattr(sys, "argv", ["studio", "--port", str(taken.getsockname()[1])])
+    monkeypatch.setattr(server.game, "find", lambda name: pytest.fail("a game was loaded first"))
+    with taken, pytest.raises(cli.UserError, match="give another --port"):
+        server.main()
