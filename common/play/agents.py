@@ -11,7 +11,7 @@ import numpy as np
 from common.agent import controller, models, network
 from common.game import ROOT, Game
 from common.protocols import Policy, World
-from common.runtime import files, provenance
+from common.runtime import files, provenance, settings
 from common.runtime.cli import UserError
 from common.worlds.candidates import Candidates, NetworkPlayer
 from common.worlds.encoded import EncodedGames
@@ -113,7 +113,7 @@ def load(game: Game, arguments: argparse.Namespace) -> Agent:
     meta, loaded = on_its_models(game, path, "controller", arguments)
     if meta["config"].get("o") == "ppo":
         return Agent(game, path, *read_network(game, path, meta, _features(loaded, meta)), loaded, meta)
-    shape = controller_on(game, loaded.rnn, meta["config"].get("controller_mode", ""))
+    shape = controller_on(game, loaded.rnn, _mode(path, meta))
     return Agent(game, path, shape, controller.read(path, shape), loaded, meta)
 
 
@@ -193,10 +193,20 @@ def acting(game: Game, path: str, meta: dict[str, Any], loaded: models.Models, p
         if len(parameters) == shape.parameters + features:
             shape = network.policy_for(game.config, features, config["hidden"], parameters[shape.parameters :])
     else:
-        shape = controller_on(game, loaded.rnn, config.get("controller_mode", ""))
+        shape = controller_on(game, loaded.rnn, _mode(path, meta))
     if parameters.shape != (shape.parameters,):
         raise UserError(f"{path}: holds {parameters.size} parameters, its controller has {shape.parameters}")
     return Agent(game, path, shape, parameters.astype(np.float32), loaded, meta)
+
+
+def _mode(path: str, meta: dict[str, Any]) -> str:
+    """The mode of a linear controller, "" if nothing tells it; UserError if there is no such mode."""
+    mode = meta["config"].get("controller_mode", "")
+    if mode and mode not in settings.CONTROLLER_MODES:
+        raise UserError(
+            f"{path}: its meta has the controller_mode {mode}, which is none of {settings.CONTROLLER_MODES}"
+        )
+    return mode
 
 
 def _features(loaded: models.Models, meta: dict[str, Any]) -> int:
