@@ -1,36 +1,29 @@
-# make run: the shipped agents play, then the whole Doom pipeline in small. make play: the studio, a page to play the
+# make run: the agents that ship play, then the whole procedure in small for Doom. make play: the studio, a page to play the
 # dreams in. make test: lint and all tests but the slow. make faults: every fault injected into whole commands. make
 # soak: half an hour of them, and an undisturbed twin.
 PYTHON ?= python3
-PY := $(CURDIR)/.venv/bin/python
-SMOKE := --preset smoke --run ../runs/smoke
+PY := "$(CURDIR)/.venv/bin/python"
 # the controllers that ship, by the constant of each game; read when a recipe runs, for it needs .venv
 AGENT = $(CURDIR)/$(shell $(PY) -c "from $(1).config import SHIPPED_CONTROLLER as path; print(path)")
 
 .PHONY: run play test faults soak lint bench setup
 
 run: setup
-	@echo "== Doom: the shipped agent in the real game, 100 episodes =="
-	cd doomrnn && $(PY) model.py doomreal norender $(call AGENT,doomrnn) 1000 --out ../runs/doomreal.json
+	@echo "== Doom: the agent that ships in the real game, 100 episodes =="
+	cd doomrnn && $(PY) model.py doomreal norender "$(call AGENT,doomrnn)" 1000 --out ../runs/doomreal.json
 	@echo "== Doom: the random policy, 100 episodes =="
 	cd doomrnn && $(PY) model.py doomreal norender random 1000 --out ../runs/doomreal.random.json
-	@echo "== Doom: one episode to watch, real | what V sees | what M expected =="
-	cd doomrnn && $(PY) model.py doomreal render $(call AGENT,doomrnn) 1000 --video ../runs/doomreal.mp4
-	@echo "== CarRacing: the shipped agent in Gymnasium, 16 tracks =="
-	cd carracing && $(PY) model.py norender $(call AGENT,carracing) 1000 --episodes 16 --out ../runs/carracing.json
+	@echo "== Doom: one episode to watch: real, as the VAE sees it, as the MDN-RNN expected it =="
+	cd doomrnn && $(PY) model.py doomreal render "$(call AGENT,doomrnn)" 1000 --video ../runs/doomreal.mp4
+	@echo "== CarRacing: the agent that ships in Gymnasium, 16 tracks =="
+	cd carracing && $(PY) model.py norender "$(call AGENT,carracing)" 1000 --episodes 16 --out ../runs/carracing.json
 	@echo "== CarRacing: the random policy, 16 tracks =="
 	cd carracing && $(PY) model.py norender random 1000 --episodes 16 --out ../runs/carracing.random.json
 	@echo "== CarRacing: one episode to watch =="
-	cd carracing && $(PY) model.py render $(call AGENT,carracing) 1000 --video ../runs/carracing.mp4
-	@echo "== Doom, the whole pipeline in small: record, V, encode, M, C in the dream, the real game =="
-	cd doomrnn && $(PY) extract.py $(SMOKE)
-	cd doomrnn && $(PY) vae_train.py $(SMOKE)
-	cd doomrnn && $(PY) series.py $(SMOKE)
-	cd doomrnn && $(PY) rnn_train.py $(SMOKE)
-	cd doomrnn && $(PY) train.py $(SMOKE)
-	cd doomrnn && $(PY) model.py doomreal norender log/doomrnn.cma.4.16.best.json 1000 --episodes 20 --run ../runs/smoke --out ../runs/smoke/doomreal.json
-	@echo "== Done. No more than the random policy's score is to be expected of so small a pipeline. =="
-	@echo "Scores: runs/doomreal.json, doomreal.random.json, carracing.json, carracing.random.json, smoke/doomreal.json"
+	cd carracing && $(PY) model.py render "$(call AGENT,carracing)" 1000 --video ../runs/carracing.mp4
+	@echo "== Doom, the whole procedure in small, from nothing: play, learn the world, learn in the dream, play =="
+	cd doomrnn && $(PY) iterate.py --preset smoke --run ../runs/smoke
+	@echo "Scores: runs/doomreal.json, doomreal.random.json, carracing.json, carracing.random.json, smoke/rounds.json"
 	@echo "Videos: runs/doomreal.mp4, runs/carracing.mp4"
 
 play: setup
@@ -48,13 +41,14 @@ soak: setup
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 bench: setup
 	$(PY) bench/dream.py
 	$(PY) bench/carracing.py
 
 setup: .venv/installed
-	@mkdir -p runs runs/smoke
+	@mkdir -p runs
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

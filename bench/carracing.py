@@ -68,8 +68,8 @@ class OneGame:
 class Agents:
     """Random controllers in a world of games that is used again and again."""
 
-    def __init__(self, games, first_seed, rows, model_v, model_m, action_of):
-        self._world, self._c = encoded.EncodedGames(games, model_v, model_m), agents.controller_on(GAME, model_m)
+    def __init__(self, games, first_seed, rows, vae, rnn, action_of):
+        self._world, self._c = encoded.EncodedGames(games, vae, rnn), agents.controller_on(GAME, rnn)
         self._seeds, self._action_of = np.arange(first_seed, first_seed + rows), action_of
         self._parameters = np.random.default_rng(first_seed).normal(0, 0.1, (rows, self._c.parameters))
 
@@ -108,7 +108,8 @@ def timed(works):
     return steps / seconds
 
 
-def main():
+def main() -> None:
+    """Measures, and prints or writes the figures."""
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
     parser.add_argument("--steps", type=cli.number(int, 1), default=150, help="of every car in a round")
@@ -119,16 +120,14 @@ def main():
     devices.for_blocks()
     cores = parallel.cores()
     threads = evolve.GAME_THREADS_PER_CORE * cores
-    model_v, shape = vae.ConvVAE(32), mdnrnn.Shape(32, config.ACTION_SIZE, 256, restart=False)
-    model_m = mdnrnn.MDNRNN(shape)
+    encoder, shape = vae.ConvVAE(32), mdnrnn.Shape(32, config.ACTION_SIZE, 256, restart=False)
+    rnn = mdnrnn.MDNRNN(shape)
     tracks = [NotedTracks() for _ in range(threads)]
     batches = [
-        Agents(env.Cars(noted), FIRST_SEED + thread * ROWS, ROWS, model_v, model_m, env.action_of)
+        Agents(env.Cars(noted), FIRST_SEED + thread * ROWS, ROWS, encoder, rnn, env.action_of)
         for thread, noted in enumerate(tracks)
     ]
-    single = Agents(
-        games.Games([OneGame()]), FIRST_SEED, 1, model_v, model_m, lambda raw: env.action_of(raw).astype(float)
-    )
+    single = Agents(games.Games([OneGame()]), FIRST_SEED, 1, encoder, rnn, lambda raw: env.action_of(raw).astype(float))
     rounds = []
     for steps in [WARM_UP] + [arguments.steps] * arguments.rounds:
         agent = timed([batch.ready(steps) for batch in batches])

@@ -32,7 +32,8 @@ def rate(units, work):
     return units / (time.perf_counter() - start)
 
 
-def main():
+def main() -> None:
+    """Measures, and prints or writes the figures."""
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
     arguments = parser.parse_args()

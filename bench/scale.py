@@ -76,7 +76,8 @@ def measure(ranks, generations):
     }
 
 
-def main():
+def main() -> None:
+    """Measures, and prints or writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4, 16], help="numbers of ranks to measure")
     parser.add_argument("--generations", type=int, default=5, help="after the first")

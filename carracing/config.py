@@ -13,16 +13,19 @@ GAME = "carracing"
 MAX_STEPS = 1000  # of an episode, in the game and in the dream
 FPS = 50  # steps per second
 ACTION_SIZE = 3
-ACTION_LOW, ACTION_HIGH = (-1.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # of (steering, gas, brake)
-MIRROR = (-1.0, 1.0, 1.0)  # times this, an action is what a mirror shows of it
-RESTART = False  # the MDN-RNN knows no end
+ACTION_LOW: tuple[float, ...] = (-1.0, 0.0, 0.0)  # of (steering, gas, brake)
+ACTION_HIGH: tuple[float, ...] = (1.0, 1.0, 1.0)
+MIRROR: tuple[float, ...] = (-1.0, 1.0, 1.0)  # an action times this is its mirror image
+RESTART = False  # the MDN-RNN does not predict the end of an episode
 CONTROLLER_MODE, CONTROLLER_BIAS = "zh", True
 TEMPERATURE = 0.7  # at which the authors watched the dream
-DREAM_REWARD = 0.0  # the MDN-RNN does not know the reward of the game
+DREAM_REWARD = 0.0  # the MDN-RNN does not predict the reward of the game
 TRAINED = {"vae": "tf_vae/vae.json", "rnn": "tf_rnn/rnn.json", "initial_z": "tf_initial_z/initial_z.json"}
-SHIPPED = ({"vae": "vae/vae.json", "rnn": "rnn/rnn.json", "initial_z": "initial_z/initial_z.json"},)
+SHIPPED: tuple[dict[str, str], ...] = (
+    {"vae": "vae/vae.json", "rnn": "rnn/rnn.json", "initial_z": "initial_z/initial_z.json"},
+)
 SHIPPED_CONTROLLER = "log/carracing.cma.16.64.best.json"
-RNN_FILE_ORDER = ("output_w", "output_b", "kernel", "bias")
+RNN_FILE_ORDER: tuple[str, ...] = ("output_w", "output_b", "kernel", "bias")
 
 
 @dataclass(frozen=True)

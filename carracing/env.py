@@ -5,10 +5,10 @@
     gymnasium  Gymnasium's CarRacing (v3), the reference: every reported score
     gym        gym 0.26's CarRacing (v2)
     envpool    EnvPool's CarRacing-v2 in C++, ten times as fast, not anti-aliased: recording and training in bulk
-    draft      Gymnasium's, drawn in half the width and height and without the dashboard: what V sees of it is
-               Gymnasium's to a few levels of 255, three times as fast. For training that is to end in Gymnasium
+    draft      that of Gymnasium, drawn in half the width and height and without the dashboard, three times as fast.
+               The frames differ from those of Gymnasium by a few levels of 255. For training
 
-Physics, reward and colours are one lineage. A seed gives the same track on all but envpool.
+Physics, reward and colours are the same in all. A seed gives the same track on all but envpool.
 No TensorFlow here, so that recorders and the processes that play Python games stay small.
 """
 
@@ -17,10 +17,13 @@ import importlib
 import os
 import sys
 import warnings
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
+from common.protocols import Seeds, World
 from common.runtime import cli
 from common.worlds import games
 
@@ -29,59 +32,61 @@ from carracing import config
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 BACKENDS = ("gymnasium", "gym", "envpool", "draft")
-LOW, HIGH = np.float32(config.ACTION_LOW), np.float32(config.ACTION_HIGH)
-LAP_SHARE = 1.0  # of tiles, above which touching tile 0 ends an episode: never, so only all tiles do, as in the paper
+LOW, HIGH = np.array(config.ACTION_LOW, np.float32), np.array(config.ACTION_HIGH, np.float32)
+LAP_SHARE = 1.0  # of the tiles; an episode ends when all are visited, not earlier at the start line, as in the paper
 
 
-def frame_of(screens):
-    """What V sees of the screen: its top 84 of 96 rows (the dashboard cut off), resized bilinearly.
+def frame_of(screens: np.ndarray) -> np.ndarray:
+    """The frame for the VAE: the top 84 of 96 rows of the screen, without the dashboard, resized bilinearly.
 
     Args:
         screens: uint8 [96, 96, 3], or [B, 96, 96, 3].
 
     Returns:
-        uint8 [64, 64, 3], or [B, 64, 64, 3]: of every screen the same, alone or in a batch.
+        uint8 [64, 64, 3], or [B, 64, 64, 3]; a screen gives the same frame alone and in a batch.
     """
     batch = screens.reshape(-1, 96, 96, 3)
     frames = np.empty((len(batch), 64, 64, 3), np.uint8)
     for frame, screen in zip(frames, batch, strict=True):
-        frame[:] = Image.fromarray(screen[:84]).resize((64, 64), Image.BILINEAR)
+        frame[:] = np.asarray(Image.fromarray(screen[:84]).resize((64, 64), Image.Resampling.BILINEAR))
     return frames.reshape(*screens.shape[:-3], 64, 64, 3)
 
 
-def action_of(raw):
-    """C's tanh values as (steering, gas, brake): float [..., 3] in [-1, 1] -> float32 [..., 3].
+def action_of(raw: ArrayLike) -> np.ndarray:
+    """The tanh values of a controller as (steering, gas, brake): float [..., 3] in [-1, 1] -> float32 [..., 3].
 
-    Gas is shifted to [0, 1]; the brake is cut at 0, so that C does not half-brake when it is undecided.
+    Gas is shifted to [0, 1]; the brake is cut at 0, so that an output of 0 does not brake.
     """
     steering, gas, brake = np.moveaxis(np.asarray(raw, np.float32), -1, 0)
     return np.stack([steering, (gas + 1) / 2, np.clip(brake, 0, 1)], axis=-1)
 
 
 @functools.cache
-def python_game(package):
-    """The CarRacing class of "gymnasium" or "gym", which draws only what is on the screen: same picture, far sooner."""
+def python_game(package: str) -> Any:
+    """The CarRacing class of "gymnasium" or "gym", drawing only what is on the screen: the same picture, but faster."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # gym greets with a page about its age
+        warnings.simplefilter("ignore")  # gym prints a page about its age
         stderr, sys.stderr = sys.stderr, open(os.devnull, "w")  # noqa: SIM115
         try:
-            module = importlib.import_module(f"{package}.envs.box2d.car_racing")
+            module: Any = importlib.import_module(f"{package}.envs.box2d.car_racing")
         finally:
             sys.stderr.close()
             sys.stderr = stderr
 
     edge = module.PLAYFIELD
+    original: Any = module.CarRacing
 
-    class CarRacing(module.CarRacing):
-        """The game, but for the polygons that `_draw_colored_polygon` would find to be off the screen one by one."""
+    class CarRacing(original):
+        """The game, without the polygons that `_draw_colored_polygon` would find to be off the screen one by one."""
 
         _field = ((edge, edge), (edge, -edge), (-edge, -edge), (-edge, edge))
 
-        def reset(self, **kwargs):
-            self._polygons = None
+        def reset(self, **kwargs: Any) -> Any:
+            """Starts an episode, on a new track."""
+            self._polygons: Any = None
             return super().reset(**kwargs)
 
-        def _lay_polygons(self):
+        def _lay_polygons(self) -> None:
             size, grass = module.GRASS_DIM, []
             for x in range(-20, 20, 2):
                 for y in range(-20, 20, 2):
@@ -89,10 +94,10 @@ def python_game(package):
                     right, top = left + size, bottom + size
                     grass.append([(right, bottom), (left, bottom), (left, top), (right, top)])
             self._polygons = [(patch, self.grass_color) for patch in grass]
-            self._polygons += self.road_poly  # whose colours change as the car touches tiles
+            self._polygons += self.road_poly  # the colours change as the car touches tiles
             self._corners = np.array([polygon for polygon, _ in self._polygons])
 
-        def _render_road(self, zoom, translation, angle):
+        def _render_road(self, zoom: float, translation: tuple[float, float], angle: float) -> None:
             if self._polygons is None:
                 self._lay_polygons()
             self._draw_colored_polygon(self.surf, self._field, self.bg_color, zoom, translation, angle, clip=False)
@@ -108,20 +113,24 @@ def python_game(package):
 
 
 @functools.cache
-def draft_game():
-    """Gymnasium's CarRacing whose screens are drawn small and without the dashboard, which V does not see."""
+def draft_game() -> Any:
+    """The CarRacing class of Gymnasium with small screens, without the dashboard, which the VAE does not see."""
     import pygame
     from gymnasium.envs.box2d import car_racing as module
 
     width, height = module.WINDOW_W // 2, module.WINDOW_H // 2
 
-    class Draft(python_game("gymnasium")):
-        def _lay_polygons(self):
+    original: Any = python_game("gymnasium")
+
+    class Draft(original):
+        """The game, drawn in half the width and height."""
+
+        def _lay_polygons(self) -> None:
             super()._lay_polygons()
             self._centers = self._corners.mean(axis=1)
             self._reach = np.linalg.norm(self._corners - self._centers[:, None], axis=2).max(axis=1)
 
-        def _render(self, _):  # which mode: it is only ever "state_pixels"
+        def _render(self, _: str) -> np.ndarray:  # the mode is always "state_pixels"
             if self._polygons is None:
                 self._lay_polygons()
             zoomed_in = min(self.t, 1)  # over the first second
@@ -142,21 +151,31 @@ def draft_game():
     return Draft
 
 
+class Tracks(Protocol):
+    """Cars, each with its own track."""
+
+    def start(self, seeds: Seeds) -> np.ndarray:
+        """One new track per seed -> screens uint8 [B, 96, 96, 3]."""
+
+    def drive(self, cars: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One step of some cars -> screens uint8 [B, 96, 96, 3], reward float [B], done bool [B]."""
+
+
 class PythonTracks:
-    """Cars of a class of Gymnasium's or gym's, each with its own track."""
+    """Tracks of a CarRacing class of Gymnasium or gym."""
 
-    def __init__(self, game):
+    def __init__(self, game: Any) -> None:
         self._make = functools.partial(game, lap_complete_percent=LAP_SHARE)
-        self._games = []
+        self._games: list[Any] = []
 
-    def start(self, seeds):
+    def start(self, seeds: Seeds) -> np.ndarray:
         """One new track per seed -> screens uint8 [B, 96, 96, 3]."""
         self._games += [self._make() for _ in range(len(seeds) - len(self._games))]
         return np.stack([game.reset(seed=int(seed))[0] for game, seed in zip(self._games, seeds, strict=False)])
 
-    def drive(self, cars, action):
+    def drive(self, cars: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One step of some cars -> screens uint8 [B, 96, 96, 3], reward float [B], done bool [B]."""
-        # as float64: Box2D takes Python's numbers only
+        # as float64: Box2D takes numbers of Python only
         results = [self._games[car].step(row) for car, row in zip(cars, action.astype(float), strict=True)]
         screens, reward, terminated, truncated, _ = zip(*results, strict=True)
         # gym reports a finished lap as truncated, Gymnasium as terminated
@@ -164,14 +183,15 @@ class PythonTracks:
 
 
 class PoolTracks:
-    """Cars of EnvPool, each with its own track; one thread per batch."""
+    """Tracks of EnvPool; one thread per batch."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         import envpool
 
-        self._make, self._pool = envpool.make, None
+        self._make = envpool.make
+        self._pool: Any = None
 
-    def start(self, seeds):
+    def start(self, seeds: Seeds) -> np.ndarray:
         """One new track per seed -> screens uint8 [B, 96, 96, 3]."""
         # A car's seed is fixed when its pool is made. A new pool costs 2 ms per car, a thousandth of an episode.
         self._pool = None
@@ -181,43 +201,43 @@ class PoolTracks:
             num_envs=len(seeds),
             num_threads=1,
             env_seed=[int(seed) for seed in seeds],
-            max_episode_steps=config.MAX_STEPS + 1,  # the limit is ours
+            max_episode_steps=config.MAX_STEPS + 1,  # Cars has the time limit
             lap_complete_percent=LAP_SHARE,
         )
         return self._pool.reset()[0]
 
-    def drive(self, cars, action):
+    def drive(self, cars: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One step of some cars -> screens uint8 [B, 96, 96, 3], reward float [B], done bool [B]."""
         screens, reward, terminated, truncated, _ = self._pool.step(action, cars)
         return screens, reward.astype(float), terminated | truncated
 
 
 class Cars:
-    """A batch of cars, the interface in common/worlds.py; the state is their frames, uint8 [B, 64, 64, 3].
+    """A World of cars; the state is their frames, uint8 [B, 64, 64, 3].
 
     An episode ends when all tiles are visited, after 1000 steps, or off the field with -100.
 
     Args:
-        tracks: PythonTracks or PoolTracks.
-        patience: int, training only: a car without a new tile for so many steps is ended, and charged the -0.1 of
-            every step it had left; 0 means never.
-        max_steps: int, after which an episode ends.
+        tracks: of a backend.
+        patience: for training only: the episode of a car without a new tile for so many steps is ended, and charged the
+            -0.1 of every step that was left; 0 means never.
+        max_steps: after which an episode ends.
     """
 
-    def __init__(self, tracks, patience=0, max_steps=config.MAX_STEPS):
+    def __init__(self, tracks: Tracks, patience: int = 0, max_steps: int = config.MAX_STEPS) -> None:
         self._tracks, self._patience, self._max_steps = tracks, patience, max_steps
 
-    def reset(self, seeds):
+    def reset(self, seeds: Seeds) -> np.ndarray:
         """Starts one episode per seed."""
         self._cars, self._steps = np.arange(len(seeds), dtype=np.int32), 0
         self._idle = np.zeros(len(seeds), int)
         return frame_of(self._tracks.start(seeds))
 
-    def step(self, action):
-        """Drives every row's car one step; action float [B, 3]: steering, gas, brake."""
+    def step(self, action: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Drives the car of every row one step; action float [B, 3]: steering, gas, brake."""
         screens, reward, done = self._tracks.drive(self._cars, np.asarray(action, np.float32))
         self._steps += 1
-        self._idle = np.where(reward > 0, 0, self._idle + 1)  # only a new tile brings more than the step costs
+        self._idle = np.where(reward > 0, 0, self._idle + 1)  # a step costs 0.1, which only a new tile makes up for
         if self._patience:
             gave_up = ~done & (self._idle >= self._patience)
             reward[gave_up] -= 0.1 * (self._max_steps - self._steps)
@@ -231,8 +251,8 @@ class Cars:
 
 
 @functools.cache
-def available(backend):
-    """The backend, or "gymnasium" (said once) where EnvPool, which has no wheel for every platform, is missing."""
+def available(backend: str) -> str:
+    """The backend, or "gymnasium" in place of EnvPool if that is not installed; prints so once."""
     if backend == "envpool":
         try:
             import envpool  # noqa: F401
@@ -242,18 +262,18 @@ def available(backend):
     return backend
 
 
-def cars_here(backend, **rules):
-    """A batch of cars in this thread; backend is one of BACKENDS that is available, rules are those of Cars."""
+def cars_here(backend: str, **rules: Any) -> Cars:
+    """A batch of cars in this thread, on an available backend; `rules` are those of Cars."""
     if backend == "envpool":
         return Cars(PoolTracks(), **rules)
     return Cars(PythonTracks(draft_game() if backend == "draft" else python_game(backend)), **rules)
 
 
-def real_games(rows=0, backend=BACKENDS[0], **rules):
-    """A batch of cars; games written in Python get a process of their own, so that threads can share the cores.
+def real_games(rows: int = 0, backend: str = BACKENDS[0], **rules: Any) -> World:
+    """A batch of cars. Games written in Python run in a separate process, so that threads can share the cores.
 
     Args:
-        rows: of no use here: a batch has as many cars as it is given seeds.
+        rows: not used here: a batch has as many cars as seeds.
         backend: one of BACKENDS.
         **rules: those of Cars.
     """
@@ -263,12 +283,13 @@ def real_games(rows=0, backend=BACKENDS[0], **rules):
     return games.OwnProcess(functools.partial(cars_here, backend, **rules))
 
 
-def keyboard_action(keys):
-    """Held keys, such as {"left", "up"}, as (steering, gas, brake), float32 [3]."""
-    return np.float32([("right" in keys) - ("left" in keys), "up" in keys, 0.8 * ("down" in keys)])
+def keyboard_action(keys: set[str]) -> np.ndarray:
+    """Keys that are held down, such as {"left", "up"}, as (steering, gas, brake), float32 [3]."""
+    return np.array([("right" in keys) - ("left" in keys), "up" in keys, 0.8 * ("down" in keys)], np.float32)
 
 
-def main():
+def main() -> None:
+    """Plays the game with the keyboard."""
     arguments = play.by_keyboard(__doc__).parse_args()
     play.need_display(arguments.video)
     game = python_game("gymnasium")(render_mode="rgb_array", lap_complete_percent=LAP_SHARE)

@@ -1,62 +1,71 @@
 """CarRacing for the rest of the code; the game itself is in env.py."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from common.game import Game
+from common.protocols import Seeds
 
 from carracing import config, env
 
 BROWNIAN_DT = 1 / 50  # seconds between two steps of the random walk
-CAUCHY_STDEV = 0.01  # of an episode's random weights, at most
-PAPER_Z = 32  # what a random network reads is noise, whatever the z_size of the VAE
+CAUCHY_STDEV = 0.01  # of the random weights of an episode, at most
+PAPER_Z = 32  # numbers that a random network reads; they are noise, whatever the z_size of the VAE
 
 
 class RandomNetworks:
-    """The authors' policy: each episode has its own random linear controller that reads noise.
+    """The random policy of the authors: each episode has its own random linear controller, which reads noise.
 
-    Weights are standard Cauchy times a number from 0 to 0.01, another one in each episode. The authors ran the VAE and
-    the MDN-RNN for it, but with their random weights divided by 10,000, so that z was noise and h zero.
+    Its weights are standard Cauchy times a number from 0 to 0.01 that differs between episodes. The authors ran the VAE
+    and the MDN-RNN for it, with random weights divided by 10,000, so that z was noise and h zero.
+
+    Args:
+        seeds: [B] int, the episodes.
     """
 
-    def __init__(self, seeds):
-        """seeds: [B] int, the episodes."""
+    def __init__(self, seeds: Seeds) -> None:
         self._rngs = [np.random.default_rng([int(seed), 6]) for seed in seeds]
         shape = (1 + PAPER_Z, config.ACTION_SIZE)  # the first row is the bias
         self._weights = np.stack([rng.standard_cauchy(shape) * rng.uniform(0, CAUCHY_STDEV) for rng in self._rngs])
 
-    def act(self, state):
-        """Anything -> float32 [B, 3]."""
+    def act(self, state: Any) -> np.ndarray:
+        """Any state -> float32 [B, 3]."""
         noise = np.stack([rng.standard_normal(PAPER_Z) for rng in self._rngs])
         raw = np.tanh(self._weights[:, 0] + np.einsum("bz,bza->ba", noise, self._weights[:, 1:]))
         return env.action_of(raw)
 
-    def keep(self, on):
+    def keep(self, on: np.ndarray) -> None:
         """Forgets the rows that have finished."""
         self._rngs, self._weights = [self._rngs[k] for k in on], self._weights[on]
 
 
 class Brownian:
-    """A random walk within the range of actions."""
+    """A random walk within the range of actions.
 
-    def __init__(self, seeds):
-        """seeds: [B] int, the episodes."""
+    Args:
+        seeds: [B] int, the episodes.
+    """
+
+    def __init__(self, seeds: Seeds) -> None:
         self._rngs = [np.random.default_rng([int(seed), 6]) for seed in seeds]
         self._action = np.stack([rng.uniform(env.LOW, env.HIGH) for rng in self._rngs])
 
-    def act(self, state):
-        """Anything -> float64 [B, 3]."""
+    def act(self, state: Any) -> np.ndarray:
+        """Any state -> float64 [B, 3]."""
         action = self._action
         steps = np.stack([rng.standard_normal(config.ACTION_SIZE) for rng in self._rngs])
         self._action = np.clip(action + np.sqrt(BROWNIAN_DT) * steps, env.LOW, env.HIGH)
         return action
 
-    def keep(self, on):
+    def keep(self, on: np.ndarray) -> None:
         """Forgets the rows that have finished."""
         self._rngs, self._action = [self._rngs[k] for k in on], self._action[on]
 
 
-def blocks_of(seeds: np.ndarray, cfg: config.Extract) -> list[tuple[str, np.ndarray]]:
-    """[(backend, seeds)] to be played together; Gymnasium's share spread evenly, and first, because it takes longer."""
+def blocks_of(seeds: Sequence[int], cfg: config.Extract) -> list[tuple[str, np.ndarray]]:
+    """[(backend, seeds)] to play together; the share of Gymnasium is spread evenly, and first because it is slower."""
     index = np.asarray(seeds) - cfg.first_seed
     slow = np.floor((index + 1) * cfg.gymnasium_share) > np.floor(index * cfg.gymnasium_share)
     parts = [("gymnasium", np.asarray(seeds)[slow]), (env.available("envpool"), np.asarray(seeds)[~slow])]
@@ -67,7 +76,7 @@ GAME = Game(
     config=config,
     title="CarRacing",
     goal="Follow the road.",
-    reward={"dream": "none: the MDN-RNN does not know it", "game": "1000 / tiles for a new tile, -0.1 a step"},
+    reward={"dream": "none: the MDN-RNN does not predict it", "game": "1000 / tiles for a new tile, -0.1 a step"},
     keys={"left": "steer left", "right": "steer right", "up": "gas", "down": "brake"},
     actions={"steering": -1, "gas": 0, "brake": 0},
     keyboard_action=env.keyboard_action,

@@ -1,9 +1,9 @@
 """Evolves the controller in the real game, many cars in lockstep.
 
 Reads the VAE and the MDN-RNN (those of the run, else those that ship); writes
-log/carracing.<optimizer>.<tracks>.<popsize>.* (see common/training/evolution.py). All candidates of a generation race on
-the same tracks. If it is interrupted, the same command goes on from the last checkpoint, with the same numbers. Alone it
-uses every core; with -n it starts itself again under mpirun; the result is the same for any number of ranks.
+log/carracing.<optimizer>.<tracks>.<popsize>.* (see common/training/evolution.py). All candidates of a generation race
+on the same tracks. After an interruption the same command goes on from the last checkpoint, with the same numbers. By
+default it uses every core; with -n it starts itself again under mpirun. The number of ranks does not change the result.
 
     python train.py                         # laptop preset
     python train.py --generations 400       # go on

@@ -1,8 +1,8 @@
 """Trains the VAE on the recorded frames.
 
-Reads record/; writes tf_vae/vae.json (the paper's format), its meta, checkpoints, and the metrics, in
-tf_vae/metrics.jsonl and for TensorBoard. Memory does not grow with the number of episodes. If it is interrupted, the same
-command goes on from the last checkpoint.
+Reads record/; writes tf_vae/vae.json (the format of the authors), its meta, checkpoints, and the metrics, in
+tf_vae/metrics.jsonl and for TensorBoard. Memory does not grow with the number of episodes. After an interruption the
+same command goes on from the last checkpoint.
 
     python vae_train.py            # laptop preset
     python vae_train.py --help

@@ -1,7 +1,7 @@
-"""What a game tells the rest of the code about itself. A game is a package with config.py, game.py and frames.png.
+"""The description of a game. A game is a package with config.py, game.py and frames.png.
 
-config.py holds numbers and presets, and is read by everything; game.py holds the game and `GAME`, a `Game`. Neither
-imports TensorFlow, so that the processes which only record stay small.
+config.py has the numbers and presets; game.py has the game and `GAME`, a `Game`. Neither imports TensorFlow, so that
+the processes that only record stay small.
 """
 
 import dataclasses
@@ -13,15 +13,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from common.protocols import Policy, World
+from common.runtime import settings
 from common.runtime.cli import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Config(Protocol):
-    """The names that a game's config.py defines."""
+    """The names that the config.py of a game defines."""
 
-    __file__: str
+    __file__: str | None
     GAME: str
     """name of the package, and the first part of the names of its log files"""
     MAX_STEPS: int
@@ -32,15 +33,15 @@ class Config(Protocol):
     ACTION_LOW: tuple[float, ...]
     ACTION_HIGH: tuple[float, ...]
     MIRROR: tuple[float, ...]
-    """what each part of an action is multiplied by in a mirror that exchanges left and right"""
+    """an action times this is its mirror image, with left and right exchanged"""
     RESTART: bool
     """whether the MDN-RNN reads and predicts a restart flag, so that a dream can end"""
     TEMPERATURE: float
     """of the dreams that people play in, and of the Gymnasium environment"""
     DREAM_REWARD: float
-    """of a step in the dream; 0 where the MDN-RNN does not know the reward"""
+    """of a step in the dream; 0 if the MDN-RNN does not predict the reward"""
     CONTROLLER_MODE: str
-    """what the controller reads unless it is told otherwise, see controller.Controller"""
+    """what the controller reads by default, see controller.Controller"""
     CONTROLLER_BIAS: bool
     TRAINED: dict[str, str]
     """{"vae", "rnn", "initial_z": file in the folder of a run}"""
@@ -51,14 +52,14 @@ class Config(Protocol):
     RNN_FILE_ORDER: tuple[str, ...]
     """the arrays of rnn.json in the order of the file, see mdnrnn.Shape.arrays"""
     EXTRACT: dict[str, Any]
-    VAE: dict[str, Any]
-    SERIES: dict[str, Any]
+    VAE: dict[str, settings.Vae]
+    SERIES: dict[str, settings.Series]
     RNN: dict[str, Any]
     TRAIN: dict[str, Any]
 
 
 def same(raw: np.ndarray) -> np.ndarray:
-    """Actions of a game that takes the tanh values of the controller as they are."""
+    """Actions of a game that takes the tanh values of the controller unchanged."""
     return raw
 
 
@@ -69,22 +70,22 @@ def one_block(seeds: Sequence[int], cfg: Any) -> list[tuple[str, np.ndarray]]:
 
 @dataclasses.dataclass(frozen=True)
 class Game:
-    """What is true of one game only."""
+    """Everything that differs between games."""
 
     config: Config
     title: str
     goal: str
     """what to do, in a sentence"""
     reward: dict[str, str]
-    """{"dream": what brings reward there, "game": the same}, each in a few words"""
+    """{"dream": what gives reward there, "game": the same}, each in a few words"""
     keys: dict[str, str]
     """{key: what it does}, of the keys that `keyboard_action` knows"""
     actions: dict[str, int]
-    """{name: least value, -1 or 0} of the A parts of an action"""
+    """{name: least value, -1 or 0} of the A numbers of an action"""
     keyboard_action: Callable[[set[str]], Any]
     """(names of the keys held down) -> [A] float"""
     real_games: Callable[..., World]
-    """(rows, backend, **rules) -> a batch of so many games; the state is their frames"""
+    """(rows, backend, **rules) -> a batch of that many games; its state is their frames"""
     random_policies: dict[str, Callable[[np.ndarray, Any], Policy]]
     """{name: (seeds, the config of extract.py) -> policy} of the policies that record; the first is the default"""
     backends: tuple[str, ...] = ("",)
@@ -96,7 +97,7 @@ class Game:
     world_names: dict[str, str] = dataclasses.field(default_factory=dict)
     """{"real": ..., "dream": ...}: what model.py calls the game and its dream, if it can play both"""
     seconds_per_step: float = 0.1
-    """that a step of a random player may take before its process is given up for lost"""
+    """time that a step of a random player may take [s]; its process is killed if it needs more"""
 
     @property
     def name(self) -> str:
@@ -106,7 +107,7 @@ class Game:
     @property
     def folder(self) -> str:
         """Path of the package."""
-        return os.path.dirname(os.path.abspath(self.config.__file__))
+        return os.path.dirname(os.path.abspath(str(self.config.__file__)))
 
     @property
     def frames_picture(self) -> str:

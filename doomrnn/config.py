@@ -12,17 +12,20 @@ GAME = "doomrnn"
 MAX_STEPS = 2100  # tics of an episode, in the game and in the dream
 FPS = 35  # tics per second
 ACTION_SIZE = 1
-ACTION_LOW, ACTION_HIGH = (-1.0,), (1.0,)
-CHOICES = ((-1.0,), (0.0,), (1.0,))  # all that the game tells apart: left, stay, right
-MIRROR = (-1.0,)  # times this, an action is what a mirror shows of it
+ACTION_LOW: tuple[float, ...] = (-1.0,)
+ACTION_HIGH: tuple[float, ...] = (1.0,)
+CHOICES = ((-1.0,), (0.0,), (1.0,))  # the actions that differ in the game: left, stay, right
+MIRROR: tuple[float, ...] = (-1.0,)  # an action times this is its mirror image
 RESTART = True  # the MDN-RNN reads and predicts a restart flag, so that a dream can end
 CONTROLLER_MODE, CONTROLLER_BIAS = "zch", False
 TEMPERATURE = 1.25  # of dreams to play in, and at which the authors trained
 DREAM_REWARD = 1.0  # of a step in the dream, as in the game
 TRAINED = {"vae": "tf_vae/vae.json", "rnn": "tf_rnn/rnn.json", "initial_z": "tf_initial_z/initial_z.json"}
-SHIPPED = ({"vae": "tf_models/vae.json", "rnn": "tf_models/rnn.json", "initial_z": "tf_models/initial_z.json"},)
+SHIPPED: tuple[dict[str, str], ...] = (
+    {"vae": "tf_models/vae.json", "rnn": "tf_models/rnn.json", "initial_z": "tf_models/initial_z.json"},
+)
 SHIPPED_CONTROLLER = "log/doomrnn.cma.16.64.best.json"
-RNN_FILE_ORDER = ("kernel", "bias", "output_w", "output_b")
+RNN_FILE_ORDER: tuple[str, ...] = ("kernel", "bias", "output_w", "output_b")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class Train(settings.DreamTrain):
     """Evolving the controller in the dream."""
 
     temperature: float = option(
-        TEMPERATURE, "of the dreams: above 1 they are harder than the MDN-RNN believes the game to be", least=0.01
+        TEMPERATURE,
+        "of the dreams: above 1 they are harder and less certain than the game as the MDN-RNN predicts it",
+        least=0.01,
     )
 
 

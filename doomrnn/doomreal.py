@@ -1,6 +1,6 @@
-"""The real game: ViZDoom's take_cover with the paper's rules.
+"""The real game: the take_cover scenario of ViZDoom, with the rules of the paper.
 
-python doomreal.py        # play it with the left and right arrow keys, seeing what V sees; escape ends it
+python doomreal.py        # play it with the left and right arrow keys; it shows the frames of the VAE; escape ends it
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import shlex
 import tempfile
 import threading
 import weakref
+from typing import Any
 
 import numpy as np
 import vizdoom
@@ -24,13 +25,13 @@ _starting = threading.Lock()
 LEFT, RIGHT, STAY = [1, 0], [0, 1], [0, 0]
 
 
-def buttons(action):
-    """The game's buttons for one tanh value: below -1/3 left, above 1/3 right, else neither."""
+def buttons(action: Any) -> list[int]:
+    """The buttons of the game for a tanh value, float [] or [1]: below -1/3 left, above 1/3 right, else neither."""
     return LEFT if action < -1 / 3 else RIGHT if action > 1 / 3 else STAY
 
 
-def frame_of(screen):
-    """What V sees of the 160x120 screen: its top 100 rows (as the paper's 400 of 480), resized.
+def frame_of(screen: np.ndarray) -> np.ndarray:
+    """The frame for the VAE: the top 100 rows of the 160x120 screen (in the paper 400 of 480), resized.
 
     Args:
         screen: uint8 [120, 160, 3], RGB.
@@ -38,11 +39,11 @@ def frame_of(screen):
     Returns:
         uint8 [64, 64, 3].
     """
-    return np.asarray(Image.fromarray(screen[:100]).resize((64, 64), Image.BILINEAR))
+    return np.asarray(Image.fromarray(screen[:100]).resize((64, 64), Image.Resampling.BILINEAR))
 
 
-def _bound_engine():
-    """Path of a program that is ViZDoom's engine, but ends when this process does; alone it would wait for ever."""
+def _bound_engine() -> str:
+    """Path of a program that is the engine of ViZDoom, but ends when this process ends; else it would never end."""
     engine, path = os.path.join(os.path.dirname(vizdoom.__file__), "vizdoom"), os.path.join(_folder.name, "engine")
     with open(path, "w") as file:
         file.write(f'#!/bin/sh\nexec {shlex.join(bound.command(engine))} "$@"\n')
@@ -54,12 +55,12 @@ _ENGINE = _bound_engine()
 
 
 class DoomTakeCover:
-    """One game. Reward is 1 for every tic alive; an episode ends at death or after the time limit."""
+    """One game. The reward is 1 for every tic alive; an episode ends at death or after the time limit."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         game = vizdoom.DoomGame()
         game.load_config(os.path.join(vizdoom.scenarios_path, "take_cover.cfg"))
-        # The old wrapper asked for skill 5 and was clamped to 4; today's ViZDoom honours 5, which is another game.
+        # The environment of the authors asked for skill 5, and ViZDoom reduced it to 4; today 5 would be another game.
         game.set_doom_skill(4)
         game.set_episode_start_time(14)
         game.set_episode_timeout(config.MAX_STEPS)
@@ -71,38 +72,39 @@ class DoomTakeCover:
         game.set_sound_enabled(False)
         game.set_mode(vizdoom.Mode.PLAYER)
         game.set_vizdoom_path(_ENGINE)
-        # It makes ./_vizdoom/ when it starts, and two processes starting in one folder race: each gets its own.
+        # It makes ./_vizdoom/ when it starts, a race between two processes in one folder: each has its own.
         with _starting, contextlib.chdir(_folder.name):
             game.init()
         weakref.finalize(self, game.close)
-        self._game, self._frame = game, None
+        self._game = game
+        self._frame = np.zeros((64, 64, 3), np.uint8)
 
-    def reset(self, seed):
+    def reset(self, seed: int) -> np.ndarray:
         """Starts the episode of this seed; returns its first frame, uint8 [64, 64, 3]."""
         self._game.set_seed(int(seed))
         self._game.new_episode()
         return self._look()
 
-    def step(self, action):
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool]:
         """Plays one tic.
 
         Args:
-            action: float in [-1, 1].
+            action: float [] or [1], in [-1, 1].
 
         Returns:
-            (frame uint8 [64, 64, 3], reward float, done bool); after the last tic, the last frame there was.
+            (frame uint8 [64, 64, 3], reward, done); after the last tic, the frame before it.
         """
         reward = self._game.make_action(buttons(action))
         done = self._game.is_episode_finished()
         return (self._frame if done else self._look()), reward, done
 
-    def _look(self):
+    def _look(self) -> np.ndarray:
         self._frame = frame_of(self._game.get_state().screen_buffer)
         return self._frame
 
 
 if __name__ == "__main__":
-    from common.play import play  # TensorFlow, which recorders do without
+    from common.play import play  # loads TensorFlow, which recorders do not need
     from common.runtime import cli
 
     from doomrnn.game import GAME

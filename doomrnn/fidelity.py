@@ -1,7 +1,7 @@
-"""How faithful the dream of an agent is, beside the real game: scores, deaths by age, and which deaths are foreseen.
+"""Compares the dream with the real game: scores of an agent, deaths by age, and how many deaths are predicted.
 
-Prints and writes: the mean length of real validation games and of dreams at temperature 1, the deaths per 1,000 steps by
-age in both, and the share of real deaths that the MDN-RNN foresees at 0.3 % false alarms.
+Prints and writes: the mean length of real validation games and of dreams at temperature 1, the deaths per 1,000 steps
+by age in both, and the share of real deaths that the MDN-RNN predicts at 0.3 % false alarms.
 
     python fidelity.py log/doomrnn.cma.16.64.best.json --out fidelity.json
 """

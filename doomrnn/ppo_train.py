@@ -1,7 +1,8 @@
-"""An example: Stable-Baselines3's PPO learns in the Doom dream by Gymnasium's interface, and plays the real game.
+"""An example: the PPO of Stable-Baselines3 learns in the Doom dream, a Gymnasium environment, and plays the real game.
 
-Reads V, M and the first frames (the run's own, else those that ship); writes ppo/model.zip, and goes on from it when
-started again, up to --steps. It needs what nothing else here does. First torch, from its own index, or pip brings CUDA:
+Reads the VAE, the MDN-RNN and the first frames (those of the run, else those that ship); writes ppo/model.zip, and goes
+on from it when started again, up to --steps. It needs two more packages. Install torch from its own index first, or pip
+installs the CUDA version:
 
     pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
     pip install -e "..[ppo]"
@@ -9,19 +10,21 @@ started again, up to --steps. It needs what nothing else here does. First torch,
     python ppo_train.py --steps 2000000       # goes on
 """
 
-import json
+import argparse
 import os
 import sys
+from typing import Any
 
 from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
-import config
 import gymnasium
 import numpy as np
-from model import load_models, real_games
 
-from common.play import play
-from common.runtime import cli
+from common.agent import models
+from common.play import agents, play
+from common.runtime import cli, files
 from common.worlds import encoded
+
+from doomrnn.game import GAME
 
 try:
     from stable_baselines3 import PPO
@@ -30,84 +33,100 @@ except ImportError as error:
     print(f"{sys.argv[0]}: {error}; install what this example needs, see the head of the file", file=sys.stderr)
     sys.exit(2)
 
-REWARD_SCALE = 0.01  # so that values, some hundred steps of reward 1, are of the size that networks begin with
+REWARD_SCALE = (
+    0.01  # so that the values of some hundred steps with reward 1 have the size of the first outputs of a network
+)
 STEPS_PER_SAVE = 100_000
-FIRST_SEED, SEEDS = 20_000, 400_000  # of the dreams; from 500,000 on they are for tests only
+FIRST_SEED, SEEDS = 20_000, 380_000  # of the dreams: the first one, and how many there are
 RANDOM_SCORES = "log/doomrnn.doomreal.random.scores.json"
 
 
 class Dreams(VecEnv):
-    """Dreams in lockstep as Stable-Baselines3 wants them: a vector environment that begins anew in the same step.
+    """Dreams in lockstep for Stable-Baselines3: a vector environment that resets in the same step.
 
     Args:
-        envs: gymnasium.vector.VectorEnv whose autoreset mode is SameStep.
-        seed: int, of the first dream.
+        envs: with the autoreset mode SameStep.
+        seed: of the first dream.
     """
 
-    def __init__(self, envs, seed):
+    def __init__(self, envs: gymnasium.vector.VectorEnv, seed: int) -> None:
         self._envs, self._seed = envs, seed
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
 
-    def reset(self):
+    def reset(self) -> np.ndarray:
+        """Begins all dreams anew; returns their observations."""
         observations, _ = self._envs.reset(seed=self._seed)
         return observations
 
-    def step_async(self, actions):
+    def step_async(self, actions: np.ndarray) -> None:
+        """Notes the actions of the next step."""
         self._actions = actions
 
-    def step_wait(self):
+    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Takes the step: (observations, rewards, dones, infos)."""
         observations, reward, terminated, truncated, info = self._envs.step(self._actions)
-        infos = [{} for _ in range(self.num_envs)]
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for row in np.flatnonzero(terminated | truncated):
             infos[row] = {"terminal_observation": info["final_obs"][row], "TimeLimit.truncated": bool(truncated[row])}
         return observations, reward, terminated | truncated, infos
 
-    def close(self):
+    def close(self) -> None:
+        """Ends the dreams."""
         self._envs.close()
 
-    def get_attr(self, attr_name, indices=None):
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of the environment, once per row."""
         return [getattr(self._envs, attr_name)] * self.num_envs
 
-    def set_attr(self, attr_name, value, indices=None):
-        raise NotImplementedError("rows of dreams have no attributes of their own")
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Not possible."""
+        raise NotImplementedError("the rows of a vector environment have no attributes")
 
-    def env_method(self, method_name, *method_args, indices=None, **method_kwargs):
-        raise NotImplementedError("rows of dreams have no methods of their own")
+    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+        """Not possible."""
+        raise NotImplementedError("the rows of a vector environment have no methods")
 
-    def env_is_wrapped(self, wrapper_class, indices=None):
+    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
+        """No row has a wrapper of its own."""
         return [False] * self.num_envs
 
 
 class Player:
-    """PPO's agent as a policy of common/rollouts.py."""
+    """An agent of Stable-Baselines3 as a Policy."""
 
-    def __init__(self, agent):
+    def __init__(self, agent: PPO) -> None:
         self._agent = agent
 
-    def act(self, state):
+    def act(self, state: Any) -> np.ndarray:
         """(z, h, c) -> float32 [B, 1]."""
         z, h, _ = state
         return self._agent.predict(np.concatenate([z, h], axis=1), deterministic=True)[0]
 
-    def keep(self, on):
-        """It remembers nothing of any row: M does."""
+    def keep(self, on: np.ndarray) -> None:
+        """Nothing to forget: the memory is that of the MDN-RNN."""
 
 
-def main():
-    parser = play.parser(__doc__)
+def main() -> None:
+    """Trains in the dream, then plays the real game."""
+    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--steps", type=cli.number(int, 1), default=500_000, help="dreamt steps to train for, all starts together"
     )
     parser.add_argument("--num_envs", type=cli.number(int, 1), default=64, help="dreams in lockstep")
-    parser.add_argument("--temperature", type=cli.number(float, 0), default=config.TEMPERATURE, help="of the dream")
+    parser.add_argument("--temperature", type=cli.number(float, 0), default=GAME.config.TEMPERATURE)
     parser.add_argument("--seed", type=cli.number(int, 0), default=1000, help="of the first real game")
+    parser.add_argument("--episodes", type=cli.number(int, 1), default=100, help="real games to play")
+    parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the scores of all games here, as JSON")
+    parser.add_argument("--run", default=".", metavar="DIR", help="folder with the tf_*/ of this run, and ppo/")
+    parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
     arguments = parser.parse_args()
     devices.for_blocks()
-    vae, rnn, _, hashes = load_models(arguments.run)
+    loaded = models.load_run(GAME, arguments.run, arguments.unverified)
     envs = gymnasium.make_vec(
         "WorldModels/DoomTakeCoverDream-v0",
         num_envs=arguments.num_envs,
         run=arguments.run,
+        unverified=arguments.unverified,
         temperature=arguments.temperature,
         autoreset_mode="SameStep",
     )
@@ -117,7 +136,7 @@ def main():
     if os.path.exists(path):
         agent = PPO.load(path, device="cpu")
         print(f"{path}: going on from step {agent.num_timesteps}")
-        agent.set_env(VecMonitor(Dreams(envs, FIRST_SEED + agent.num_timesteps % SEEDS)))  # other dreams than before
+        agent.set_env(VecMonitor(Dreams(envs, FIRST_SEED + agent.num_timesteps % SEEDS)))  # not the same dreams again
     else:
         agent = PPO(
             "MlpPolicy",
@@ -126,7 +145,7 @@ def main():
             batch_size=2048,
             n_epochs=4,
             gamma=0.995,
-            use_sde=True,  # what it tries is held for some tics, as in the recordings of random play
+            use_sde=True,  # exploration is held for some tics, as in the recordings of random play
             sde_sample_freq=8,
             device="cpu",
             seed=1,
@@ -138,12 +157,13 @@ def main():
 
     seeds = np.arange(arguments.seed, arguments.seed + arguments.episodes)
     returns, lengths = play.measure(
-        lambda rows: encoded.EncodedGames(real_games(rows), vae, rnn), lambda block: Player(agent), seeds
+        lambda rows: encoded.EncodedGames(GAME.real_games(rows), loaded.vae, loaded.rnn),
+        lambda block: Player(agent),
+        seeds,
     )
-    with open(play.find(RANDOM_SCORES, arguments.run)) as file:
-        random = json.load(file)
+    random = files.read_json(agents.find(RANDOM_SCORES, arguments.run))
     print(f"the random policy in the same game: {random['mean']:.1f} ± {random['std']:.1f}, {random['n']} episodes")
-    about = {"game": "doomreal", "backend": "vizdoom", "seed": arguments.seed, "hashes": hashes}
+    about = {"game": "doomreal", "backend": "vizdoom", "seed": arguments.seed, "models": loaded.hashes}
     play.report(arguments, seeds, returns, lengths, **about, dreamt_steps=agent.num_timesteps)
 
 

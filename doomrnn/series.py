@@ -1,8 +1,8 @@
 """Encodes the recorded frames with the VAE, for the MDN-RNN to learn from.
 
-Reads record/ and the VAE (tf_vae/, else the one that ships); writes series/series.npz and its meta: mu and logvar of every
-frame, actions, rewards, ends, and the length of each episode. Recordings that have come since are added. If it is
-interrupted, the same command goes on from the last part written.
+Reads record/ and the VAE (tf_vae/, else the one that ships); writes series/series.npz and its meta: mu and logvar of
+every frame, actions, rewards, ends, and the length of each episode. New recordings are added. After an interruption the
+same command goes on from the last part written.
 
     python series.py
     python series.py --help

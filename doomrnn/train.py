@@ -1,9 +1,9 @@
 """Evolves the controller inside the dream; the real game is not played.
 
 Reads the VAE, the MDN-RNN and the first frames (those of the run, else those that ship); writes
-log/doomrnn.<optimizer>.<episodes>.<popsize>.* (see common/training/evolution.py). If it is interrupted, the same command
-goes on from the last checkpoint, with the same numbers. Alone it uses every core; with -n it starts itself again under
-mpirun; the result is the same for any number of ranks.
+log/doomrnn.<optimizer>.<episodes>.<popsize>.* (see common/training/evolution.py). After an interruption the same
+command goes on from the last checkpoint, with the same numbers. By default it uses every core; with -n it starts itself
+again under mpirun. The number of ranks does not change the result.
 
     python train.py                         # laptop preset
     python train.py -n 2 -t 32              # 2 ranks, population 64

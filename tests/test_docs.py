@@ -151,8 +151,10 @@ def parses(monkeypatch):
             runpy.run_module(name, run_name="__main__") if module else runpy.run_path(name, run_name="__main__")
         except ParsedError:
             return True
-        except SystemExit:
-            return False
+        except Exception as error:  # a script that does not start
+            print(f"{folder}: {words}: {error!r}")
+        except SystemExit as end:
+            return end.code == 0  # it was asked for --help
         return False
 
     return run

@@ -115,11 +115,11 @@ def load(game: Game, paths: dict[str, str], unverified: bool = False) -> Models:
                 unverified,
             )
             metas[name] = metas[name] | {"unverified": True}
-    model_v = weights.read_vae(paths["vae"])
+    encoder = weights.read_vae(paths["vae"])
     config = game.config
-    model_m = weights.read_rnn(paths["rnn"], config.RNN_FILE_ORDER, model_v.z_size, config.ACTION_SIZE, config.RESTART)
-    initial_z = weights.read_initial_z(paths["initial_z"], model_v.z_size)
-    return Models(model_v, model_m, initial_z, hashes, paths, metas)
+    rnn = weights.read_rnn(paths["rnn"], config.RNN_FILE_ORDER, encoder.z_size, config.ACTION_SIZE, config.RESTART)
+    initial_z = weights.read_initial_z(paths["initial_z"], encoder.z_size)
+    return Models(encoder, rnn, initial_z, hashes, paths, metas)
 
 
 def load_run(game: Game, run: str, unverified: bool = False) -> Models:

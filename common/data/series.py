@@ -84,7 +84,8 @@ def encode(
     The work is done in parts, each written whole, so that a killed run goes on from the last one.
 
     Args:
-        missing, parts: what `not_encoded` returned.
+        missing: the recordings to encode, from `not_encoded`.
+        parts: the files of encoded ones, from `not_encoded`.
         vae: ConvVAE.
         folder: where series.npz goes, and the parts until it is complete.
         episodes_per_part: recordings encoded between two writes.

@@ -1,0 +1,1 @@
+"""Agents that play: scores, videos, recordings, and people at the keyboard."""

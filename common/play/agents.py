@@ -175,18 +175,20 @@ def start_from(
 
 
 def acting(game: Game, path: str, meta: dict[str, Any], loaded: models.Models, parameters: np.ndarray) -> Agent:
-    """The agent that one of the means of an evolution is.
+    """The agent of one of the means of an evolution.
 
     Args:
-        game: Game.
-        path, meta: of the log.json of the evolution.
-        loaded: models.Models.
-        parameters: float [N].
+        game: the game.
+        path: of the log.json of the evolution.
+        meta: of that file.
+        loaded: the models of the agent.
+        parameters: float [N], the mean.
 
     Raises:
         UserError: the number of parameters is not that of such a controller.
     """
     config = meta["config"]
+    shape: network.Policy | controller.Controller
     if config.get("o") == "ppo":
         features = _features(loaded, meta)
         shape = network.policy_for(game.config, features, config["hidden"])
@@ -225,7 +227,7 @@ def read_network(game: Game, path: str, meta: dict[str, Any], features: int) -> 
         features: int, what it reads.
 
     Returns:
-        (policy, parameters float32 [N]); the weights of a linear controller under it, if there is one, are the last ones.
+        (policy, parameters float32 [N]). The weights of a linear controller under it, if there is one, are the last.
 
     Raises:
         UserError: the file does not fit.

@@ -1,6 +1,6 @@
 """Chooses among the means that an evolution evaluated by playing the real game, on validation seeds.
 
-The score in the dream climbs while the real one stalls, so the dream cannot say which mean to keep.
+The score in the dream still rises when the real one does not, so the dream cannot choose the mean to keep.
 """
 
 import argparse
@@ -50,7 +50,10 @@ def main(game: Game, description: str | None) -> None:
     rounds, best = select(means, score, first, more, arguments.finalists)
     base = os.path.join(arguments.run, "log", os.path.basename(path).removesuffix("log.json"))
     span = [int(first[0]), int(first[0]) + arguments.episodes + arguments.final_episodes - 1]
-    about = {"evolution": {"path": agents.name_of(path), "sha256": files.sha256(path)}, "models": loaded.hashes}
+    about: dict[str, Any] = {
+        "evolution": {"path": agents.name_of(path), "sha256": files.sha256(path)},
+        "models": loaded.hashes,
+    }
     about |= {"backend": game.backends[0], "seeds": span, "means": rounds, "best": rounds[best]}
     unverified = loaded.unverified or provenance.any_unverified(meta)
     about |= {"unverified": True} if unverified else {}
@@ -83,9 +86,10 @@ def select(
     """Plays every mean on the first seeds, and the few best on more.
 
     Args:
-        means: what to choose among.
+        means: of the evolution.
         score: (parameters [N], seeds [E]) -> returns [E].
-        first, more: int [E], the seeds of the two rounds; `more` may be empty.
+        first: int [E], the seeds of the first round.
+        more: int [E], those of the second; may be empty.
         finalists: how many play the second round.
 
     Returns:
@@ -96,7 +100,7 @@ def select(
         returns.append(score(parameters, first))
         rounds.append(_summary(generation, evolved, returns[-1]))
         print(f"generation {generation}: {evolved:.1f} in the evolution, {_words(rounds[-1])}", flush=True)
-    # not finite is worse than all
+    # a score that is not finite is worse than all others
     ranked = sorted(range(len(means)), key=lambda k: -np.nan_to_num(rounds[k]["mean"], nan=-np.inf))[:finalists]
     for k in ranked if len(more) else ():
         generation, evolved, parameters = means[k]
@@ -121,7 +125,7 @@ def _words(row: dict[str, Any]) -> str:
 def _write_controller(
     game: Game, path: str, mean: Row, row: dict[str, Any], meta: dict, log: str, loaded: Any, unverified: bool
 ) -> None:
-    """The chosen controller, with a meta that says what its score is a score of."""
+    """Writes the chosen controller, with a meta that says where its score is from."""
     generation, evolved, parameters = mean
     provenance.forget(path)
     controller.write(path, parameters, row["mean"])
@@ -146,7 +150,7 @@ def read_log(path: str) -> list[Row]:
     """[(generation, score, float64 [N] parameters)] of the means that an evolution evaluated, from <base>.log.json.
 
     Raises:
-        UserError: it is damaged, or another kind of file.
+        UserError: it is damaged, or not such a file.
     """
     try:
         return [

@@ -128,8 +128,9 @@ def read(path: str, kind: str, game: str, unverified: bool = False) -> dict[str,
 
     Args:
         path: the file.
-        kind, game: what the file must be, see `write`.
-        unverified: bool, go on without: the result is then UNKNOWN, and it is said on stderr.
+        kind: what the file must be, see `write`.
+        game: the game that it must be of.
+        unverified: whether to go on without a valid meta: the result is then UNKNOWN, and a line on stderr says so.
 
     Raises:
         UserError: no such file, no meta, or one that does not match; unless `unverified`.
@@ -183,14 +184,14 @@ def any_unverified(*metas: dict[str, Any]) -> bool:
 
 
 class Parents:
-    """What a file is being made from, as its meta is to say."""
+    """The files that a file is made from, for its meta.
 
-    def __init__(self, hashes: dict[str, Any], unverified: bool):
-        """
-        Args:
-            hashes: {what: sha256} of what is known already.
-            unverified: whether one of these is.
-        """
+    Args:
+        hashes: {what: sha256} of the known ones.
+        unverified: whether one of these is unverified.
+    """
+
+    def __init__(self, hashes: dict[str, Any], unverified: bool) -> None:
         self.hashes, self.unverified = dict(hashes), unverified
 
     def read(self, path: str, kind: str, game: str, unverified: bool) -> dict[str, Any]:

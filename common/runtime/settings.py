@@ -104,8 +104,8 @@ class Train:
     t: int = option(1, "candidates per rank, of which n x t make the population", "-t", "--num_worker_trial")
     o: str = option(
         "cma",
-        "cma (CMA-ES); openes, an evolution strategy in which the mean follows the estimated gradient of the return; ppo, "
-        "a policy gradient in the dream, which has other flags: python train.py -o ppo --help",
+        "cma (CMA-ES); openes, an evolution strategy in which the mean follows the estimated gradient of the return; "
+        "ppo, a policy gradient in the dream, which has other flags: python train.py -o ppo --help",
         "-o",
         "--optimizer",
         choices=("cma", "openes", "ppo"),
@@ -148,7 +148,9 @@ class DreamTrain(Train):
         "of the dreams: above 1 they are harder and less certain than the game as the MDN-RNN predicts it",
         least=0.01,
     )
-    dropout: float = option(0.0, "share of h that what predicts does not see, another one in each dream", most=0.9)
+    dropout: float = option(
+        0.0, "share of h that is set to zero for the prediction, each dream with its own mask", most=0.9
+    )
     also_in: str = option(
         "",
         "further MDN-RNNs to dream in, rnn.json,...: each dreams an equal share of the episodes of a candidate. The "
@@ -186,7 +188,7 @@ class Ppo:
     steps: int = option(64, "steps of every dream in an update")
     epochs: int = option(2, "passes through the steps of an update")
     minibatch: int = option(4096, "steps in one step of Adam")
-    learning_rate: float = option(3e-4, "Adam's step size at the start; it falls to a tenth of it")
+    learning_rate: float = option(3e-4, "step size of Adam at the start; it falls to a tenth of this")
     discount: float = option(0.998, "of rewards, per step", most=1)
     smoothing: float = option(0.97, "lambda of the generalised advantage estimate", most=1)
     clip: float = option(0.2, "how far the probability of an action may move in an update, as a share")
@@ -197,11 +199,13 @@ class Ppo:
     value_updates: int = option(10, "first updates, in which only the value network learns", least=0)
     start_from: str = option(
         "",
-        "the .json of a controller to start from: a network of the same layers goes on; a linear one stays as it is, and "
-        "the network adds to it",
+        "the .json of a controller to start from: a network of the same layers goes on; a linear one stays fixed, and "
+        "a network is added to it",
     )
-    temperature: float = option(1.0, "of the dreams: above 1 they are harder than the MDN-RNN believes", least=0.01)
-    dropout: float = option(0.0, "share of h that what predicts does not see, another one in each dream", most=0.9)
+    temperature: float = option(1.0, "of the dreams: above 1 they are harder than the MDN-RNN predicts", least=0.01)
+    dropout: float = option(
+        0.0, "share of h that is set to zero for the prediction, each dream with its own mask", most=0.9
+    )
     also_in: str = option("", "further MDN-RNNs to dream in, rnn.json,...: each dreams an equal share of the rows")
     starts_every: int = option(
         0, "dreams also start along the recorded games, every so many steps; 0 means at first frames only", least=0
@@ -218,7 +222,7 @@ class Ppo:
 
 @dataclass(frozen=True)
 class Round:
-    """One round of the iterative procedure: play, learn the world, evolve in it. What is not named stays as it was.
+    """One round of the iterative procedure: play, learn the world, evolve in it. What is not given does not change.
 
     `vae`, `rnn` and `train` are flags of vae_train.py, rnn_train.py and train.py; each goes on from the round before.
     """
@@ -228,9 +232,9 @@ class Round:
     own: int = 0
     """episodes that the controller of the round before plays"""
     explore: float = 0.1
-    """share of the steps in which that controller's player holds random actions"""
+    """share of the steps in which random actions are held while that controller plays"""
     own_share: float = 0.5
-    """share of the streams of the MDN-RNN that all games of the run's own controllers have"""
+    """share of the streams of the MDN-RNN for the games of all controllers of this run"""
     vae: dict[str, Any] | None = None
     rnn: dict[str, Any] | None = None
     more_rnns: int = 0

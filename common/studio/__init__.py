@@ -1,0 +1,1 @@
+"""The studio: a page in which people play in the dreams."""

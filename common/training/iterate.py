@@ -1,10 +1,10 @@
 """From nothing to the agent in one command: rounds of play, learn the world, evolve in it, play again.
 
-Source: Ha & Schmidhuber 2018, section 5, the iterative training procedure. Rounds are data in config.py. Each stage is a
-command that users type as well, run one after the other:
+Source: Ha & Schmidhuber 2018, section 5, the iterative training procedure. Rounds are data in config.py. The stages are
+the commands that users type as well, one after the other:
 
-<run>/record/, <run>/series/   all recordings, and what the VAE makes of them
-<run>/round<k>/                the VAE, the MDN-RNNs and the evolution of round k (a link where a stage had nothing to do)
+<run>/record/, <run>/series/   all recordings, and the same encoded by the VAE
+<run>/round<k>/                the VAE, the MDN-RNNs and the evolution of round k, with links to unchanged ones
 <run>/iterate.json             preset, seed, rounds, and each stage that is done with its command and seconds
 <run>/rounds.json              a line for each round: time, games, scores; rounds.png is a picture of it
 """
@@ -22,25 +22,27 @@ import time
 from typing import Any
 
 from common.game import ROOT, Game
-from common.runtime import bound, cli, files, provenance, runs, seeds
+from common.runtime import bound, cli, files, provenance, runs, seeds, settings
 from common.runtime.cli import UserError
 
-SEEDS_PER_RUN = 30_000  # of recordings, so that runs with other seeds see other games
+SEEDS_PER_RUN = 30_000  # of recordings, so that runs with different seeds record different games
 RUNS = (seeds.TRAINING[1] + 1 - seeds.TRAINING[0]) // SEEDS_PER_RUN
-NOTE_SECONDS = 10  # between notes of how long a stage has been at work, so that a killed one is counted too
-REPORT = 430_000  # first seed of the validation games that a round is reported on; others choose its controller
-MEMORY_GB = 3.0  # that a stage takes at most
+NOTE_SECONDS = 10  # between notes of the time of a stage, so that the time of a killed one counts too
+REPORT = 430_000  # first seed of the validation games for the report of a round; other ones choose its controller
+MEMORY_GB = 3.0  # the most memory that a stage needs
 
 
 def main(game: Game, description: str | None) -> None:
     """iterate.py of every game."""
     parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    presets = game.config.ITERATE
+    presets: dict[str, settings.Iterate] = getattr(game.config, "ITERATE", {})
+    if not presets:
+        raise UserError(f"{game.name}: has no rounds; add ITERATE to its config.py")
     parser.add_argument("--preset", choices=sorted(presets), default="laptop", help="which rounds to play")
     parser.add_argument(
-        "--seed", type=cli.number(int, 1, RUNS), default=1, help="decides everything; runs differ by it"
+        "--seed", type=cli.number(int, 1, RUNS), default=1, help="decides all random numbers of the run"
     )
-    parser.add_argument("--run", metavar="DIR", help="folder of the run; made if need be")
+    parser.add_argument("--run", metavar="DIR", help="folder of the run; it is made if it is missing")
     parser.add_argument("--ship", metavar="DIR", help="make the agent of this finished run the one that ships")
     arguments = parser.parse_args()
     if bool(arguments.run) == bool(arguments.ship):
@@ -55,21 +57,21 @@ def main(game: Game, description: str | None) -> None:
 
 
 class Iteration:
-    """One run of the procedure, resumed where it was interrupted."""
+    """One run of the procedure, resumed where it was interrupted.
 
-    def __init__(self, game: Game, run: str, preset: str, seed: int, cfg: Any):
-        """
-        Args:
-            game: Game.
-            run: its folder.
-            preset: name of the preset.
-            seed: int.
-            cfg: settings.Iterate.
+    Args:
+        game: what is played.
+        run: the folder of the run.
+        preset: name of the preset.
+        seed: of the run.
+        cfg: its rounds.
 
-        Raises:
-            UserError: the folder belongs to another game, preset or seed, a round was edited after it began, or the disk
-                or memory is too small.
-        """
+    Raises:
+        UserError: the folder belongs to another game, preset or seed, a round was edited after it began, or the disk
+            or memory is too small.
+    """
+
+    def __init__(self, game: Game, run: str, preset: str, seed: int, cfg: settings.Iterate) -> None:
         self._game, self._run, self._seed, self._rounds = game, run, seed, cfg.rounds
         self._path, self._rounds_path = os.path.join(run, "iterate.json"), os.path.join(run, "rounds.json")
         self._first_seed = seeds.TRAINING[0] + (seed - 1) * SEEDS_PER_RUN
@@ -96,7 +98,7 @@ class Iteration:
             raise UserError(f"{self._path}: round {changed[0]} was edited after it began; give another --run")
         return before | {"rounds": rounds}
 
-    def _check_room(self, cfg: Any) -> None:
+    def _check_room(self, cfg: settings.Iterate) -> None:
         episodes = sum(one.random + one.own for one in self._rounds)
         needed = episodes * cfg.mb_per_episode / 1000
         free = shutil.disk_usage(self._run).free / 1e9
@@ -165,7 +167,7 @@ class Iteration:
         return {"newest": own - held_out, "newest_share": one.own_share} if own > held_out else {}
 
     def _train_more_rnns(self, number: int, one: Any, folder: str) -> list[str]:
-        """Further MDN-RNNs of a round, each in a folder of its own; returns their files."""
+        """Further MDN-RNNs of a round, each in its own folder; returns their files."""
         made, start = [], os.path.join(folder, "tf_rnn", "rnn.json")
         for k in range(one.more_rnns):
             own = os.path.join(folder, f"rnn{k + 2}")
@@ -183,7 +185,7 @@ class Iteration:
         return made
 
     def _evolve(self, number: int, one: Any, folder: str, before: str, others: list[str]) -> None:
-        """Evolves the controller, and lets the real game choose among the means that were evaluated."""
+        """Evolves the controller, and chooses among the evaluated means by their scores in the real game."""
         flags = one.train | {"seed_start": 100 * self._seed + number}
         if before and "start_from" not in flags:
             earlier = self._state["done"][f"{number - 1}/agent"]["controller"]
@@ -208,7 +210,7 @@ class Iteration:
         return found[0]
 
     def _report(self, number: int, one: Any, folder: str) -> None:
-        """Plays the controller on validation games of its own, and adds the line of the round."""
+        """Plays the controller on separate validation games, and adds the line of the round."""
         if f"{number}/agent" not in self._state["done"]:
             self._note(number, "agent", **self._state["done"][f"{number - 1}/agent"])
         file = os.path.join(self._run, self._state["done"][f"{number}/agent"]["controller"])
@@ -252,7 +254,7 @@ class Iteration:
     def _stage(
         self, number: int, name: str, script: str, flags: dict[str, Any], folder: str, preset: bool = True
     ) -> None:
-        """Runs one stage to its end, unless it is done; what it prints goes where this command's output goes."""
+        """Runs one stage to its end, unless it is done. Its output goes where the output of this command goes."""
         key = f"{number}/{name}"
         if key in self._state["done"]:
             return
@@ -276,7 +278,7 @@ class Iteration:
                     break
                 self._state["seconds"][key] = before + time.monotonic() - began
                 files.write_json(self._path, self._state, indent=1)
-        except BaseException:  # Ctrl-C reaches the stage as well; it saves what it has
+        except BaseException:  # Ctrl-C reaches the stage as well, which saves its state
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)
             process.wait()
@@ -291,20 +293,21 @@ class Iteration:
 
 
 def words(line: dict[str, Any]) -> str:
-    """The line of a round, for people."""
+    """The line of a round in words."""
     real, text = line["real"], ""
     if line.get("dream"):
         text = f"dream {line['dream']:.0f}, "
     if "fidelity" in line:
         text += f"dream at temperature 1 {line['fidelity']['dream']['mean']:.0f}, "
     return (
-        f"round {line['round']}: {line['minutes']:.0f} min, {line['random_games']} + {line['own_games']} games recorded, {text}"
+        f"round {line['round']}: {line['minutes']:.0f} min, "
+        f"{line['random_games']} + {line['own_games']} games recorded, {text}"
         f"game {real['mean']:.1f} ± {real['stderr']:.1f} (standard error, {real['n']} validation games)"
     )
 
 
 def draw(rounds: str, path: str, title: str) -> None:
-    """Draws rounds.json: the real score of each round against the time it took."""
+    """Draws rounds.json: the real score of each round over the time of the run."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -328,7 +331,7 @@ def draw(rounds: str, path: str, title: str) -> None:
 
 
 def ship(game: Game, run: str) -> None:
-    """Copies the agent of a finished run, with metas, to where the ones that ship are.
+    """Makes the agent of a finished run the one that ships: copies its files, with their metas.
 
     Raises:
         UserError: the run is of another game, not finished, or a file does not match its meta.

@@ -4,53 +4,63 @@ Source: Schulman et al. 2017, algorithm 1 and equation 7; advantages: Schulman e
 
     for t in 0..T-1: the policy draws an action in every row, and every row of the world takes a step   (`_collect`)
     advantages of all T x B steps from the rewards and the value network                                (`advantages`)
-    some epochs of minibatches of Adam on the clipped objective, the value's error and the tether       (`_improve`)
+    some epochs of minibatches of Adam on the clipped objective, the error of the value and the tether  (`_improve`)
 
-All that a run is made of are arrays (`PPO.arrays`), and its noise follows from (seed, number of the update, step): a
-run that is stopped and restored goes on as if it had never stopped.
+The whole state of a run is arrays (`PPO.arrays`), and its noise follows from (seed, number of the update, step): a run
+that is stopped and restored goes on as if it had never stopped.
 
-A world, such as tensor_dreams.Dreams, has
-    rows: int, B
-    start(seed) -> state, a tuple of tensors [B, ...]
-    features(state) -> float32 [B, F], what policy and value read
-    step(state, action float32 [B, A], seed) -> (state, reward float32 [B], done bool [B]); a row that is done has begun
-        anew in the state that is returned
 """
 
-import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
 import numpy as np
 import tensorflow as tf
 
-from common.agent.network import Network, Policy, folded, pack, unfolded, units_of
+from common.agent.network import Layers, Network, Policy, folded, pack, unfolded, units_of
 from common.runtime import settings
 from common.runtime.cli import UserError
 
 ADAM = 0.9, 0.999, 1e-5  # beta 1, beta 2, epsilon
-SMALLEST_SPREAD = 1e-3  # of a feature, so that one that never changes is not blown up
+SMALLEST_SPREAD = 1e-3  # standard deviation of a feature; one that never changes is divided by this
 VALUE_WEIGHT = 0.5  # of the squared error of the value in the loss
-MOST_NORM = 0.5  # gradients longer than this are shortened to it
+MOST_NORM = 0.5  # longest gradient; longer ones are scaled down to this
 METRICS = "reward", "ends", "value_loss", "entropy", "tether", "moved"  # of an update, see PPO.update
+State = tuple[tf.Tensor, ...]
+
+
+class TensorWorld(Protocol):
+    """A batch of episodes in the graph, such as tensor_dreams.Dreams."""
+
+    rows: int
+    """B"""
+
+    def start(self, seed: tf.Tensor) -> State:
+        """The initial state, a tuple of tensors [B, ...]."""
+
+    def features(self, state: State) -> tf.Tensor:
+        """What policy and value network read, float32 [B, F]."""
+
+    def step(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[State, tf.Tensor, tf.Tensor]:
+        """Action float32 [B, A] -> (state, reward float32 [B], done bool [B]); a row that is done begins anew in it."""
 
 
 def advantages(
     reward: tf.Tensor, done: tf.Tensor, value: tf.Tensor, last_value: tf.Tensor, discount: float, smoothing: float
 ) -> tf.Tensor:
-    """Generalised advantage estimates.
+    """Generalised advantage estimates (Schulman et al. 2016, equation 16).
 
     Args:
         reward: float32 [T, B].
         done: float32 [T, B], 1 where an episode ended with this step.
         value: float32 [T, B], of the state before the step.
         last_value: float32 [B], of the state after the last one.
-        discount, smoothing: floats in [0, 1], gamma and lambda.
+        discount: gamma, in [0, 1].
+        smoothing: lambda, in [0, 1].
 
     Returns:
         float32 [T, B].
-
-    Source: Schulman et al. 2016, equation 16.
     """
     following = tf.concat([value[1:], last_value[tf.newaxis]], axis=0)
     error = reward + discount * following * (1 - done) - value
@@ -63,26 +73,29 @@ def advantages(
 
 
 class PPO:
-    """A policy and a value network that learn in a world."""
+    """A policy and a value network that learn in a world.
+
+    Args:
+        world: what it learns in.
+        policy: the network and its head.
+        cfg: of the training.
+        parameters: float32 [N], where the policy begins (see `parameters`); by default a network with a last layer of
+            zeros.
+        reference: of the tether: parameters of the same policy, or features -> outputs of another one; by default there
+            is no tether.
+
+    Raises:
+        UserError: the minibatches do not divide the steps, or the parameters do not fit the network.
+    """
 
     def __init__(
         self,
-        world,
+        world: TensorWorld,
         policy: Policy,
         cfg: settings.Ppo,
         parameters: np.ndarray | None = None,
         reference: np.ndarray | Callable[[tf.Tensor], tf.Tensor] | None = None,
-    ):
-        """
-        Args:
-            world: see the head of this file.
-            policy: Policy.
-            cfg: settings.Ppo.
-            parameters: float32 [N], where the policy begins (see `parameters`); by default a network whose last layer
-                is zero.
-            reference: what the tether holds it to: parameters of the same policy, or features -> outputs of another
-                one; by default there is no tether.
-        """
+    ) -> None:
         steps = cfg.steps * world.rows
         if steps % cfg.minibatch:
             raise UserError(f"{world.rows} rows x {cfg.steps} steps do not divide into minibatches of {cfg.minibatch}")
@@ -110,7 +123,7 @@ class PPO:
         self._set_reference(reference)
         self._update = tf.function(self._update_in_graph)
 
-    def _set_reference(self, reference):
+    def _set_reference(self, reference: np.ndarray | Callable[[tf.Tensor], tf.Tensor] | None) -> None:
         if reference is None or callable(reference):
             self._reference = reference
             return
@@ -133,47 +146,48 @@ class PPO:
         return int(self._variables["update"])
 
     def parameters(self) -> np.ndarray:
-        """The policy network as it reads unscaled features: float32 [N], see Network."""
+        """The policy network for unscaled features: float32 [N], see Network."""
         v = self._variables
         mean, scale = _spread(v["feature_mean"], v["feature_square"])
         layers = self.policy.network.unpack(tf.convert_to_tensor(v["networks"])[: self.policy.network.parameters])
         return pack(folded(layers, mean, scale)).numpy()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that a run is made of."""
+        """The whole state of the run."""
         return {name: variable.numpy() for name, variable in self._variables.items()}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Goes on from what `arrays` returned."""
+        """Takes over the state that `arrays` returned."""
         for name, variable in self._variables.items():
             variable.assign(arrays[name])
 
     # -- an update ----------------------------------------------------------------------------------------------------
 
     def update(self, learning_rate: float = 3e-4, tether: float = 0.0) -> dict[str, float]:
-        """Collects, and learns from what it collected.
+        """Collects steps, and learns from them.
 
         Args:
-            learning_rate: Adam's step size.
+            learning_rate: step size of Adam.
             tether: weight of KL(policy || reference), per nat.
 
         Returns:
-            of this update: reward and ends per step, and means of the value's squared error, the entropy and the
-            divergence from the reference and from the policy before the update [nats].
+            {name: value} of `METRICS`: reward and ends per step, and means of the squared error of the value, of the
+            entropy, and of the divergences from the reference and from the policy before the update [nats].
 
         Raises:
-            UserError: something is not finite; the state is still the one before this update.
+            UserError: a number is not finite; the state before this update is kept.
         """
         sound, metrics = self._update(tf.constant(learning_rate, tf.float32), tf.constant(tether, tf.float32))
         metrics = {name: float(value) for name, value in metrics.items()}
         if not sound:
             raise UserError(
                 f"update {self.updates}: not finite ({metrics}); the state before it is kept. Lower the learning rate, "
-                "or look at the world: does its MDN-RNN give finite numbers?"
+                "or check that the MDN-RNN gives finite numbers"
             )
         return metrics
 
-    def _update_in_graph(self, learning_rate, tether):
+    def _update_in_graph(self, learning_rate: tf.Tensor, tether: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """One update: (whether all is finite, metrics)."""
         v, s = {name: tf.convert_to_tensor(variable) for name, variable in self._variables.items()}, self._cfg
         mean, scale = _spread(v["feature_mean"], v["feature_square"])
         policy, value = self._unpack(v["networks"])
@@ -188,8 +202,8 @@ class PPO:
         advantage = (advantage - tf.reduce_mean(advantage)) / (tf.math.reduce_std(advantage) + 1e-8)
         count = s.steps * self.world.rows
         reference = self._reference(data.features[:count]) if self._reference else tf.zeros([count, 0])
-        rows = (tf.reshape(x, [count, *x.shape[2:]]) for x in (data.drawn, data.log_prob, advantage, returns))
-        rows = data.features, *rows, reference
+        flat = (tf.reshape(x, [count, *x.shape[2:]]) for x in (data.drawn, data.log_prob, advantage, returns))
+        rows = data.features, *flat, reference
         learns = tf.cast(v["update"] >= s.value_updates, tf.float32)
         adam = v["networks"], v["adam_mean"], v["adam_square"], v["adam_steps"]
         adam, losses = self._improve(adam, rows, mean, scale, learns, learning_rate, tether, key)
@@ -210,17 +224,18 @@ class PPO:
             variable.assign(tf.where(sound, after[name], v[name]))
         return sound, metrics
 
-    def _unpack(self, networks):
+    def _unpack(self, networks: tf.Tensor) -> tuple[Layers, Layers]:
+        """The layers of the policy and of the value network."""
         size = self.policy.network.parameters
         return self.policy.network.unpack(networks[:size]), self._value.unpack(networks[size:])
 
-    def _collect(self, layers, world, key):
+    def _collect(self, layers: Layers, world: State, key: tf.Tensor) -> tuple[State, "_Collected"]:
         """T steps of every row; features are of T + 1 steps, [(T + 1) * B, F], in the dtype of the products."""
         policy, steps, dtype = self.policy, self._cfg.steps, devices.product_dtype()
         kinds = (dtype, tf.float32, tf.float32, tf.float32, tf.float32)  # features, drawn, log_prob, reward, done
         written = [tf.TensorArray(kind, steps + (k == 0)) for k, kind in enumerate(kinds)]
 
-        def step(t, world, written):
+        def step(t: tf.Tensor, world: State, written: list[tf.TensorArray]) -> Any:
             seeds = tf.random.split(tf.random.fold_in(key, t), 2)
             features = tf.cast(self.world.features(world), dtype)
             outputs = policy.outputs(layers, features)
@@ -233,15 +248,25 @@ class PPO:
         written[0] = written[0].write(steps, tf.cast(self.world.features(world), dtype))
         features, *others = (array.stack() for array in written)
         features = tf.reshape(features, [(steps + 1) * self.world.rows, self.policy.network.sizes[0]])
-        others = (tf.ensure_shape(part, [steps, self.world.rows, *part.shape[2:]]) for part in others)
-        return world, _Collected(features, *others)
+        shaped = (tf.ensure_shape(part, [steps, self.world.rows, *part.shape[2:]]) for part in others)
+        return world, _Collected(features, *shaped)
 
-    def _improve(self, adam, data, mean, scale, learns, learning_rate, tether, key):
-        """Epochs of minibatches; returns (Adam's state, the last epoch's mean losses [4])."""
+    def _improve(
+        self,
+        adam: State,
+        data: Sequence[tf.Tensor],
+        mean: tf.Tensor,
+        scale: tf.Tensor,
+        learns: tf.Tensor,
+        learning_rate: tf.Tensor,
+        tether: tf.Tensor,
+        key: tf.Tensor,
+    ) -> tuple[State, list[tf.Tensor]]:
+        """Epochs of minibatches; returns (the state of Adam, the mean losses of the last epoch [4])."""
         s, policy = self._cfg, self.policy
         count = s.steps * self.world.rows // s.minibatch
 
-        def minibatch(k, adam, order, losses):
+        def minibatch(k: tf.Tensor, adam: State, order: tf.Tensor, losses: tf.Tensor) -> Any:
             part = order[k * s.minibatch : (k + 1) * s.minibatch]
             features, drawn, log_prob, advantage, returns, reference = (tf.gather(x, part) for x in data)
             networks = self._unpack(adam[0])
@@ -269,9 +294,14 @@ class PPO:
             _, adam, _, losses = tf.while_loop(lambda k, *_: k < count, minibatch, start)
         return adam, tf.unstack(losses)
 
-    def _measured(self, networks, mean, square, update, features):
-        """After one of the first updates: the features' mean and mean square over all of them, and networks that do
-        with the features scaled by those what they did before."""
+    def _measured(
+        self, networks: tf.Tensor, mean: tf.Tensor, square: tf.Tensor, update: tf.Tensor, features: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Updates the mean and mean square of the features, over all of the first updates, by the features of one.
+
+        Returns:
+            (networks, mean, square): networks that give the same with features scaled by the new mean and square.
+        """
         features, weight = tf.cast(features, tf.float32), 1 / tf.cast(update + 1, tf.float32)
         new_mean = mean + weight * (tf.reduce_mean(features, axis=0) - mean)
         new_square = square + weight * (tf.reduce_mean(tf.square(features), axis=0) - square)
@@ -280,7 +310,9 @@ class PPO:
         return tf.concat([pack(part) for part in layers], axis=0), new_mean, new_square
 
 
-class _Collected(typing.NamedTuple):
+class _Collected(NamedTuple):
+    """The steps of an update, each [T, B, ...] but the features."""
+
     features: tf.Tensor
     drawn: tf.Tensor
     log_prob: tf.Tensor
@@ -288,13 +320,13 @@ class _Collected(typing.NamedTuple):
     done: tf.Tensor
 
 
-def _spread(mean, square):
+def _spread(mean: tf.Tensor, square: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """(mean, 1 / standard deviation) of the features."""
     return tf.convert_to_tensor(mean), tf.math.rsqrt(tf.maximum(square - tf.square(mean), SMALLEST_SPREAD**2))
 
 
-def _adam(adam, gradient, learning_rate, most_norm):
-    """One step of Adam (Kingma & Ba 2015, algorithm 1) on a gradient no longer than `most_norm`."""
+def _adam(adam: State, gradient: tf.Tensor, learning_rate: tf.Tensor, most_norm: float) -> State:
+    """One step of Adam (Kingma & Ba 2015, algorithm 1), with the gradient clipped to the norm `most_norm`."""
     x, mean, square, steps = adam
     beta1, beta2, epsilon = ADAM
     gradient *= most_norm / tf.maximum(tf.norm(gradient), most_norm)

@@ -195,6 +195,7 @@ class ExponentialDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.rate = rate
 
     def __call__(self, step: Any) -> Any:
+        """Step -> learning rate."""
         return 1e-5 + (self.rate - 1e-5) * 0.99999 ** keras.ops.cast(step, "float32")
 
 

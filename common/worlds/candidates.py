@@ -126,16 +126,16 @@ def evaluate_in_blocks(
 
 
 class NetworkPlayer:
-    """A policy of common/protocols.py with hidden layers, greedy or drawing its actions from a seeded generator."""
+    """A policy with hidden layers, greedy, or with actions drawn from a seeded generator.
 
-    def __init__(self, policy: network.Policy, mode: str, parameters: np.ndarray, seed: int | None = None):
-        """
-        Args:
-            policy: network.Policy.
-            mode: what it reads, in the order of the letters, such as "zch".
-            parameters: float32 [N], see PPO.parameters.
-            seed: int, of the actions that are drawn; None plays the most probable ones.
-        """
+    Args:
+        policy: the network and its head.
+        mode: what it reads, in the order of the letters, such as "zch".
+        parameters: float32 [N], see PPO.parameters.
+        seed: of the drawn actions; None plays the most probable ones.
+    """
+
+    def __init__(self, policy: network.Policy, mode: str, parameters: np.ndarray, seed: int | None = None) -> None:
         self._policy, self._layers = policy, policy.network.unpack(np.asarray(parameters, np.float32))
         self._seed, self._steps = seed, 0
         self._outputs = _outputs_of(policy, mode)
@@ -149,7 +149,7 @@ class NetworkPlayer:
         return head.action_of(head.draw(outputs, [self._seed, self._steps])).numpy()
 
     def keep(self, on: np.ndarray) -> None:
-        """It remembers nothing of any row: the MDN-RNN does."""
+        """Nothing to forget: the memory is that of the MDN-RNN."""
 
 
 def _outputs_of(policy: network.Policy, mode: str) -> Callable[..., tf.Tensor]:
