@@ -7,6 +7,7 @@ MAX_STEPS = 200  # of an episode, in the game and in the dream
 FPS = 20
 ACTION_SIZE = 1
 ACTION_LOW, ACTION_HIGH = (-1.0,), (1.0,)
+MIRROR = (-1.0,)  # times this, an action is what a mirror shows of it
 RESTART = True  # the MDN-RNN learns when an episode ends
 CONTROLLER_MODE, CONTROLLER_BIAS = "zch", True
 TEMPERATURE = 1.0  # of dreams to play in

@@ -1,4 +1,4 @@
-"""common/training/vae_and_rnn.py, and that training on several devices is training on one (run as a script for that)."""
+"""common/training/vae_and_rnn.py; and that training on several devices equals training on one (a script for that)."""
 
 import argparse
 import dataclasses
