@@ -206,3 +206,21 @@ def test_a_recording_going_bad_after_the_scan_moves_no_other_window(folder, caps
         start += count
     assert untouched > 10
     assert capsys.readouterr().out.count("2001.npz") == 1
+
+
+def test_half_of_the_frames_are_seen_in_a_mirror(folder):
+    """Catches an image that is not one (rows flipped, colours swapped), all frames or none, another order of frames."""
+    plain, mirroring = (recordings.FrameStream(folder, 8, 1000, mirror=mirror) for mirror in (False, True))
+    flipped = total = 0
+    for frames, seen in itertools.islice(zip(plain.batches(), mirroring.batches(), strict=True), 40):
+        # the tag of a frame, in its first pixel, is in the last pixel of the row in a mirror
+        in_mirror = frames[:, :, ::-1]
+        for frame, image, shown in zip(frames, in_mirror, seen, strict=True):
+            is_image, is_frame = (shown == image).all(), (shown == frame).all()
+            assert is_image or is_frame
+            if not (is_image and is_frame):  # a black frame is its own image
+                flipped, total = flipped + is_image, total + 1
+    assert total > 250
+    assert abs(flipped / total - 0.5) < 5 * 0.5 / np.sqrt(total)
+    again = next(recordings.FrameStream(folder, 8, 1000, mirror=True).batches(39))
+    np.testing.assert_array_equal(again, seen)

@@ -306,3 +306,63 @@ def test_recordings_that_are_all_bad_make_no_series(tmp_path, folder):
         encode(paths[:1], CountingV(), str(tmp_path / "series"), 1)
     encode(paths, CountingV(), str(tmp_path / "series"), 1)
     assert series.Series(str(tmp_path / "series" / "series.npz")).length.tolist() == list(LENGTHS.values())[1:]
+
+
+class LeftRightV:
+    """A VAE whose mu is what the first and the last column of a frame show."""
+
+    def encode(self, frames):
+        import tensorflow as tf
+
+        mu = tf.cast(frames[:, 0, :: frames.shape[2] - 1, 1], tf.float32)
+        return mu, -mu
+
+
+def test_mirror_images_are_encoded_and_follow_the_episodes(tmp_path, folder):
+    """Catches an image of another frame, an action that is not reversed or all of it, and a split that mixes them."""
+    paths, _ = recordings.scan(folder)
+    encoded = series.not_encoded(paths, str(tmp_path / "series"))
+    series.encode(*encoded, LeftRightV(), str(tmp_path / "series"), 2, mirror=True)
+    data = series.Series(str(tmp_path / "series" / "series.npz"))
+    known, unseen = data.split(2)
+    assert unseen.length.tolist() == [1, 22]
+    both = known.with_mirror_images([-1])
+    frames = 30 + 7 + 55
+    assert both.length.tolist() == [30, 7, 55] * 2
+    assert both.first.tolist() == [0, 30, 37, 92, 122, 129]
+    np.testing.assert_array_equal(both.mu[:frames], data.mu[:frames])
+    np.testing.assert_array_equal(both.mu[frames:], data.mu[:frames, ::-1])
+    np.testing.assert_array_equal(both.logvar, -both.mu)
+    np.testing.assert_array_equal(both.action[frames:], -data.action[:frames])
+    for name in ("reward", "done"):
+        np.testing.assert_array_equal(getattr(both, name), np.tile(getattr(data, name)[:frames], 2))
+    assert data.mu[:frames, 1].any() != data.mu[:frames, 0].any()  # the two columns of a frame differ
+    np.testing.assert_array_equal(unseen.with_mirror_images([-1]).mu[23:], data.mu[frames:, ::-1])
+
+
+def test_a_series_without_mirror_images_says_so(data):
+    """Catches a training on images that are not there, and a traceback."""
+    with pytest.raises(UserError, match=r"--mirror: .*series\.py --mirror --fresh"):
+        data.with_mirror_images([-1])
+
+
+def test_the_newest_episodes_have_streams_of_their_own(data):
+    """Catches new episodes among the old streams, a share that is not kept, and a seed that both parts share."""
+    old, new = data.split(2)  # episodes 4 and 5 are the new ones
+    batches = series.MixedBatches(old, new, share=0.5, streams=4, steps=4, seed=1000)
+    whole = list(itertools.islice(batches.chunks(), 12))
+    for mu, logvar, _, restart, fresh in whole:
+        assert mu.shape == (4, 5, 2)
+        assert set(mu[:2, :, 0].ravel()) <= {0, 1, 2, 3}
+        assert set(mu[2:, :, 0].ravel()) <= {4, 5}
+        np.testing.assert_array_equal(logvar, -mu)
+        np.testing.assert_array_equal(restart, mu[..., 1] == 0)
+        assert fresh.shape == (4,)
+    for found, wanted in zip(batches.chunks(7), whole[7:], strict=False):
+        for found_part, wanted_part in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(found_part, wanted_part)
+    for found_part, wanted_part in zip(next(iter(batches.dataset(7, 8))), whole[7], strict=True):
+        np.testing.assert_array_equal(found_part, wanted_part)
+    for share, rows in ((0.01, 1), (0.99, 3)):
+        (mu, *_) = next(series.MixedBatches(old, new, share, 4, 4, 1000).chunks())
+        assert (mu[:, 0, 0] >= 4).sum() == rows
