@@ -3,6 +3,7 @@
 record/<first_seed>.summary.json describes each command that recorded: its config, the counts of episodes, the player.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -30,7 +31,8 @@ def main(game: Game, description: str | None) -> None:
     seeds.check(episodes, "training", "--first_seed and --episodes")
     if cfg.policy and cfg.policy not in game.random_policies:
         raise UserError(f"--policy {cfg.policy}: give one of {', '.join(game.random_policies)}")
-    os.makedirs(arguments.run, exist_ok=True)
+    with contextlib.suppress(FileExistsError, NotADirectoryError):  # a file is there: `recording_folder` says so
+        os.makedirs(arguments.run, exist_ok=True)
     agent = _agent(game, cfg, arguments) if cfg.controller else None  # before the folder: an error leaves no trace
     with runs.recording_folder(arguments) as folder:
         record(game, folder, cfg, agent)

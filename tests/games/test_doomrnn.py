@@ -11,10 +11,14 @@ import time
 import numpy as np
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from common.game import ROOT
+from common.runtime import files, provenance
+
+from doomrnn import config
+
 GAME = os.path.join(ROOT, "doomrnn")
 TINY = {
-    "extract": ["--episodes", "6", "--first_seed", "500000", "--min_frames", "20"],
+    "extract": ["--episodes", "6", "--first_seed", "300000", "--min_frames", "20"],
     "vae_train": ["--steps", "30", "--batch_size", "32", "--checkpoint_seconds", "0"],
     "series": ["--episodes_per_part", "1"],
     "rnn_train": ["--steps", "30", "--streams", "4", "--sequence_length", "16", "--hidden_size", "32",
@@ -23,7 +27,7 @@ TINY = {
               "--checkpoint_seconds", "0"],
 }  # fmt: skip
 MAKES = {
-    "extract": "record/500000.summary.json",
+    "extract": "record/300000.summary.json",
     "vae_train": "tf_vae/vae.json",
     "series": "series/series.npz",
     "rnn_train": "tf_rnn/rnn.json",
@@ -97,7 +101,7 @@ def test_controller_files_are_the_authors(made):
     parameters, score = read["best.json"]
     assert len(parameters) == controller_size
     assert score == max(row[1] for row in read["log.json"])
-    assert set(read["config.json"]["hashes"]) == {"vae", "rnn"}
+    assert set(read["config.json"]["parents"]) == {"vae", "rnn", "initial_z"}
 
 
 def test_a_finished_stage_says_so(made):
@@ -189,21 +193,26 @@ def test_evolution_is_the_same_over_mpi_ranks(made, tmp_path):
         assert (tmp_path / name).read_bytes() == (made / name).read_bytes()
 
 
-def test_several_ms_share_the_dreams(made, tmp_path):
-    """Catches episodes dreamed twice or by nobody, results under another episode, and a second M that is not used."""
-    one, other = tmp_path / "one", tmp_path / "other"
-    weaker = tmp_path / "weaker.json"
+def test_several_mdn_rnns_share_the_dreams(made, tmp_path):
+    """Catches episodes dreamed twice or by nobody, results under another episode, and a second one that is not used."""
     arrays = json.loads((made / "tf_rnn" / "rnn.json").read_text())
-    weaker.write_text(json.dumps([(np.array(array) // 2).tolist() for array in arrays]))
-    for folder, also_in in ((one, made / "tf_rnn" / "rnn.json"), (other, weaker)):
+    weaker = [(np.array(array) // 2).tolist() for array in arrays]
+    parents = json.loads((made / "tf_rnn" / "rnn.json.meta.json").read_text())["parents"]
+    for name, weights in (("same", arrays), ("other", weaker)):
+        folder, also_in = tmp_path / name, str(tmp_path / f"{name}.json")
+        with open(also_in, "w") as file:
+            json.dump(weights, file, indent=1)  # another file, even where the weights are the same
+        provenance.write(also_in, "rnn", "doomrnn", config.RNN["smoke"], parents, 1.0, unverified=False)
         folder.mkdir()
-        for name in ("tf_vae", "tf_rnn", "tf_initial_z"):
-            os.symlink(made / name, folder / name)
+        for trained in ("tf_vae", "tf_rnn", "tf_initial_z"):
+            os.symlink(made / trained, folder / trained)
         result = run("train", "--preset", "smoke", "--run", folder, *TINY["train"], "-t", 8, "--also_in", also_in)
         assert result.returncode == 0, result.stderr
     name = "log/doomrnn.cma.2.8.log.json"
-    assert (one / name).read_bytes() == (made / name).read_bytes()
-    assert (other / name).read_bytes() != (made / name).read_bytes()
+    assert (tmp_path / "same" / name).read_bytes() == (made / name).read_bytes()
+    assert (tmp_path / "other" / name).read_bytes() != (made / name).read_bytes()
+    meta = json.loads((tmp_path / "other" / f"{name}.meta.json").read_text())
+    assert meta["parents"]["also_in"] == [files.sha256(tmp_path / "other.json")]
 
 
 def test_model_plays_the_game_and_the_dream(made, tmp_path):
@@ -237,24 +246,21 @@ def test_an_episode_is_the_same_in_any_batch(made, tmp_path):
 
 def bad(made, tmp_path):
     """{name: (script, arguments, what the line must say)} of users' mistakes."""
-    shutil.copytree(made / "tf_vae", tmp_path / "broken" / "tf_vae")
-    (tmp_path / "broken" / "tf_vae" / "vae.json").write_text("[[1, 2], [3]]")
     (tmp_path / "empty" / "record").mkdir(parents=True)
     (tmp_path / "short.json").write_text("[[0.1, 0.2, 0.3]]")
     smoke = ["--preset", "smoke", "--run"]
-    yield "extract", ["--preset", "smoke", "--run", tmp_path / "nowhere"], "no such folder"
+    yield "extract", ["--preset", "smoke", "--run", tmp_path / "short.json"], "no such folder"
+    yield "extract", ["--preset", "smoke", "--run", tmp_path, "--first_seed", "399999"], "--first_seed"
     yield "extract", ["--episode", "5"], "--episode"
     yield "vae_train", [*smoke, tmp_path], "bash extract.bash"
     yield "vae_train", [*smoke, tmp_path / "empty"], "bash extract.bash"
     yield "vae_train", [*smoke, made, "--learning_rate", "0.5"], "learning_rate"
-    yield "vae_train", [*smoke, tmp_path, "--steps", "many"], "many"
     yield "rnn_train", [*smoke, tmp_path], "python series.py"
-    yield "train", [*smoke, tmp_path, "-o", "ga"], "ga"
     yield "train", [*smoke, tmp_path / "empty", "--directions", "5000"], "--directions 5000"
-    yield "train", [*smoke, made, "--also_in", "nowhere.json"], "nowhere.json"
+    yield "train", [*smoke, made, "--also_in", made / "tf_rnn" / "rnn.json"], "dreamt in already"
     yield "train", [*smoke, made, "--also_in", "../carracing/rnn/rnn.json"], "carracing/rnn/rnn.json"
     yield "model", ["doomreal", "norender", "no.json"], "no.json"
-    yield "model", ["doomreal", "norender", tmp_path / "short.json", "--run", made], "3 parameters"
+    yield "model", ["doomreal", "norender", tmp_path / "short.json", "--run", made], "has no short.json.meta.json"
     yield "model", ["doomreal", "render", "random", "--run", made, "--video", "x.avi"], "x.avi"
     yield "doomrnn", ["--run", made], "no display"
 
@@ -283,8 +289,8 @@ def test_no_mpi_launcher_is_one_line(made, tmp_path):
     assert "mpich" in result.stderr.strip().splitlines()[-1]
 
 
-def test_a_controller_is_not_played_with_another_m(made, tmp_path):
-    """Catches a controller that trains well and tests at nothing because it was given another V or M."""
+def test_a_controller_is_not_played_with_another_mdn_rnn(made, tmp_path):
+    """Catches a controller that trains well and tests at nothing because it was given another VAE or MDN-RNN."""
     other = tmp_path / "run"
     for folder in ("tf_vae", "tf_initial_z", "log"):
         shutil.copytree(made / folder, other / folder)
@@ -294,4 +300,4 @@ def test_a_controller_is_not_played_with_another_m(made, tmp_path):
     (other / "tf_rnn" / "rnn.json").write_text(json.dumps(arrays))
     result = run("model", "doomreal", "norender", "log/doomrnn.cma.2.8.best.json", "--run", other)
     assert result.returncode == 2
-    assert "another rnn" in result.stderr
+    assert "the models that it was evolved on" in result.stderr
