@@ -1,6 +1,6 @@
 """A night in half an hour: evolves Doom's controller under random faults, then compares it with an undisturbed twin.
 
-The run has two MPI ranks and dreams with the V and M that ship; it is started again by the same command whenever it
+The run has two MPI ranks and dreams with the models that ship; it is started again by the same command whenever it
 ends. The faults and their times follow from the seed; when they strike depends on the machine. The twin evolves beside
 it in threads, undisturbed. Every log file, the distribution and the checkpoint must be equal to the last bit, times
 aside.

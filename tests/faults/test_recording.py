@@ -17,8 +17,8 @@ import pytest
 import processes
 
 EPISODES = 5
-ARGUMENTS = ["--preset", "smoke", "--episodes", EPISODES, "--first_seed", 500000, "--min_frames", 20, "--workers", 2]
-SUMMARY = "500000.summary.json"
+ARGUMENTS = ["--preset", "smoke", "--episodes", EPISODES, "--first_seed", 300000, "--min_frames", 20, "--workers", 2]
+SUMMARY = "300000.summary.json"
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1  # of Linux
 
 
@@ -125,7 +125,7 @@ def test_torn_recordings_are_set_aside_and_made_again(tmp_path, undisturbed, tab
     (tmp_path / "record" / SUMMARY).unlink()  # as if it had been stopped before its end
     for path, keep in zip(recorded(tmp_path), (0, 5000), strict=False):
         path.write_bytes(path.read_bytes()[:keep])
-    (tmp_path / "record" / "500001.npz.tmp12345").write_bytes(b"torn")
+    (tmp_path / "record" / "300001.npz.tmp12345").write_bytes(b"torn")
     output = finish(tmp_path)
     assert output.count("set aside as") == 2
     assert json.loads((tmp_path / "record" / SUMMARY).read_text())["set_aside"] == 2
