@@ -1,4 +1,4 @@
-"""All three trainings while they are killed, starved, fed with NaN or told another time; the last one over MPI ranks."""
+"""All trainings while they are killed, starved, fed with NaN or told another time; the last one over MPI ranks."""
 
 import json
 import os
