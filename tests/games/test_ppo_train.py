@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
+from common.game import ROOT
+
 pytest.importorskip("stable_baselines3", reason="the optional extra ppo is not installed")
 
-FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "doomrnn")
+FOLDER = os.path.join(ROOT, "doomrnn")
 
 
 def test_ppo_trains_in_the_dream_and_plays_the_game(tmp_path):
