@@ -192,7 +192,10 @@ def test_the_limit_is_a_thousand_steps():
 @pytest.mark.parametrize("policy", ["random_network", "brownian"])
 def test_random_policies(policy):
     """Catches actions out of range, and episodes whose randomness depends on their neighbours."""
-    make = functools.partial(description.GAME.random_policies[policy], cfg=None)
+
+    def make(seeds):
+        return description.GAME.random_policies[policy](seeds, config.EXTRACT["smoke"])
+
     together, alone = make(SEEDS), make(SEEDS[1:2])
     actions = np.array([together.act(None) for _ in range(200)])
     assert actions.shape == (200, 3, 3)

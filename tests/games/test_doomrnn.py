@@ -117,7 +117,7 @@ def test_a_finished_stage_says_so(made):
 @pytest.mark.parametrize("name", ["vae_train", "rnn_train", "train"])
 def test_a_killed_stage_ends_where_an_undisturbed_one_does(made, tmp_path, name):
     """Catches state that a checkpoint forgets: optimiser, carried memory, data order, noise, search distribution."""
-    inputs = {"vae_train": ["record"], "rnn_train": ["series"], "train": ["tf_vae", "tf_rnn", "tf_initial_z"]}
+    inputs = {"vae_train": ["record"], "rnn_train": ["series", "tf_vae"], "train": ["tf_vae", "tf_rnn", "tf_initial_z"]}
     for folder in inputs[name]:
         os.symlink(made / folder, tmp_path / folder)
     own = tmp_path / os.path.dirname(MAKES[name])
