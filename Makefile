@@ -1,12 +1,12 @@
 # make run: the agents that ship play, then the whole procedure in small for Doom. make play: the studio, a page to play the
-# dreams in. make test: lint and all tests but the slow. make faults: every fault injected into whole commands. make
-# soak: half an hour of them, and an undisturbed twin.
+# dreams in. make site: the same page as static files, in site/. make test: lint and all tests but the slow. make faults:
+# every fault injected into whole commands. make soak: half an hour of them, and an undisturbed twin.
 PYTHON ?= python3
 PY := "$(CURDIR)/.venv/bin/python"
 # the controllers that ship, by the constant of each game; read when a recipe runs, for it needs .venv
 AGENT = $(CURDIR)/$(shell $(PY) -c "from $(1).config import SHIPPED_CONTROLLER as path; print(path)")
 
-.PHONY: run play test faults soak lint bench setup
+.PHONY: run play site test faults soak lint bench setup
 
 run: setup
 	@echo "== Doom: the agent that ships in the real game, 100 episodes =="
@@ -29,6 +29,9 @@ run: setup
 play: setup
 	$(PY) -m common.studio $(if $(PORT),--port $(PORT))
 
+site: setup
+	$(PY) -m common.studio.export --out site
+
 test: setup lint
 	$(PY) -m pytest
 
@@ -46,6 +49,7 @@ lint: setup
 bench: setup
 	$(PY) bench/dream.py
 	$(PY) bench/carracing.py
+	$(PY) bench/ppo.py
 
 setup: .venv/installed
 	@mkdir -p runs

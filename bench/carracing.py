@@ -2,9 +2,9 @@
 
     python bench/carracing.py [--out FILE]
 
-agent_steps_per_s           game, V, M and a controller of its own for every car, batches of cars on all cores
+agent_steps_per_s           game, VAE, MDN-RNN and a different controller for every car, batches of cars on all cores
 game_steps_per_s            the same drives in the same batches, the game alone (EnvPool)
-one_at_a_time_steps_per_s   the authors' way, on one core: one Gymnasium car, one call of V, M and C at every step
+one_at_a_time_steps_per_s   one Gymnasium car on one core, one call of VAE, MDN-RNN and controller at every step
 ratio_per_core              agent_steps_per_s on one core / one_at_a_time_steps_per_s
 game_fraction               agent_steps_per_s / game_steps_per_s
 
@@ -113,7 +113,7 @@ def main() -> None:
     parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
     parser.add_argument("--steps", type=cli.number(int, 1), default=150, help="of every car in a round")
-    parser.add_argument("--rounds", type=cli.number(int, 1), default=3, help="whose median is reported")
+    parser.add_argument("--rounds", type=cli.number(int, 1), default=3, help="the median of them is reported")
     arguments = parser.parse_args()
     if env.available("envpool") != "envpool":
         raise cli.UserError("this measures EnvPool, which is not installed here")

@@ -21,7 +21,7 @@ from common.worlds import candidates, dream
 MODELS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "doomrnn", "tf_models")
 RNN_FILE_ORDER = ("kernel", "bias", "output_w", "output_b")
 CANDIDATES, EPISODES, CANDIDATES_PER_BLOCK, STEPS, REPETITIONS = 64, 16, 32, 64, 7
-MFLOP_PER_STEP = 3.36  # M's two products: 578 x 2048 and 512 x 961, two operations each
+MFLOP_PER_STEP = 3.36  # two products of the MDN-RNN: 578 x 2048 and 512 x 961, two operations each
 AUTHORS_PER_CORE = 150  # steps/s per core, from the published training log (64 cores)
 
 

@@ -1,7 +1,7 @@
 """Evolving Doom's controller over 1, 2, 4 and 16 ranks: time per generation, bytes sent, memory per rank.
 
-The work is the same for any number of ranks: 64 candidates on 4 dreams each, in 16 blocks of 16 rows, with the V and M
-that ship. Memory is what a rank has for itself (private) and with its share of what ranks share (proportional).
+The work is the same for any number of ranks: 64 candidates on 4 dreams each, in 16 blocks of 16 rows, with the VAE and
+MDN-RNN that ship. Memory of a rank is private, or proportional: with its part of the memory that ranks share.
 
     python bench/scale.py --out bench/scale.json
 """

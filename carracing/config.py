@@ -15,16 +15,22 @@ FPS = 50  # steps per second
 ACTION_SIZE = 3
 ACTION_LOW: tuple[float, ...] = (-1.0, 0.0, 0.0)  # of (steering, gas, brake)
 ACTION_HIGH: tuple[float, ...] = (1.0, 1.0, 1.0)
+ACTION_CUT = (False, False, True)  # which parts do not stretch tanh to their range, but cut it off there
 MIRROR: tuple[float, ...] = (-1.0, 1.0, 1.0)  # an action times this is its mirror image
 RESTART = False  # the MDN-RNN does not predict the end of an episode
 CONTROLLER_MODE, CONTROLLER_BIAS = "zh", True
 TEMPERATURE = 0.7  # at which the authors watched the dream
-DREAM_REWARD = 0.0  # the MDN-RNN does not predict the reward of the game
+DREAM_REWARD = 0.0  # an MDN-RNN without heads does not predict the reward of the game
+# a tile brings 3 to 4.4, and at high speed two come in a step; leaving the field costs 100
+PAY = settings.Pay(least=-1.0, most=6.0, fall_below=-50.0, cost=20.0)
 TRAINED = {"vae": "tf_vae/vae.json", "rnn": "tf_rnn/rnn.json", "initial_z": "tf_initial_z/initial_z.json"}
 SHIPPED: tuple[dict[str, str], ...] = (
     {"vae": "vae/vae.json", "rnn": "rnn/rnn.json", "initial_z": "initial_z/initial_z.json"},
+    # of the controller that was never evolved in the game
+    {"vae": "dream/vae.json", "rnn": "dream/rnn.json", "initial_z": "dream/initial_z.json"},
 )
 SHIPPED_CONTROLLER = "log/carracing.cma.16.64.best.json"
+WORLDS = ("game", "dream")
 RNN_FILE_ORDER: tuple[str, ...] = ("output_w", "output_b", "kernel", "bias")
 
 
@@ -41,18 +47,55 @@ class Extract(settings.Extract):
     gymnasium_share: float = option(
         0.1, "share of episodes from Gymnasium, the others from EnvPool, ten times as fast", most=1
     )
+    patience: int = option(
+        0, "an episode is ended after so many steps without a new tile; 0 means as the game ends it", least=0
+    )
 
 
 @dataclass(frozen=True)
 class Train(settings.GameTrain):
     """Evolving the controller in the game."""
 
+    world: str = option(
+        "game",
+        "where: game; or dream, if the MDN-RNN has heads, which has other flags: python train.py --world dream --help",
+        choices=WORLDS,
+    )
     controller_mode: str = option(
         "zh", "what the controller reads: z, z_hidden, zc, zh or zch", choices=settings.CONTROLLER_MODES
     )
     backend: str = option("envpool", "the implementation of the game", choices=("gymnasium", "gym", "envpool", "draft"))
     block_rows: int = option(
         16, "cars that step together in one thread; a quarter of the generation's if those are fewer"
+    )
+
+
+@dataclass(frozen=True)
+class DreamTrain(settings.DreamTrain):
+    """Evolving the controller in the dream alone."""
+
+    world: str = option("dream", "where: dream; or game, which has other flags", choices=WORLDS)
+    controller_mode: str = option(
+        "zh", "what the controller reads: z, z_hidden, zc, zh or zch", choices=settings.CONTROLLER_MODES
+    )
+
+
+@dataclass(frozen=True)
+class Ppo(settings.Ppo):
+    """Learning the controller, a network, by a policy gradient in the dream."""
+
+    world: str = option("dream", "where: the dream", choices=("dream",))
+    controller_mode: str = option("zh", "what the controller reads: z, zc, zh or zch", choices=("z", "zc", "zh", "zch"))
+
+
+@dataclass(frozen=True)
+class Planet(settings.Planet):
+    """PlaNet in the game."""
+
+    policy: str = option("brownian", "the random policy", choices=("random_network", "brownian"))
+    backend: str = option("envpool", "the implementation of the game to learn in", choices=("gymnasium", "envpool"))
+    patience: int = option(
+        0, "while learning: a car without a new tile for so many steps of the game is ended; 0 means never", least=0
     )
 
 
@@ -63,19 +106,33 @@ TRAIN_PAPER = Train()
 EXTRACT = {
     "paper": Extract(episodes=12800),
     "laptop": Extract(episodes=1600, max_frames=400, policy="brownian"),
+    "dream": Extract(episodes=800, policy="brownian", gymnasium_share=0.05, rows=32),
     "smoke": Extract(episodes=16, max_frames=60, policy="brownian", gymnasium_share=0.25, rows=4),
 }
 VAE = {
     "paper": VAE_PAPER,
     "laptop": replace(VAE_PAPER, steps=13000, batch_size=64, learning_rate=1e-3, schedule="cosine"),
+    "dream": replace(VAE_PAPER, steps=6000, batch_size=64, learning_rate=1e-3, schedule="cosine"),
     "smoke": replace(VAE_PAPER, steps=100, batch_size=64, learning_rate=1e-3, schedule="cosine"),
 }
-SERIES = dict.fromkeys(("paper", "laptop", "smoke"), settings.Series(episodes_per_part=50))
+SERIES = dict.fromkeys(("paper", "dream", "smoke"), settings.Series(episodes_per_part=50))
+SERIES["laptop"] = settings.Series(episodes_per_part=50, mirror=True)  # seven sharp curves in ten are to the left
 RNN = {
     "paper": RNN_PAPER,
-    "laptop": replace(RNN_PAPER, sequence_length=64, steps=4000, learning_rate=1.5e-3, schedule="cosine"),
+    "laptop": replace(RNN_PAPER, heads=True, sequence_length=64, steps=4000, learning_rate=1.5e-3, schedule="cosine"),
+    "dream": replace(
+        RNN_PAPER,
+        heads=True,
+        dropout=0.05,
+        sequence_length=64,
+        steps=600,
+        learning_rate=1e-3,
+        schedule="cosine",
+        validation_episodes=8,
+    ),
     "smoke": replace(
         RNN_PAPER,
+        heads=True,
         streams=8,
         sequence_length=20,
         steps=30,
@@ -109,5 +166,207 @@ TRAIN = {
         generations=2,
         eval_steps=2,
         eval_episodes=2,
+    ),
+}
+TRAIN_DREAM_LAPTOP = DreamTrain(
+    n=1,
+    t=64,
+    generations=40,
+    eval_steps=20,
+    eval_episodes=256,
+    averaging=0.8,
+    sigma_init=0.3,
+    directions=40,
+    sample_z=False,
+    block_rows=512,
+    dropout=0.05,
+    horizon=100,
+    starts=3000,
+)
+TRAIN_DREAM = {
+    "paper": DreamTrain(),  # the authors evolved this controller in the game: their numbers, in the dream
+    "laptop": TRAIN_DREAM_LAPTOP,
+    "dream": replace(TRAIN_DREAM_LAPTOP, generations=30, eval_steps=30),
+    "smoke": replace(
+        TRAIN_DREAM_LAPTOP,
+        t=8,
+        num_episode=4,
+        generations=4,
+        eval_steps=2,
+        eval_episodes=8,
+        directions=8,
+        horizon=20,
+        starts=100,
+    ),
+}
+PPO_LAPTOP = Ppo(
+    generations=150,
+    discount=0.99,
+    smoothing=0.95,
+    reward_scale=0.05,
+    sample_z=False,
+    dropout=0.05,
+    horizon=100,
+    starts=3000,
+)
+PPO = {
+    "paper": PPO_LAPTOP,
+    "laptop": PPO_LAPTOP,
+    "dream": PPO_LAPTOP,
+    "smoke": replace(
+        PPO_LAPTOP,
+        generations=6,
+        rows=64,
+        steps=16,
+        minibatch=256,
+        value_updates=2,
+        eval_steps=3,
+        eval_episodes=8,
+        horizon=20,
+        starts=100,
+    ),
+}
+SHORT_LEASH = {"patience": 80}  # until the car drives: what comes after is nearly all grass
+IN_DREAM = {"world": "dream"}
+FROM_SHORT = settings.Round(
+    own=64,
+    explore=0.15,
+    record=SHORT_LEASH,
+    rnn={"steps": 500, "newest": 192},
+    train=IN_DREAM | {"start_games": 192},
+    games=16,
+)
+FROM_WHOLE = settings.Round(
+    own=64, rnn={"steps": 700, "newest": 192}, train=IN_DREAM | {"start_games": 192, "horizon": 120}, games=32
+)
+LONGER_CHUNKS = {
+    "streams": 48,
+    "sequence_length": 200,
+    "steps": 600,
+    "learning_rate": 1e-3,
+    "validation_episodes": 20,
+    "mirror": True,
+}
+ITERATE = {
+    # the paper's experiment: one round, evolved in the game
+    "paper": settings.Iterate((settings.Round(random=12800, vae={}, rnn={}, train={}),), mb_per_episode=1.6),
+    "laptop": settings.Iterate(
+        (
+            settings.Round(
+                random=800,
+                vae={"steps": 9000, "mirror": True},
+                rnn={"steps": 2000, "mirror": True},
+                train={"generations": 60, "eval_steps": 20},
+                games=32,
+            ),
+            settings.Round(
+                own=200,
+                rnn=LONGER_CHUNKS,
+                train={"t": 128, "directions": 40, "sigma_init": 0.3, "generations": 20, "eval_steps": 10},
+                games=32,
+            ),
+            settings.Round(
+                own=200,
+                rnn=LONGER_CHUNKS,
+                train={
+                    "o": "openes",
+                    "t": 128,
+                    "track_groups": 16,
+                    "directions": 30,
+                    "sigma_init": 0.03,
+                    "averaging": 0.9,
+                    "generations": 40,
+                    "eval_steps": 10,
+                },
+                games=64,
+            ),
+        ),
+        mb_per_episode=1.6,
+        backend="envpool",
+    ),
+    "smoke": settings.Iterate(
+        (
+            settings.Round(
+                random=24,
+                record={"max_frames": 200},
+                vae={"steps": 500},
+                rnn={"steps": 40},
+                train={
+                    "t": 24,
+                    "num_episode": 1,
+                    "fewer_episodes": "",
+                    "generations": 45,
+                    "eval_steps": 45,
+                    "eval_episodes": 8,
+                },
+                games=16,
+            ),
+        ),
+        mb_per_episode=0.5,
+        backend="envpool",
+    ),
+    "dream": settings.Iterate(
+        (
+            settings.Round(
+                random=800,
+                record=SHORT_LEASH,
+                vae={},
+                rnn={"steps": 2000},
+                train=IN_DREAM | {"sigma_init": 0.6, "start_games": 800},
+                games=16,
+            ),
+            *[FROM_SHORT] * 6,
+            replace(FROM_WHOLE, vae={"steps": 3000, "learning_rate": 5e-4}),
+            *[FROM_WHOLE] * 5,
+            replace(FROM_WHOLE, vae={"steps": 3000, "learning_rate": 5e-4}),
+            *[FROM_WHOLE] * 6,
+        ),
+        mb_per_episode=3.0,
+        backend="envpool",
+        ships=1,
+        controller="log/carracing.dream.best.json",
+    ),
+}
+PLANET_PAPER = Planet()
+PLANET = {
+    "paper": PLANET_PAPER,
+    "laptop": replace(
+        PLANET_PAPER,
+        episodes=2000,
+        random_episodes=32,
+        patience=100,
+        rows=4,
+        updates=400,
+        noise=0.2,
+        iterations=4,
+        candidates=200,
+        elite=20,
+        hidden=100,
+        head=100,
+        depth=16,
+        batch_size=16,
+        sequence_length=20,
+        decoded_share=0.25,
+        validate_every=100,
+    ),
+    "smoke": replace(
+        PLANET_PAPER,
+        episodes=3,
+        random_episodes=2,
+        patience=40,
+        updates=4,
+        horizon=3,
+        iterations=2,
+        candidates=20,
+        elite=4,
+        deterministic=16,
+        stochastic=4,
+        hidden=16,
+        head=16,
+        depth=2,
+        batch_size=4,
+        sequence_length=6,
+        validation_episodes=1,
+        report_every=2,
     ),
 }

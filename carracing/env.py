@@ -219,13 +219,16 @@ class Cars:
 
     Args:
         tracks: of a backend.
-        patience: for training only: the episode of a car without a new tile for so many steps is ended, and charged the
-            -0.1 of every step that was left; 0 means never.
+        patience: the episode of a car without a new tile for so many steps is ended, and charged the -0.1 of every step
+            that was left; 0 means never.
         max_steps: after which an episode ends.
+        charged: whether patience charges, as training wants it; recordings keep the reward of the game.
     """
 
-    def __init__(self, tracks: Tracks, patience: int = 0, max_steps: int = config.MAX_STEPS) -> None:
-        self._tracks, self._patience, self._max_steps = tracks, patience, max_steps
+    def __init__(
+        self, tracks: Tracks, patience: int = 0, max_steps: int = config.MAX_STEPS, charged: bool = True
+    ) -> None:
+        self._tracks, self._patience, self._max_steps, self._charged = tracks, patience, max_steps, charged
 
     def reset(self, seeds: Seeds) -> np.ndarray:
         """Starts one episode per seed."""
@@ -240,7 +243,8 @@ class Cars:
         self._idle = np.where(reward > 0, 0, self._idle + 1)  # a step costs 0.1, which only a new tile makes up for
         if self._patience:
             gave_up = ~done & (self._idle >= self._patience)
-            reward[gave_up] -= 0.1 * (self._max_steps - self._steps)
+            if self._charged:
+                reward[gave_up] -= 0.1 * (self._max_steps - self._steps)
             done = done | gave_up
         if self._steps == self._max_steps:
             done = np.ones_like(done)

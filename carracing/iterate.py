@@ -5,6 +5,7 @@ and DIR/rounds.png shows the scores over time. After an interruption the same co
 
     python iterate.py --run ../runs/mine --seed 1        # laptop preset, overnight on two cores
     python iterate.py --preset smoke --run ../runs/smoke # minutes
+    python iterate.py --preset dream --run ../runs/dream # the controller evolves in the dream alone
     python iterate.py --ship ../runs/mine                # make the agent of a finished run the one that ships
 """
 

@@ -1,4 +1,4 @@
-"""Evolves the controller in the real game, many cars in lockstep.
+"""Evolves the controller in the real game, many cars in lockstep; or in the dream alone, with --world dream.
 
 Reads the VAE and the MDN-RNN (those of the run, else those that ship); writes
 log/carracing.<optimizer>.<tracks>.<popsize>.* (see common/training/evolution.py). All candidates of a generation race
@@ -8,6 +8,8 @@ default it uses every core; with -n it starts itself again under mpirun. The num
     python train.py                         # laptop preset
     python train.py --generations 400       # go on
     python train.py -n 2 -t 32              # 2 ranks, population 64
+    python train.py --world dream           # in the dream of an MDN-RNN with heads; its logs are carracing.dream.*
+    python train.py --world dream -o ppo    # there by a policy gradient, a network as the controller
     mpirun -np 8 --hostfile hosts python train.py
 """
 

@@ -34,3 +34,8 @@ for _name, _game in (("Dream", None), ("DoomTakeCoverDream", "doomrnn"), ("CarRa
         vector_entry_point="common.worlds.gym_envs:DreamVectorEnv",
         kwargs={"game": _game} if _game else {},
     )
+gymnasium.register(
+    id="WorldModels/PlanetDream-v0",
+    entry_point="common.worlds.rssm_dreams:PlanetDreamEnv",
+    vector_entry_point="common.worlds.rssm_dreams:PlanetDreamVectorEnv",
+)

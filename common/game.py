@@ -56,6 +56,7 @@ class Config(Protocol):
     SERIES: dict[str, settings.Series]
     RNN: dict[str, Any]
     TRAIN: dict[str, Any]
+    PLANET: dict[str, Any]
 
 
 def same(raw: np.ndarray) -> np.ndarray:
@@ -108,6 +109,17 @@ class Game:
     def folder(self) -> str:
         """Path of the package."""
         return os.path.dirname(os.path.abspath(str(self.config.__file__)))
+
+    @property
+    def pay(self) -> settings.Pay:
+        """What the heads of an MDN-RNN learn of its reward, and what its dream pays by them.
+
+        Raises:
+            UserError: the config does not say.
+        """
+        if not hasattr(self.config, "PAY"):
+            raise UserError(f"--heads: {self.title} has no PAY in its config.py, which says what they learn")
+        return self.config.PAY
 
     @property
     def frames_picture(self) -> str:

@@ -78,7 +78,7 @@ TRAIN = {
     "laptop": Train(n=1, t=64, generations=70, eval_steps=10, eval_episodes=256, block_rows=512),
     "smoke": Train(n=1, t=16, num_episode=4, generations=10, eval_steps=5, eval_episodes=64),
 }
-PPO_LAPTOP = settings.Ppo(temperature=TEMPERATURE, dropout=0.1)
+PPO_LAPTOP = settings.Ppo(temperature=TEMPERATURE, dropout=0.1, rows=512)
 PPO = {
     "paper": PPO_LAPTOP,
     "laptop": PPO_LAPTOP,
@@ -87,21 +87,22 @@ PPO = {
 FIRST_ROUND = settings.Round(
     random=3000,
     vae={"steps": 9000},
-    rnn={"steps": 2000},
-    train={"o": "ppo", "generations": 20, "eval_steps": 20},
-    games=50,
+    rnn={"steps": 2500},
+    train={"o": "ppo", "generations": 30, "eval_steps": 30},
+    games=64,
 )
-NEXT_ROUND = settings.Round(
-    own=100,
-    rnn={"streams": 64, "sequence_length": 200, "steps": 60, "learning_rate": 1e-3, "validation_episodes": 10},
-    train={"o": "ppo", "generations": 25, "value_updates": 5, "eval_steps": 25},
-    games=50,
+EARLY_ROUND = settings.Round(
+    own=200,
+    rnn={"streams": 64, "sequence_length": 200, "steps": 80, "learning_rate": 1e-3, "validation_episodes": 20},
+    train={"o": "ppo", "generations": 35, "value_updates": 5, "eval_steps": 35},
+    games=64,
 )
-LAST_ROUND = replace(NEXT_ROUND, train={"o": "ppo", "generations": 60, "value_updates": 5, "eval_steps": 20}, games=200)
+LATE_ROUND = replace(EARLY_ROUND, own=100)
+LAST_ROUND = replace(LATE_ROUND, train={"o": "ppo", "generations": 80, "value_updates": 5, "eval_steps": 20}, games=200)
 ITERATE = {
     # the paper's experiment: one round; the real game chooses among the means that were evaluated
     "paper": settings.Iterate((settings.Round(random=12800, vae={}, rnn={}, train={}),), mb_per_episode=1.4),
-    "laptop": settings.Iterate((FIRST_ROUND, *[NEXT_ROUND] * 18, LAST_ROUND), mb_per_episode=4.0),
+    "laptop": settings.Iterate((FIRST_ROUND, *[EARLY_ROUND] * 3, *[LATE_ROUND] * 10, LAST_ROUND), mb_per_episode=4.0),
     "smoke": settings.Iterate(
         (
             settings.Round(
@@ -113,5 +114,41 @@ ITERATE = {
             ),
         ),
         mb_per_episode=1.5,
+    ),
+}
+PLANET = {
+    "paper": settings.Planet(),
+    "laptop": settings.Planet(
+        episodes=1000,
+        random_episodes=64,
+        rows=8,
+        updates=400,
+        iterations=4,
+        candidates=200,
+        elite=20,
+        head=200,
+        depth=16,
+        batch_size=32,
+        sequence_length=20,
+        decoded_share=0.25,
+        validate_every=80,
+    ),
+    "smoke": settings.Planet(
+        episodes=4,
+        random_episodes=3,
+        updates=4,
+        horizon=3,
+        iterations=2,
+        candidates=20,
+        elite=4,
+        deterministic=16,
+        stochastic=4,
+        hidden=16,
+        head=16,
+        depth=2,
+        batch_size=4,
+        sequence_length=6,
+        validation_episodes=1,
+        report_every=2,
     ),
 }

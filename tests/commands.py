@@ -12,12 +12,13 @@ import shutil
 import sys
 import types
 
+import keras
 import numpy as np
 import pytest
 
 from common import game as games_here
-from common.agent import weights
-from common.play import record
+from common.agent import controller, mdnrnn, models, vae, weights
+from common.play import agents, record
 from common.runtime import cli, devices, files, parallel, provenance
 from common.worlds import games
 
@@ -74,9 +75,16 @@ def read_vae(path):
 
 def shipped_files(game):
     """{path from the root: kind} of all that ships of a game."""
-    folder = os.path.relpath(game.folder, games_here.ROOT)
-    found = {os.path.join(folder, path): kind for group in game.config.SHIPPED for kind, path in group.items()}
+    first, *others = game.config.SHIPPED
+    present = [group for group in others if any(_ships(os.path.join(game.name, path)) for path in group.values())]
+    found = {os.path.join(game.name, path): kind for group in (first, *present) for kind, path in group.items()}
+    controllers = [preset.controller for preset in getattr(game.config, "ITERATE", {}).values() if preset.controller]
+    found |= {path: "controller" for path in controllers if _ships(path)}
     return found | {game.config.SHIPPED_CONTROLLER: "controller"}
+
+
+def _ships(path):
+    return os.path.exists(os.path.join(games_here.ROOT, path))
 
 
 def copy_of(game, root, **changes):
@@ -162,3 +170,27 @@ def edit_exactly(path, k):
 def namespace(**more):
     """What a command line gives agents.load."""
     return types.SimpleNamespace(**({"run": ".", "unverified": False} | more))
+
+
+def write_models(game, run, seed, vae_sha=None, **more):
+    """Small models with their metas in a run; all on the VAE beside them, or on one with another hash."""
+    keras.utils.set_random_seed(seed)
+    config, cfg = game.config, {"seed": seed}
+    paths = {name: os.path.join(run, config.TRAINED[name]) for name in models.NAMES}
+    shape = mdnrnn.Shape(4, config.ACTION_SIZE, 8, config.RESTART)
+    weights.write_vae(paths["vae"], vae.ConvVAE(4))
+    weights.write_rnn(paths["rnn"], mdnrnn.MDNRNN(shape), config.RNN_FILE_ORDER)
+    weights.write_initial_z(paths["initial_z"], np.full((10, 4), 0.1 * seed), np.full((10, 4), -2.0))
+    provenance.write(paths["vae"], "vae", game.name, cfg, {}, 1.0, unverified=False)
+    parents = {"vae": vae_sha or files.sha256(paths["vae"])}
+    for name in ("rnn", "initial_z"):
+        provenance.write(paths[name], name, game.name, cfg, parents, 1.0, unverified=False, **more)
+    return {name: files.sha256(path) for name, path in paths.items()}
+
+
+def write_controller(game, path, parents, value=0.1, **config):
+    """A controller with a meta; on small models, or on those that ship."""
+    rnn = types.SimpleNamespace(shape=mdnrnn.Shape(4, game.config.ACTION_SIZE, 8, game.config.RESTART))
+    shape = agents.controller_on(game, rnn)
+    controller.write(path, np.full(shape.parameters, value))
+    provenance.write(path, "controller", game.name, config, parents, 1.0, unverified=False)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import types
 
 import commands
@@ -15,7 +16,7 @@ import pytest
 from commands import GAMES, call, in_this_process  # noqa: F401
 
 from common import game as games_here
-from common.agent import controller, mdnrnn, models, vae, weights
+from common.agent import models
 from common.data import recordings
 from common.game import ROOT
 from common.play import agents, fidelity, play, record, select, video
@@ -234,7 +235,7 @@ def nothing_plays(monkeypatch, played):
     monkeypatch.setattr(record, "_record_agent", lambda agent, *more: played.append(agent))
     monkeypatch.setattr(play, "watch", lambda *more: played.append(more) or (0.0, 1))
     monkeypatch.setattr(video, "screen", lambda *more: contextlib.nullcontext())
-    monkeypatch.setattr(evolve, "evolve", lambda run, arena, cfg: played.append(run) or run.save())
+    monkeypatch.setattr(evolve, "evolve", lambda run, arena, cfg: played.append("evolve") or run.save())
     return played
 
 
@@ -334,40 +335,14 @@ def test_a_copy_sees_as_the_original_does(tmp_path, name):
 # --- models and controllers of runs ---
 
 
-def write_models(game, run, seed, vae_sha=None, **more):
-    """Small models with their metas in a run; all on the VAE beside them, or on one with another hash."""
-    import keras
-
-    keras.utils.set_random_seed(seed)
-    config, cfg = game.config, {"seed": seed}
-    paths = {name: os.path.join(run, config.TRAINED[name]) for name in models.NAMES}
-    shape = mdnrnn.Shape(4, config.ACTION_SIZE, 8, config.RESTART)
-    weights.write_vae(paths["vae"], vae.ConvVAE(4))
-    weights.write_rnn(paths["rnn"], mdnrnn.MDNRNN(shape), config.RNN_FILE_ORDER)
-    weights.write_initial_z(paths["initial_z"], np.zeros((10, 4)), np.full((10, 4), -2.0))
-    provenance.write(paths["vae"], "vae", game.name, cfg, {}, 1.0, unverified=False)
-    parents = {"vae": vae_sha or files.sha256(paths["vae"])}
-    for name in ("rnn", "initial_z"):
-        provenance.write(paths[name], name, game.name, cfg, parents, 1.0, unverified=False, **more)
-    return {name: files.sha256(path) for name, path in paths.items()}
-
-
-def write_controller(game, path, parents, value=0.1, **config):
-    """A controller with a meta; on small models, or on those that ship."""
-    rnn = types.SimpleNamespace(shape=mdnrnn.Shape(4, game.config.ACTION_SIZE, 8, game.config.RESTART))
-    shape = agents.controller_on(game, rnn)
-    controller.write(path, np.full(shape.parameters, value))
-    provenance.write(path, "controller", game.name, config, parents, 1.0, unverified=False)
-
-
 @pytest.fixture(scope="module")
 def two_runs(tmp_path_factory):
     """(folder, hashes): two runs of Doom with other models, each with a controller of its own."""
     folder, game = tmp_path_factory.mktemp("runs"), GAMES["doomrnn"]
     hashes = {}
     for seed, run in enumerate(("one", "two")):
-        hashes[run] = write_models(game, str(folder / run), seed)
-        write_controller(game, str(folder / run / "log" / "doomrnn.cma.4.4.best.json"), hashes[run])
+        hashes[run] = commands.write_models(game, str(folder / run), seed)
+        commands.write_controller(game, str(folder / run / "log" / "doomrnn.cma.4.4.best.json"), hashes[run])
     return folder, hashes
 
 
@@ -407,8 +382,8 @@ def test_each_of_the_models_counts(runs_copy, kind):
 def test_models_that_were_made_for_another_vae(tmp_path):
     """Catches an MDN-RNN, or first frames, on a VAE that they were not made on, with and without a parent named."""
     game = GAMES["doomrnn"]
-    hashes = write_models(game, str(tmp_path), 3, "f" * 64)
-    write_controller(game, str(tmp_path / "agent.json"), hashes)
+    hashes = commands.write_models(game, str(tmp_path), 3, "f" * 64)
+    commands.write_controller(game, str(tmp_path / "agent.json"), hashes)
     for attempt in (lambda: load(tmp_path, tmp_path / "agent.json"), lambda: models.load_run(game, str(tmp_path))):
         with pytest.raises(provenance.UserError, match=r"rnn.json: was made on another VAE \(ffffffffffff\)"):
             attempt()
@@ -436,10 +411,11 @@ def test_start_from_needs_a_memory_that_this_one_goes_on_from(runs_copy, nothing
         provenance.write(path, "rnn", game.name, {}, {"vae": vae_sha} | parents, 1.0, unverified=False, **more)
         done = call(evolve.main, game, *words, "--fresh")
         assert done.code == 0, done.err
-    assert not written(folder / "two")["doomrnn.cma.4.16.json" + META].get("unverified")
+    evolved = f"log/{game.name}.cma.4.16.json"
+    assert not meta_of(folder / "two", evolved).get("unverified")
     provenance.write(path, "rnn", game.name, {}, {"vae": vae_sha}, 1.0, unverified=False)
     assert call(evolve.main, game, *words, "--fresh", "--unverified").code == 0
-    assert written(folder / "two")["doomrnn.cma.4.16.json" + META]["unverified"] is True
+    assert meta_of(folder / "two", evolved)["unverified"] is True
 
 
 def test_also_in_compares_content(runs_copy, nothing_plays):
@@ -573,7 +549,8 @@ def _audit(event, arguments):
     for path in arguments[: 2 if event == "os.rename" else 1]:
         if isinstance(path, (str, bytes, os.PathLike)):
             full = os.path.realpath(os.fsdecode(path))
-            if not full.startswith((_watching.run, "/dev/")) and "__pycache__" not in full:
+            temporary = tempfile.gettempdir() in (full, os.path.dirname(full))  # where TensorFlow compiles
+            if not temporary and not full.startswith((_watching.run, "/dev/")) and "__pycache__" not in full:
                 OUTSIDE.append((event, full))
 
 
@@ -627,6 +604,20 @@ def pipeline(tmp_path_factory, small):
     return run
 
 
+@pytest.fixture(scope="module")
+def another_vae(pipeline, small, tmp_path_factory):
+    """A tf_vae/ as `vae_train.py --fresh` leaves it in that run with another seed."""
+    run = tmp_path_factory.mktemp("another")
+    shutil.copytree(pipeline / "record", run / "record")
+    stage(vae_and_rnn.train_vae, small, run, [*VAE, "--seed", 2])
+    return run / "tf_vae"
+
+
+def train_vae_anew(run, another_vae):
+    shutil.rmtree(run / "tf_vae")
+    shutil.copytree(another_vae, run / "tf_vae")
+
+
 @pytest.fixture
 def run(pipeline, tmp_path, monkeypatch, small):
     """A copy of that run."""
@@ -672,10 +663,9 @@ def test_every_step_names_its_parents(pipeline):
     picked = meta_of(pipeline, f"log/{LOG}.picked.json")
     assert picked["parents"] == {name: sha[name] for name in ("vae", "rnn", "initial_z", "evolution")}
     assert meta_of(pipeline, f"log/{LOG}.best.json")["parents"] == {name: sha[name] for name in models.NAMES}
-    assert meta_of(pipeline, "tf_rnn/rnn.json")["parents"] == {name: sha[name] for name in ("series", "vae")}
-    assert meta_of(pipeline, "tf_initial_z/initial_z.json")["parents"] == {
-        name: sha[name] for name in ("series", "vae")
-    }
+    for name in ("tf_rnn/rnn.json", "tf_initial_z/initial_z.json"):
+        parents = meta_of(pipeline, name)["parents"]
+        assert {name: parents[name] for name in ("series", "vae")} == {name: sha[name] for name in ("series", "vae")}
     series = meta_of(pipeline, "series/series.npz")["parents"]
     assert series["vae"] == sha["vae"]
     random = {"first_seed": 3000, "episodes": 8, "count": 8, "policy": ""}
@@ -700,11 +690,11 @@ def test_every_step_names_its_parents(pipeline):
         } <= meta.keys()
 
 
-def test_a_vae_trained_anew_leaves_nothing_of_the_old_one_in_use(run, small):
+def test_a_vae_trained_anew_leaves_nothing_of_the_old_one_in_use(run, small, another_vae):
     """Catches an old series, MDN-RNN or agent on a new VAE: each stage refuses and says what to do."""
     agent = commands.namespace(file=str(run / "log" / f"{LOG}.picked.json"), run=str(run))
     assert agents.load(small, agent).models.hashes["vae"] == files.sha256(run / "tf_vae" / "vae.json")
-    stage(vae_and_rnn.train_vae, small, run, [*VAE, "--seed", 2, "--fresh"])
+    train_vae_anew(run, another_vae)
     done = call(vae_and_rnn.train_rnn, small, "--preset", "smoke", "--run", run, *RNN)
     assert done.refused("was encoded by another VAE", "python series.py --fresh"), done
     assert "already made" not in done.out
@@ -722,7 +712,7 @@ def test_a_vae_trained_anew_leaves_nothing_of_the_old_one_in_use(run, small):
     assert models.load_run(small, str(run)).hashes["vae"] == files.sha256(run / "tf_vae" / "vae.json")
 
 
-def test_an_interrupted_rnn_does_not_go_on_on_another_series(run, small, monkeypatch):
+def test_an_interrupted_rnn_does_not_go_on_on_another_series(run, small, monkeypatch, another_vae):
     """Catches an MDN-RNN that began on one VAE's series and ends on another's."""
     step = vae_and_rnn.RnnTrainer.step
 
@@ -735,14 +725,14 @@ def test_an_interrupted_rnn_does_not_go_on_on_another_series(run, small, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(vae_and_rnn.RnnTrainer, "step", interrupted)
         assert call(vae_and_rnn.train_rnn, small, *words, "--fresh").code == 130
-    stage(vae_and_rnn.train_vae, small, run, [*VAE, "--seed", 2, "--fresh"])
+    train_vae_anew(run, another_vae)
     stage(vae_and_rnn.encode, small, run, ["--fresh"])
     done = call(vae_and_rnn.train_rnn, small, *words)
     assert done.refused("its training began on other data"), done
     assert not (run / "tf_rnn" / "rnn.json").exists()
 
 
-def test_a_training_does_not_go_on_from_other_weights(run, small, monkeypatch):
+def test_a_training_does_not_go_on_from_other_weights(run, small, monkeypatch, another_vae):
     """Catches a meta that names a parent which the training did not start from: the file changed in between."""
     step, start = vae_and_rnn.VaeTrainer.step, run / "start.json"
 
@@ -756,8 +746,7 @@ def test_a_training_does_not_go_on_from_other_weights(run, small, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(vae_and_rnn.VaeTrainer, "step", interrupted)
         assert call(vae_and_rnn.train_vae, small, *words, "--fresh").code == 130
-    write_models(small, str(run / "other"), 7)
-    provenance.copy(str(run / "other" / "tf_vae" / "vae.json"), str(start))
+    provenance.copy(str(another_vae / "vae.json"), str(start))
     assert call(vae_and_rnn.train_vae, small, *words).refused("its training began on other data")
 
 
@@ -829,11 +818,11 @@ def test_what_is_made_from_something_unverified_says_so_all_the_way(run, small):
 
 
 def test_recordings_that_no_summary_tells_of(run, small):
-    """Catches a VAE that seems to come from random play, and comes from nobody knows what."""
+    """Catches a series that seems to come from random play, and comes from nobody knows what."""
     os.remove(run / "record" / "3000.summary.json")
-    done = stage(vae_and_rnn.train_vae, small, run, [*VAE, "--fresh"])
+    done = stage(vae_and_rnn.encode, small, run, ["--fresh"])
     assert "no summary tells who played 8 of the recordings" in done.err
-    meta = meta_of(run, "tf_vae/vae.json")
+    meta = meta_of(run, "series/series.npz")
     assert meta["unverified"] is True
     assert meta["parents"]["recordings"] == [{"unknown": 8, "unverified": True}]
 
@@ -842,10 +831,17 @@ def test_recordings_that_no_summary_tells_of(run, small):
 def test_no_model_learns_from_a_seed_that_is_not_for_training(run, small, seed):
     """Catches training on test games, and on mirror images of held-out ones, which were recorded as seed + 10^9."""
     shutil.copy(run / "record" / "3000.npz", run / "record" / f"{seed}.npz")
+    shutil.rmtree(run / "tf_vae")
     for main, words in ((vae_and_rnn.train_vae, VAE), (vae_and_rnn.encode, [])):
-        done = call(main, small, "--preset", "smoke", "--run", run, *words, *(["--fresh"] if words else []))
+        done = call(main, small, "--preset", "smoke", "--run", run, *words)
         assert done.code == 2, done
         assert "are not all for training" in done.err
+
+
+def test_what_learns_from_other_seeds_all_the_same_says_so(run, small):
+    """Catches recordings with the authors' seeds, which --unverified lets in, and nothing says so afterwards."""
+    files.write_json(run / "record" / "7.summary.json", {"config": {"first_seed": 7, "episodes": 1}})
+    shutil.copy(run / "record" / "3000.npz", run / "record" / "7.npz")
     stage(vae_and_rnn.encode, small, run, ["--unverified"])
     assert meta_of(run, "series/series.npz")["unverified"] is True
 

@@ -128,17 +128,27 @@ def read(path: str, controller: Sized) -> np.ndarray:
     Raises:
         UserError: no such file, not a controller, or one of another length.
     """
+    parameters = read_any(path)
+    if parameters.shape != (controller.parameters,):
+        raise UserError(
+            f"{path}: holds {parameters.size} parameters, a controller of this game and mode has "
+            f"{controller.parameters}; was it made for the other game or another --controller_mode?"
+        )
+    return parameters
+
+
+def read_any(path: str) -> np.ndarray:
+    """Reads a controller file of either form, of whatever length: float32, [N] if it is one.
+
+    Raises:
+        UserError: no such file, or not a controller.
+    """
     try:
         parameters = np.asarray(files.read_json(path)[0], np.float32)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give a controller such as log/<game>.cma.16.64.best.json") from None
     except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
         raise UserError(f"{path}: not a controller file ({error})") from None
-    if parameters.shape != (controller.parameters,):
-        raise UserError(
-            f"{path}: holds {parameters.size} parameters, a controller of this game and mode has "
-            f"{controller.parameters}; was it made for the other game or another --controller_mode?"
-        )
     if not np.isfinite(parameters).all():
         raise UserError(f"{path}: holds a parameter that is not finite")
     return parameters

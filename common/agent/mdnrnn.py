@@ -2,6 +2,9 @@
 
 Source: Ha & Schmidhuber 2018, appendix A.2. As in the Doom experiment, the MDN-RNN can also read a restart flag and
 predict the next one as a logit. Then one long stream can hold many episodes, and a dream can end.
+
+With two more linear outputs, `heads`, it also expects what a step pays: its reward, and the end that costs, such as
+leaving the field, as a logit. The authors' MDN-RNN has neither, and CarRacing's controller was evolved in the game.
 """
 
 import dataclasses
@@ -13,7 +16,11 @@ from common.runtime import devices  # isort: skip  (sets TensorFlow's log level 
 import keras
 import tensorflow as tf
 
+from common.runtime.settings import Pay
+
 FORGET_BIAS = 1.0  # added at run time, not stored in the bias
+HEADS = "heads_w", "heads_b"  # the arrays of the two heads, which come last in a file
+FALL_BIAS = -4.0  # of the logit at first: a step in 55 ends in the end that costs
 State = tuple[tf.Tensor, tf.Tensor]
 """(h, c) of the LSTM, each float32 [B, H]"""
 
@@ -32,6 +39,8 @@ class Shape:
     """whether it reads and predicts the restart flag"""
     mixtures: int = 5
     """normals in the mixture of each dimension of z, K"""
+    heads: bool = False
+    """whether it also expects the reward of a step, and the end that costs"""
 
     @property
     def input_size(self) -> int:
@@ -45,14 +54,15 @@ class Shape:
 
     @property
     def arrays(self) -> dict[str, tuple[int, ...]]:
-        """{name: shape} of the four arrays of a paper rnn.json."""
+        """{name: shape} of the four arrays of a paper rnn.json and, where there are heads, of their two."""
         gates = 4 * self.hidden_size
-        return {
+        arrays: dict[str, tuple[int, ...]] = {
             "kernel": (self.input_size + self.hidden_size, gates),
             "bias": (gates,),
             "output_w": (self.hidden_size, self.output_size),
             "output_b": (self.output_size,),
         }
+        return arrays | (dict(zip(HEADS, ((self.hidden_size, 2), (2,)), strict=True)) if self.heads else {})
 
 
 class Weights(NamedTuple):
@@ -64,6 +74,8 @@ class Weights(NamedTuple):
     mixture_b: tf.Tensor  # float32 [3 * K * Z]
     restart_w: tf.Tensor  # [H, 1], or [H, 0] without restarts
     restart_b: tf.Tensor  # float32 [1] or [0]
+    heads_w: tf.Tensor  # float32 [H, 2], or [H, 0] without heads
+    heads_b: tf.Tensor  # float32 [2] or [0]
 
 
 class Mixture(NamedTuple):
@@ -72,6 +84,13 @@ class Mixture(NamedTuple):
     logmix: tf.Tensor  # float32 [N, K, Z], not normalised
     mean: tf.Tensor  # float32 [N, K, Z]
     logstd: tf.Tensor  # float32 [N, K, Z]
+
+
+class Expected(NamedTuple):
+    """What N steps are expected to pay."""
+
+    reward: tf.Tensor  # float32 [N]
+    fall: tf.Tensor  # float32 [N], the logit of the end that costs
 
 
 class MDNRNN(keras.Model):
@@ -88,8 +107,10 @@ class MDNRNN(keras.Model):
         super().__init__(name="mdnrnn")
         self.shape, self.product_dtype = shape, tf.as_dtype(dtype or devices.product_dtype())
         for name, size in shape.arrays.items():
-            initializer = "glorot_uniform" if len(size) == 2 else "zeros"
+            initializer = "glorot_uniform" if len(size) == 2 and name not in HEADS else "zeros"
             setattr(self, name, self.add_weight(name=name, shape=size, initializer=initializer))
+        if shape.heads:
+            self.heads_b.assign([0.0, FALL_BIAS])
         self.built = True
 
     def prepared(self) -> Weights:
@@ -107,6 +128,8 @@ class MDNRNN(keras.Model):
             mixture_b=regroup(self.output_b)[0],
             restart_w=tf.cast(self.output_w[:, :first], self.product_dtype),
             restart_b=self.output_b[:first],
+            heads_w=tf.convert_to_tensor(self.heads_w) if shape.heads else tf.zeros([shape.hidden_size, 0]),
+            heads_b=tf.convert_to_tensor(self.heads_b) if shape.heads else tf.zeros([0]),
         )
 
     def initial_state(self, rows: int) -> State:
@@ -148,6 +171,11 @@ class MDNRNN(keras.Model):
         parts = tf.reshape(flat, [-1, 3, self.shape.mixtures, self.shape.z_size])
         restart = (_product(hidden, weights.restart_w) + weights.restart_b)[:, 0] if self.shape.restart else None
         return Mixture(parts[:, 0], parts[:, 1], parts[:, 2]), restart
+
+    def expect(self, weights: Weights, hidden: tf.Tensor) -> Expected:
+        """What the step that led to `hidden`, float32 [N, H], is expected to pay; for an MDN-RNN with heads."""
+        reward, fall = tf.unstack(_product(hidden, weights.heads_w) + weights.heads_b, num=2, axis=1)
+        return Expected(reward, fall)
 
 
 def inputs_of(z: tf.Tensor, action: tf.Tensor, restart: tf.Tensor | None = None) -> tf.Tensor:
@@ -269,6 +297,23 @@ def restart_loss(logit: tf.Tensor, restart: tf.Tensor, weight: float) -> tf.Tens
     return loss * (1 + (weight - 1) * restart)
 
 
+def head_losses(expected: Expected, reward: tf.Tensor, pay: Pay) -> tuple[tf.Tensor, tf.Tensor]:
+    """How far what was expected is from what the steps paid.
+
+    Args:
+        expected: of N steps.
+        reward: float32 [N], of these steps in the game.
+        pay: Pay.
+
+    Returns:
+        (reward_loss, fall_loss), float32 []: mean squared error of the reward, which is clipped to its range; mean
+        cross-entropy of the end that costs, weighted as the restart flag's.
+    """
+    error = tf.square(expected.reward - tf.clip_by_value(reward, pay.least, pay.most))
+    fell = tf.cast(reward < pay.fall_below, tf.float32)
+    return tf.reduce_mean(error), tf.reduce_mean(restart_loss(expected.fall, fell, pay.fall_weight))
+
+
 def losses_of(
     rnn: MDNRNN,
     batch: tuple[tf.Tensor, ...],
@@ -276,22 +321,24 @@ def losses_of(
     noise: tf.Tensor,
     restart_weight: float,
     mask: tf.Tensor | None = None,
-) -> tuple[tf.Tensor, tf.Tensor, State]:
-    """The two terms of the loss of the MDN-RNN, on one chunk of streams.
+    pay: Pay | None = None,
+) -> tuple[Any, ...]:
+    """The terms of the loss of the MDN-RNN, on one chunk of streams.
 
     Args:
         rnn: MDNRNN.
-        batch: (mu, logvar, action, restart, fresh) of series.StreamBatches, [B, T + 1, ...].
+        batch: (mu, logvar, action, restart, fresh) of series.StreamBatches, [B, T + 1, ...]; with heads also rewards.
         state: (h, c), each float32 [B, H], carried over from the chunk before.
         noise: float32 [B, T + 1, Z], standard normal: z is drawn anew from the posterior of the VAE for every batch.
         restart_weight: float, weight of the restarts in the cross-entropy of the flag.
         mask: float32 [B, H], by which h is multiplied before it predicts, see `dropout_mask`; None for no dropout.
+        pay: what the heads learn; an MDN-RNN without heads needs none.
 
     Returns:
         (z_loss, restart_loss, state): float32 [], nats per dimension; float32 [], nats per step, 0 without restarts;
-        and the state to carry over.
+        and the state to carry over. With heads two more before it: reward_loss and fall_loss, see `head_losses`.
     """
-    mu, logvar, action, restart, fresh = (tf.cast(part, tf.float32) for part in batch)
+    mu, logvar, action, restart, fresh, *reward = (tf.cast(part, tf.float32) for part in batch)
     z = mu + tf.exp(0.5 * logvar) * noise
     z, action, restart = tf.transpose(z, [1, 0, 2]), tf.transpose(action, [1, 0, 2]), tf.transpose(restart)
     inputs = inputs_of(z[:-1], action[:-1], restart[:-1] if rnn.shape.restart else None)
@@ -299,15 +346,18 @@ def losses_of(
 
     weights = rnn.prepared()
     hidden, state = rnn.sequence(weights, inputs, 1 - restart[:-1], (h, c))
-    seen = hidden if mask is None else hidden * mask
-    mixture, logit = rnn.predict(weights, tf.reshape(seen, [-1, rnn.shape.hidden_size]))
+    seen = tf.reshape(hidden if mask is None else hidden * mask, [-1, rnn.shape.hidden_size])
+    mixture, logit = rnn.predict(weights, seen)
+    # unlike z, the reward of an episode's last step is known
+    paid = tf.reshape(tf.transpose(reward[0])[:-1], [-1]) if reward else None
+    heads = head_losses(rnn.expect(weights, seen), paid, pay) if pay and rnn.shape.heads else ()
     nats = -log_prob(mixture, tf.reshape(z[1:], [-1, rnn.shape.z_size]))
     began = tf.reshape(restart[1:], [-1])
     if rnn.shape.restart:
         # as in the authors' code, the z of the first frame of a new episode counts too
-        return tf.reduce_mean(nats), tf.reduce_mean(restart_loss(logit, began, restart_weight)), state
+        return tf.reduce_mean(nats), tf.reduce_mean(restart_loss(logit, began, restart_weight)), *heads, state
     same_episode = tf.broadcast_to(1 - began[:, tf.newaxis], tf.shape(nats))
-    return tf.reduce_sum(nats * same_episode) / tf.reduce_sum(same_episode), tf.constant(0.0), state
+    return tf.reduce_sum(nats * same_episode) / tf.reduce_sum(same_episode), tf.constant(0.0), *heads, state
 
 
 def dropout_mask(uniform: tf.Tensor, dropout: float) -> tf.Tensor:
@@ -331,29 +381,31 @@ def train_step_of(
     strategy: tf.distribute.Strategy,
     restart_weight: float,
     dropout: float = 0.0,
+    pay: Pay | None = None,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Compiles a training step of the MDN-RNN, and the same step without dropout and update of the weights.
 
     Returns:
-        (train, evaluate): each step(batch, state, seed int32 [2]) -> ((z_loss, restart_loss) float32 [], state).
+        (train, evaluate): each step(batch, state, seed int32 [2]) -> (losses, state), as `losses_of` has them.
     """
+    # what is minimised is the sum of the losses, each times its weight
+    scales = (1.0, 1.0, pay.reward_weight, 1.0) if rnn.shape.heads and pay else (1.0, 1.0)
 
     def replica_losses(
         batch: tuple[tf.Tensor, ...], state: State, seed: tf.Tensor, share: float = 0.0
-    ) -> tuple[tf.Tensor, tf.Tensor, State]:
+    ) -> tuple[Any, ...]:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         noise = tf.random.stateless_normal(tf.shape(batch[0]), seed + [0, replica])
         mask = None
         if share:
             mask = dropout_mask(tf.random.stateless_uniform(tf.shape(state[0]), seed + [1, replica]), share)
-        return losses_of(rnn, batch, state, noise, restart_weight, mask)
+        return losses_of(rnn, batch, state, noise, restart_weight, mask, pay)
 
-    def replica_train(
-        batch: tuple[tf.Tensor, ...], state: State, seed: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, State]:
+    def replica_train(batch: tuple[tf.Tensor, ...], state: State, seed: tf.Tensor) -> tuple[Any, ...]:
         with tf.GradientTape() as tape:
-            z_loss, restart, state = replica_losses(batch, state, seed, dropout)
-            loss = (z_loss + restart) / strategy.num_replicas_in_sync
+            z_loss, *others, state = replica_losses(batch, state, seed, dropout)
+            weighted = (scale * part for scale, part in zip(scales[1:], others, strict=True))
+            loss = sum(weighted, z_loss) / strategy.num_replicas_in_sync
         gradients = tape.gradient(loss, rnn.trainable_variables)
         if strategy.num_replicas_in_sync > 1:
             # Keras clips the part of each device and then adds the parts up: so the first device brings the whole sum
@@ -361,7 +413,7 @@ def train_step_of(
             is_first = tf.cast(tf.equal(context.replica_id_in_sync_group, 0), tf.float32)
             gradients = [part * is_first for part in context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)]
         optimizer.apply_gradients(zip(gradients, rnn.trainable_variables, strict=True))
-        return devices.nan_unless_finite(z_loss, gradients), restart, state
+        return devices.nan_unless_finite(z_loss, gradients), *others, state
 
     def compiled(replica_step: Callable[..., Any]) -> Callable[..., Any]:
         @tf.function

@@ -57,7 +57,7 @@ class Choice:
 
 
 class SquashedNormal:
-    """Continuous actions: a normal for each number of the action, squashed into its range by tanh.
+    """Continuous actions: a normal for each number of the action, squashed by tanh and stretched to its range.
 
     The outputs are means and log standard deviations before tanh, and drawn actions are stored before tanh. Their
     log-probabilities differ from those of the squashed actions by a term that does not depend on the policy.
@@ -66,12 +66,18 @@ class SquashedNormal:
         low: [A], the least action.
         high: [A], the greatest action.
         logstd_range: bounds of the log standard deviation.
+        cut: [A], which numbers are not stretched to their range, but cut off at its ends; by default none.
     """
 
     def __init__(
-        self, low: Sequence[float], high: Sequence[float], logstd_range: tuple[float, float] = (-3.0, 0.5)
+        self,
+        low: Sequence[float],
+        high: Sequence[float],
+        logstd_range: tuple[float, float] = (-3.0, 0.5),
+        cut: Sequence[bool] | None = None,
     ) -> None:
         self.low, self.high = tf.constant(low, tf.float32), tf.constant(high, tf.float32)
+        self.cut = tf.constant([False] * len(low) if cut is None else cut)
         self.logstd_range = logstd_range
         self.outputs = 2 * len(low)
 
@@ -91,7 +97,9 @@ class SquashedNormal:
 
     def action_of(self, drawn: tf.Tensor) -> tf.Tensor:
         """The squashed actions: float32 [B, A] -> float32 [B, A]."""
-        return self.low + (self.high - self.low) * (tf.tanh(drawn) + 1) / 2
+        squashed = tf.tanh(drawn)
+        stretched = self.low + (self.high - self.low) * (squashed + 1) / 2
+        return tf.where(self.cut, tf.clip_by_value(squashed, self.low, self.high), stretched)
 
     def log_prob(self, outputs: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
         """Log-probability of drawn actions, before tanh: float32 [B], nats."""
@@ -184,7 +192,8 @@ class Policy:
         features: how many numbers it reads, F.
         hidden: units of each hidden layer.
         head: turns outputs into actions.
-        base: float32 [B, F] -> outputs [B, K] of a fixed policy, see `linear_base`.
+        base: float32 [B, F] -> outputs [B, K] of a fixed policy, see `linear_base` and `normal_base`.
+        base_parameters: how many parameters that has.
     """
 
     def __init__(
@@ -193,13 +202,15 @@ class Policy:
         hidden: Sequence[int],
         head: Choice | SquashedNormal,
         base: Callable[[tf.Tensor], tf.Tensor] | None = None,
+        base_parameters: int = 0,
     ) -> None:
         self.network, self.head, self.base = Network((features, *hidden, head.outputs)), head, base
+        self._base_parameters = base_parameters
 
     @property
     def parameters(self) -> int:
         """Length of the flat vector in the file of a controller: the network, then the fixed policy if there is one."""
-        return self.network.parameters + (self.network.sizes[0] if self.base is not None else 0)
+        return self.network.parameters + self._base_parameters
 
     def outputs(self, layers: Layers, features: tf.Tensor) -> tf.Tensor:
         """Features float [B, F] -> outputs float32 [B, K], for the head."""
@@ -226,6 +237,25 @@ def linear_base(weight: np.ndarray, threshold: float = 1 / 3) -> Callable[[tf.Te
     return outputs
 
 
+def normal_base(parameters: np.ndarray, actions: int, features: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A linear controller as the means of a SquashedNormal, whose standard deviations stay as they are.
+
+    Args:
+        parameters: float [N], of a controller.Controller of one layer: the bias, if it has one, then the weight.
+        actions: how many numbers an action has, A.
+        features: how many numbers it reads, F.
+    """
+    bias, weight = np.split(np.asarray(parameters, np.float32), [len(parameters) - features * actions])
+    weight = tf.constant(weight.reshape(features, actions))
+    bias = tf.constant(bias if len(bias) else np.zeros(actions, np.float32))
+
+    def outputs(read: tf.Tensor) -> tf.Tensor:
+        mean = tf.matmul(read, weight) + bias
+        return tf.concat([mean, tf.zeros_like(mean)], axis=1)
+
+    return outputs
+
+
 def units_of(hidden: str) -> tuple[int, ...]:
     """The units of each hidden layer: "128,64" -> (128, 64), "" -> ()."""
     try:
@@ -233,8 +263,13 @@ def units_of(hidden: str) -> tuple[int, ...]:
     except ValueError:
         units = (0,)
     if any(unit < 1 for unit in units):
-        raise UserError(f"{hidden}: give the units of each hidden layer, such as 128,64")
+        raise UserError(f"hidden layers {hidden}: give the units of each, such as 128,64")
     return units
+
+
+def base_size(config: Config, features: int) -> int:
+    """How many parameters the linear controller of a game has, which can be under a network."""
+    return config.ACTION_SIZE * (features + config.CONTROLLER_BIAS)
 
 
 def policy_for(config: Config, features: int, hidden: str, base: np.ndarray | None = None) -> Policy:
@@ -244,15 +279,40 @@ def policy_for(config: Config, features: int, hidden: str, base: np.ndarray | No
         config: of the game.
         features: how many numbers it reads, F.
         hidden: units of each hidden layer, such as "128,64".
-        base: float [F], the weights of a linear controller of one action under it, if there is one.
+        base: float [N], the linear controller under it, see `base_size`, if there is one.
 
     Raises:
         UserError: `hidden` is not such a list, or a linear controller does not fit the game.
     """
     choices = getattr(config, "CHOICES", None)
-    if base is not None and (choices is None or len(choices) != 3):
-        raise UserError("a linear controller can be under a network only where the game has three choices")
-    head: Choice | SquashedNormal = (
-        Choice(choices) if choices else SquashedNormal(config.ACTION_LOW, config.ACTION_HIGH)
-    )
-    return Policy(features, units_of(hidden), head, None if base is None else linear_base(base))
+    if base is not None and choices is not None and len(choices) != 3:
+        raise UserError("a linear controller can be under a network only where the game has three choices, or none")
+    head: Choice | SquashedNormal
+    if choices:
+        head, under = Choice(choices), None if base is None else linear_base(base)
+    else:
+        cut = getattr(config, "ACTION_CUT", None)
+        head = SquashedNormal(config.ACTION_LOW, config.ACTION_HIGH, cut=cut)
+        under = None if base is None else normal_base(base, config.ACTION_SIZE, features)
+    return Policy(features, units_of(hidden), head, under, 0 if base is None else len(base))
+
+
+def policy_of(config: Config, features: int, hidden: str, parameters: np.ndarray) -> Policy:
+    """The policy that the parameters in a file are of: what the network leaves of them is the linear one under it.
+
+    Args:
+        config: of the game.
+        features: how many numbers it reads, F.
+        hidden: units of each hidden layer.
+        parameters: float [N].
+
+    Raises:
+        UserError: as `policy_for`, or there are too many or too few parameters.
+    """
+    alone = policy_for(config, features, hidden)
+    under = np.ravel(parameters)[alone.parameters :]
+    known = len(under) == base_size(config, features) and len(under)
+    policy = policy_for(config, features, hidden, under) if known else alone
+    if parameters.shape != (policy.parameters,):
+        raise UserError(f"{parameters.size} parameters do not fit layers of {', '.join(map(str, alone.network.sizes))}")
+    return policy

@@ -1,5 +1,6 @@
 """The weight files of the authors: a JSON list of arrays in the order of creation, each value round(w * 10000)."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -96,7 +97,8 @@ def read_rnn(path: str, order: Sequence[str], z_size: int, action_size: int, res
 
     Args:
         path: the file.
-        order: names of the four arrays in the order of this game's file, see mdnrnn.Shape.arrays.
+        order: names of the four arrays in the order of this game's file, see mdnrnn.Shape.arrays; those of the heads
+            come last, where the file has them.
         z_size: dimensions of z that the MDN-RNN must read.
         action_size: numbers in an action that it must read.
         restart: whether it must read the restart flag.
@@ -107,7 +109,9 @@ def read_rnn(path: str, order: Sequence[str], z_size: int, action_size: int, res
     arrays, what = read(path), f"an MDN-RNN for z_size {z_size} and {action_size} action(s)"
     hidden_size = _length(path, arrays, order.index("bias"), what) // 4
     mixtures = (_length(path, arrays, order.index("output_b"), what) - restart) // (3 * z_size)
-    shape = mdnrnn.Shape(z_size, action_size, hidden_size, restart, mixtures)
+    heads = len(arrays) == len(order) + len(mdnrnn.HEADS)
+    shape = mdnrnn.Shape(z_size, action_size, hidden_size, restart, mixtures, heads)
+    order = _order(order, shape)
     _verify(path, arrays, [shape.arrays[name] for name in order], what)
     model = mdnrnn.MDNRNN(shape)
     for name, array in zip(order, arrays, strict=True):
@@ -117,23 +121,30 @@ def read_rnn(path: str, order: Sequence[str], z_size: int, action_size: int, res
 
 def write_rnn(path: str, model: mdnrnn.MDNRNN, order: Sequence[str]) -> None:
     """Writes the weights of an MDN-RNN as an rnn.json, with its arrays in this order."""
-    write(path, [getattr(model, name).numpy() for name in order])
+    write(path, [getattr(model, name).numpy() for name in _order(order, model.shape)])
+
+
+def _order(order: Sequence[str], shape: mdnrnn.Shape) -> tuple[str, ...]:
+    return (*order, *(mdnrnn.HEADS if shape.heads else ()))
 
 
 def rnn_start_from(path: str, model: mdnrnn.MDNRNN, order: Sequence[str]) -> None:
-    """Gives an MDN-RNN the weights of an earlier one of the same shape; `order` as in `read_rnn`.
+    """Gives an MDN-RNN the weights of an earlier one of the same sizes; `order` as in `read_rnn`.
+
+    Heads that only one of the two has are left as they are.
 
     Raises:
-        UserError: as `read_rnn`, or the shapes differ.
+        UserError: as `read_rnn`, or the sizes differ.
     """
     shape = model.shape
     earlier = read_rnn(path, order, shape.z_size, shape.action_size, shape.restart)
-    if earlier.shape != shape:
+    if dataclasses.replace(earlier.shape, heads=shape.heads) != shape:
         raise UserError(
             f"{path}: has {earlier.shape.hidden_size} cells and {earlier.shape.mixtures} mixtures, "
             f"not {shape.hidden_size} and {shape.mixtures}"
         )
-    model.set_weights(earlier.get_weights())
+    for name in earlier.shape.arrays.keys() & shape.arrays.keys():
+        getattr(model, name).assign(getattr(earlier, name))
 
 
 def read_initial_z(path: str, z_size: int) -> tuple[np.ndarray, np.ndarray]:

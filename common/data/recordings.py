@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from common.runtime import files
+from common.runtime import files, provenance, seeds
 from common.runtime.cli import UserError
 
 if TYPE_CHECKING:
@@ -163,6 +163,27 @@ def sources(folder: str, paths: Iterable[str]) -> list[dict[str, Any]]:
     if left:
         print(f"unverified: {folder}: no summary tells who played {len(left)} of the recordings", file=sys.stderr)
     return found + ([{"unknown": len(left), "unverified": True}] if left else [])
+
+
+def training_sources(folder: str, paths: Iterable[str], unverified: bool) -> list[dict[str, Any]]:
+    """Where recordings that are to be learnt from come from, see `sources`.
+
+    Args:
+        folder: a record/ folder.
+        paths: its recordings.
+        unverified: go on with seeds that are not for training; the sources then say so.
+
+    Raises:
+        UserError: one of them is of a validation or test seed, or of no seed that extract.py records.
+    """
+    paths = list(paths)
+    found = sources(folder, paths)
+    try:
+        seeds.check([int(os.path.basename(path)[:-4]) for path in paths], "training", folder)
+    except UserError as error:
+        provenance.pass_over(str(error), "take the others out, or go on with --unverified", unverified)
+        found.append({"other_seeds": str(error), "unverified": True})
+    return found
 
 
 class FrameStream:

@@ -298,13 +298,20 @@ class StreamBatches:
         streams: rows of a chunk, B.
         steps: of the MDN-RNN in a chunk, T.
         seed: decides the order.
+        rewards: whether chunks hold the rewards as well.
 
     Raises:
-        UserError: the series is too short for one chunk.
+        UserError: the series is too short for one chunk, or its recordings lack the rewards.
     """
 
-    def __init__(self, series: Series, streams: int, steps: int, seed: int) -> None:
-        self.series, self.streams, self.steps, self.seed = series, streams, steps, seed
+    def __init__(self, series: Series, streams: int, steps: int, seed: int, rewards: bool = False) -> None:
+        self.series, self.streams, self.steps, self.seed, self.rewards = series, streams, steps, seed, rewards
+        unpaid = ~np.isfinite(series.reward) if rewards else np.zeros(0, bool)
+        if unpaid.any():
+            raise UserError(
+                f"--heads: {unpaid.sum()} of {len(unpaid)} recorded steps hold no reward, as in recordings of the "
+                "authors' code; record anew with extract.py, or train with --no-heads"
+            )
         self.per_epoch = (len(series.mu) // streams - 1) // steps
         if self.per_epoch < 1:
             raise UserError(
@@ -313,19 +320,21 @@ class StreamBatches:
             )
 
     def chunks(self, start: int = 0) -> Iterator[tuple[np.ndarray, ...]]:
-        """Yields (mu, logvar, action, restart, fresh) without end, from chunk `start` on.
+        """Yields (mu, logvar, action, restart, fresh) without end, from chunk `start` on; with rewards also those.
 
-        mu, logvar and action are float16 [B, T + 1, ...], restart is float32 [B, T + 1], fresh float32 [B]. The MDN-RNN
-        reads columns 0..T-1 and predicts columns 1..T; consecutive chunks overlap by that one column. `fresh` is 1 on
-        the first chunk of an epoch, where the state of the MDN-RNN starts at zero.
+        mu, logvar and action are float16 [B, T + 1, ...], restart and reward are float32 [B, T + 1], fresh float32 [B].
+        The MDN-RNN reads columns 0..T-1 and predicts columns 1..T; consecutive chunks overlap by that one column.
+        `fresh` is 1 on the first chunk of an epoch, where the state of the MDN-RNN starts at zero.
         """
+        data = self.series
         epoch, first = divmod(start, self.per_epoch)
         while True:
-            index, restart = self.series.streams(self.streams, [self.seed, epoch])
+            index, restart = data.streams(self.streams, [self.seed, epoch])
             for k in range(first, self.per_epoch):
                 cut = slice(k * self.steps, (k + 1) * self.steps + 1)
                 rows, fresh = index[:, cut], np.full(self.streams, k == 0, np.float32)
-                yield self.series.mu[rows], self.series.logvar[rows], self.series.action[rows], restart[:, cut], fresh
+                chunk = data.mu[rows], data.logvar[rows], data.action[rows], restart[:, cut], fresh
+                yield (*chunk, data.reward[rows]) if self.rewards else chunk
             epoch, first = epoch + 1, 0
 
     def dataset(self, start: int = 0, stop: int | None = None) -> "tf.data.Dataset":
@@ -339,6 +348,7 @@ class StreamBatches:
             tf.TensorSpec((*rows, self.series.action.shape[1]), tf.float16),
             tf.TensorSpec(rows, tf.float32),
             tf.TensorSpec((self.streams,), tf.float32),
+            *([tf.TensorSpec(rows, tf.float32)] * self.rewards),
         )
 
         def chunks() -> Iterator[tuple[np.ndarray, ...]]:
@@ -348,7 +358,7 @@ class StreamBatches:
 
 
 class MixedBatches:
-    """Chunks in which the newest episodes have streams of their own, beside those of all others; see StreamBatches.
+    """Chunks in which the newest episodes have separate streams, beside those of all others; see StreamBatches.
 
     The new episodes thus have a fixed share of the training, however many old ones there are.
 
@@ -359,10 +369,15 @@ class MixedBatches:
         streams: see StreamBatches, like steps and seed.
     """
 
-    def __init__(self, old: Series, new: Series, share: float, streams: int, steps: int, seed: int) -> None:
+    def __init__(
+        self, old: Series, new: Series, share: float, streams: int, steps: int, seed: int, rewards: bool = False
+    ) -> None:
         count = min(streams - 1, max(1, round(share * streams)))
-        self._parts = [StreamBatches(old, streams - count, steps, seed), StreamBatches(new, count, steps, seed + 1)]
-        self.series, self.streams, self.steps = old, streams, steps
+        self._parts = [
+            StreamBatches(old, streams - count, steps, seed, rewards),
+            StreamBatches(new, count, steps, seed + 1, rewards),
+        ]
+        self.series, self.streams, self.steps, self.rewards = old, streams, steps, rewards
 
     def chunks(self, start: int = 0) -> Iterator[tuple[np.ndarray, ...]]:
         """As StreamBatches.chunks; rows of the old episodes come first."""

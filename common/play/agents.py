@@ -112,7 +112,7 @@ def load(game: Game, arguments: argparse.Namespace) -> Agent:
     path = find(arguments.file, arguments.run)
     meta, loaded = on_its_models(game, path, "controller", arguments)
     if meta["config"].get("o") == "ppo":
-        return Agent(game, path, *read_network(game, path, meta, _features(loaded, meta)), loaded, meta)
+        return Agent(game, path, *read_network(game, path, meta, loaded), loaded, meta)
     shape = controller_on(game, loaded.rnn, _mode(path, meta))
     return Agent(game, path, shape, controller.read(path, shape), loaded, meta)
 
@@ -187,17 +187,13 @@ def acting(game: Game, path: str, meta: dict[str, Any], loaded: models.Models, p
     Raises:
         UserError: the number of parameters is not that of such a controller.
     """
-    config = meta["config"]
     shape: network.Policy | controller.Controller
-    if config.get("o") == "ppo":
-        features = _features(loaded, meta)
-        shape = network.policy_for(game.config, features, config["hidden"])
-        if len(parameters) == shape.parameters + features:
-            shape = network.policy_for(game.config, features, config["hidden"], parameters[shape.parameters :])
+    if meta["config"].get("o") == "ppo":
+        shape = _network(game, path, meta, loaded, parameters)
     else:
         shape = controller_on(game, loaded.rnn, _mode(path, meta))
-    if parameters.shape != (shape.parameters,):
-        raise UserError(f"{path}: holds {parameters.size} parameters, its controller has {shape.parameters}")
+        if parameters.shape != (shape.parameters,):
+            raise UserError(f"{path}: holds {parameters.size} parameters, its controller has {shape.parameters}")
     return Agent(game, path, shape, parameters.astype(np.float32), loaded, meta)
 
 
@@ -211,31 +207,37 @@ def _mode(path: str, meta: dict[str, Any]) -> str:
     return mode
 
 
-def _features(loaded: models.Models, meta: dict[str, Any]) -> int:
-    """How many numbers a controller with hidden layers reads."""
-    rnn = loaded.rnn.shape
-    return controller.features_read(meta["config"]["controller_mode"], rnn.z_size, rnn.hidden_size)
-
-
-def read_network(game: Game, path: str, meta: dict[str, Any], features: int) -> tuple[network.Policy, np.ndarray]:
+def read_network(
+    game: Game, path: str, meta: dict[str, Any], loaded: models.Models
+) -> tuple[network.Policy, np.ndarray]:
     """A controller with hidden layers.
 
     Args:
-        game: Game.
+        game: the game.
         path: the file.
         meta: of the file; its config has the layers.
-        features: int, what it reads.
+        loaded: the models that it reads.
 
     Returns:
         (policy, parameters float32 [N]). The weights of a linear controller under it, if there is one, are the last.
 
     Raises:
-        UserError: the file does not fit.
+        UserError: the file or its meta does not fit.
     """
-    hidden = meta["config"]["hidden"]
-    policy = network.policy_for(game.config, features, hidden)
-    holds = len(files.read_json(path)[0])
-    if holds == policy.parameters + features:
-        parameters = controller.read(path, network.policy_for(game.config, features, hidden, np.zeros(features)))
-        return network.policy_for(game.config, features, hidden, parameters[policy.parameters :]), parameters
-    return policy, controller.read(path, policy)
+    parameters = controller.read_any(path)
+    return _network(game, path, meta, loaded, parameters), parameters
+
+
+def _network(
+    game: Game, path: str, meta: dict[str, Any], loaded: models.Models, parameters: np.ndarray
+) -> network.Policy:
+    """The policy of which a file holds these parameters, float [N]."""
+    mode, hidden = meta["config"].get("controller_mode"), meta["config"].get("hidden")
+    if mode not in settings.NETWORK_MODES or not isinstance(hidden, str):
+        raise UserError(f"{path}: its meta has no network: controller_mode {mode}, hidden layers {hidden}")
+    rnn = loaded.rnn.shape
+    features = controller.features_read(mode, rnn.z_size, rnn.hidden_size)
+    try:
+        return network.policy_of(game.config, features, hidden, parameters)
+    except UserError as error:
+        raise UserError(f"{path}: {error}; was it made for another game, or its meta for another file?") from None

@@ -181,7 +181,8 @@ def by_keyboard(description: str | None) -> argparse.ArgumentParser:
 
 def dreams(game: Game, loaded: models.Models, temperature: float) -> dream.DreamWorld:
     """A batch of dreams of a game."""
-    return dream.DreamWorld(loaded.rnn, loaded.initial_z, temperature, game.config.MAX_STEPS)
+    pay = game.pay if loaded.rnn.shape.heads else None
+    return dream.DreamWorld(loaded.rnn, loaded.initial_z, temperature, game.config.MAX_STEPS, pay=pay)
 
 
 def decoded(loaded: models.Models, height: int = 512) -> Picture:

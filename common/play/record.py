@@ -112,6 +112,12 @@ def _writer(game: Game, folder: str, cfg: Any, done: Callable[[int], None]) -> C
     return write
 
 
+def _rules(cfg: Any) -> dict[str, Any]:
+    """What the real games are to do otherwise than the rules say, where the game knows patience."""
+    patience = getattr(cfg, "patience", 0)
+    return {"patience": patience, "charged": False} if patience else {}
+
+
 def _play_block(name: str, folder: str, cfg: Any, block: Block) -> list[int]:
     """In a worker process: a random policy plays and writes some episodes in lockstep; returns their lengths."""
     game = find(name)
@@ -119,7 +125,7 @@ def _play_block(name: str, folder: str, cfg: Any, block: Block) -> list[int]:
     backend, episodes = block
     key = backend, len(episodes)
     if key not in _worlds:
-        _worlds[key] = game.real_games(len(episodes), backend)
+        _worlds[key] = game.real_games(len(episodes), backend, **_rules(cfg))
     world = games.Recorded(_worlds[key], _writer(game, folder, cfg, lengths.append), cfg.max_frames)
     policy = game.random_policies[cfg.policy or next(iter(game.random_policies))](episodes, cfg)
     rollouts.rollout(world, policy, episodes)
@@ -158,7 +164,7 @@ def _record_agent(agent: Any, folder: str, missing: Sequence[int], cfg: Any, don
         def work(block: Block) -> Any:
             backend, episodes = block
             if backend not in batches:
-                batches[backend] = game.real_games(cfg.rows, backend)
+                batches[backend] = game.real_games(cfg.rows, backend, **_rules(cfg))
             world = agent.world(games.Recorded(batches[backend], write, cfg.max_frames))
             policy = rollouts.Exploring(agent.policy(episodes), episodes, cfg.explore, cfg.max_hold, low, high)
             return rollouts.rollout(world, policy, episodes)

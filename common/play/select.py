@@ -100,13 +100,17 @@ def select(
         returns.append(score(parameters, first))
         rounds.append(_summary(generation, evolved, returns[-1]))
         print(f"generation {generation}: {evolved:.1f} in the evolution, {_words(rounds[-1])}", flush=True)
-    # a score that is not finite is worse than all others
-    ranked = sorted(range(len(means)), key=lambda k: -np.nan_to_num(rounds[k]["mean"], nan=-np.inf))[:finalists]
+
+    def rank(k: int) -> float:  # a score that is not finite is worse than all others
+        mean = rounds[k]["mean"]
+        return mean if np.isfinite(mean) else -np.inf
+
+    ranked = sorted(range(len(means)), key=rank, reverse=True)[:finalists]
     for k in ranked if len(more) else ():
         generation, evolved, parameters = means[k]
         rounds[k] = _summary(generation, evolved, np.concatenate([returns[k], score(parameters, more)]))
         print(f"generation {generation}, second round: {_words(rounds[k])}", flush=True)
-    return rounds, max(ranked, key=lambda k: rounds[k]["mean"])
+    return rounds, max(ranked, key=rank)
 
 
 def _summary(generation: int, evolved: float, returns: np.ndarray) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-UNVERIFIED = "use files whose .meta.json is missing or does not match, such as the authors' own; results say so"
+UNVERIFIED = "use files without a valid .meta.json, such as those of the authors; the results say so"
 Config = TypeVar("Config")
 NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 

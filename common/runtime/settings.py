@@ -11,6 +11,25 @@ from common.runtime.cli import option
 
 SCHEDULES = ("constant", "cosine", "exponential")
 CONTROLLER_MODES = ("z", "z_hidden", "zc", "zh", "zch")
+NETWORK_MODES = ("z", "zc", "zh", "zch")  # of a controller with hidden layers of any size
+
+
+@dataclass(frozen=True)
+class Pay:
+    """What the heads of an MDN-RNN learn of the reward of a game, and what its dream pays by them."""
+
+    least: float
+    """a step's reward is clipped to the range from here"""
+    most: float
+    """to here"""
+    fall_below: float
+    """a step with less reward is the end that costs"""
+    cost: float
+    """of that end, in the dream"""
+    reward_weight: float = 0.1
+    """of the squared error of the reward in the loss"""
+    fall_weight: float = 10.0
+    """of the steps that are that end in its cross-entropy"""
 
 
 @dataclass(frozen=True)
@@ -66,8 +85,12 @@ class Rnn:
     dropout: float = option(
         0.0, "share of h that what predicts does not see in a chunk, another one in each stream", most=0.9
     )
+    heads: bool = option(
+        False,
+        "it also learns the reward of a step and the end that costs, so that its dream pays; see PAY in config.py",
+    )
     mirror: bool = option(False, "episodes are also seen as a mirror shows them; the series must hold those")
-    newest: int = option(0, "so many episodes, the newest by seed, have streams of their own; 0 means none", least=0)
+    newest: int = option(0, "this many episodes, the newest by seed, have separate streams; 0 means none", least=0)
     newest_share: float = option(0.5, "share of the streams that those have", least=0.01, most=0.99)
     streams: int = option(100, "streams of concatenated episodes, the batch")
     sequence_length: int = option(500, "steps of every stream between two updates; the state is carried over")
@@ -156,6 +179,14 @@ class DreamTrain(Train):
         "further MDN-RNNs to dream in, rnn.json,...: each dreams an equal share of the episodes of a candidate. The "
         "controller reads the h of the one it is in, so each must have been trained on from another of them",
     )
+    horizon: int = option(0, "steps after which a dream is cut short; 0 means at the end of the game", least=0)
+    starts: int = option(
+        0,
+        "dreams start at so many places along the recorded games, with what the MDN-RNN remembers there: some first "
+        "frames, most where reward has just come, some anywhere; 0 means at first frames only",
+        least=0,
+    )
+    start_games: int = option(300, "recorded games, the newest, along which dreams start")
 
 
 @dataclass(frozen=True)
@@ -182,19 +213,22 @@ class GameTrain(Train):
 class Ppo:
     """Learning the controller, a network, by a policy gradient in dreams: train.py -o ppo."""
 
-    o: str = option("ppo", "the optimizer: cma, openes, ppo", "-o", "--optimizer", choices=("ppo",))
+    o: str = option("ppo", "ppo; cma and openes evolve, with other flags", "-o", "--optimizer", choices=("ppo",))
     generations: int = option(300, "updates; each collects `rows` x `steps` steps and learns from them")
     rows: int = option(1024, "dreams in lockstep")
     steps: int = option(64, "steps of every dream in an update")
     epochs: int = option(2, "passes through the steps of an update")
-    minibatch: int = option(4096, "steps in one step of Adam")
+    minibatch: int = option(4096, "steps of dreams in one step of Adam; `rows` x `steps` must be a multiple")
     learning_rate: float = option(3e-4, "step size of Adam at the start; it falls to a tenth of this")
     discount: float = option(0.998, "of rewards, per step", most=1)
     smoothing: float = option(0.97, "lambda of the generalised advantage estimate", most=1)
-    clip: float = option(0.2, "how far the probability of an action may move in an update, as a share")
+    reward_scale: float = option(
+        1.0, "rewards are learnt from times this, so that values are of the size of 1", least=1e-6
+    )
+    clip: float = option(0.2, "share by which the probability of an action may change in an update and still gain")
     entropy: float = option(0.003, "weight of the entropy of the policy")
-    tether: float = option(0.0, "weight of KL(policy || the policy of --start_from), per nat")
-    hidden: str = option("128,64", "units of each hidden layer of the policy")
+    tether: float = option(0.0, "weight of KL(policy || that of --start_from) in the loss, per nat; 0 lets it go")
+    hidden: str = option("128,64", "units of each hidden layer of the policy; an empty text means none")
     value_hidden: str = option("128,64", "units of each hidden layer of the value network")
     value_updates: int = option(10, "first updates, in which only the value network learns", least=0)
     start_from: str = option(
@@ -210,11 +244,17 @@ class Ppo:
     starts_every: int = option(
         0, "dreams also start along the recorded games, every so many steps; 0 means at first frames only", least=0
     )
+    horizon: int = option(0, "steps after which a dream is cut short; 0 means at the end of the game", least=0)
+    starts: int = option(
+        0,
+        "dreams start at so many places along the recorded games, with what the MDN-RNN remembers there: some first "
+        "frames, most where reward has just come, some anywhere; 0 means at first frames only",
+        least=0,
+    )
+    start_games: int = option(300, "recorded games, the newest, along which dreams start")
     eval_steps: int = option(25, "updates between evaluations of the greedy policy")
     eval_episodes: int = option(512, "dreams in such an evaluation")
-    controller_mode: str = option(
-        "zch", "what the controller reads: z, zc, zh or zch", choices=("z", "zc", "zh", "zch")
-    )
+    controller_mode: str = option("zch", "what the controller reads: z, zc, zh or zch", choices=NETWORK_MODES)
     sample_z: bool = option(True, "in the game the controller sees a sample of z; --no-sample_z: the mean")
     seed_start: int = option(0, "decides initial weights, dreams and actions", "-s", least=0)
     checkpoint_seconds: float = option(60.0, "time between checkpoints [s]")
@@ -233,6 +273,8 @@ class Round:
     """episodes that the controller of the round before plays"""
     explore: float = 0.1
     """share of the steps in which random actions are held while that controller plays"""
+    record: dict[str, Any] = field(default_factory=dict)
+    """further flags of extract.py for all of these"""
     own_share: float = 0.5
     """share of the streams of the MDN-RNN for the games of all controllers of this run"""
     vae: dict[str, Any] | None = None
@@ -253,3 +295,70 @@ class Iterate:
     rounds: tuple[Round, ...]
     mb_per_episode: float
     """of disk for a recorded episode, at most"""
+    backend: str = ""
+    """of the validation games; by default the one that scores are reported in"""
+    ships: int = 0
+    """which of the sets of weights that ship, SHIPPED in config.py, `--ship` replaces"""
+    controller: str = ""
+    """the controller that `--ship` replaces; by default SHIPPED_CONTROLLER in config.py"""
+
+
+@dataclass(frozen=True)
+class Planet:
+    """PlaNet: an RSSM and a planner that plays in it. Defaults are its paper's (Hafner et al. 2019)."""
+
+    action_repeat: int = option(4, "steps of the game that an action is played for; a step below is so many of these")
+    episodes: int = option(1000, "episodes to play altogether; episode i has seed `first_seed` + i")
+    first_seed: int = option(200_000, "seed of the first episode, from 2000 to 399999", least=2000, most=399_999)
+    random_episodes: int = option(5, "of these a random policy plays the first; 0 with --recordings", least=0)
+    policy: str = option("", "the random policy; by default the first of the game")
+    recordings: str = option("", "a folder of recordings to learn from besides, such as record")
+    rows: int = option(1, "episodes that are played in lockstep between two rounds of updates")
+    updates: int = option(100, "updates of the model in each round, before its episodes are played")
+    noise: float = option(
+        0.3, "standard deviation of the noise on planned actions while learning, in halves of the range of the action"
+    )
+    backend: str = option(
+        "", "the implementation of the game to learn in; by default the one that scores are reported in"
+    )
+
+    horizon: int = option(12, "actions that are planned ahead")
+    iterations: int = option(10, "of the cross-entropy method, for every action")
+    candidates: int = option(1000, "plans that are tried in each iteration")
+    elite: int = option(100, "best plans, to which the next iteration's are fitted")
+
+    deterministic: int = option(200, "cells of the GRU")
+    stochastic: int = option(30, "dimensions of the stochastic state")
+    hidden: int = option(200, "units of the dense layers between states")
+    head: int = option(300, "units of the dense layers that predict the reward, and the end")
+    depth: int = option(32, "channels of the first convolution; 32 are those of the VAE")
+    paths: str = option(
+        "both",
+        "both; deterministic: a state without noise; stochastic: a state without a GRU",
+        choices=("both", "deterministic", "stochastic"),
+    )
+
+    batch_size: int = option(50, "chunks of episodes per update")
+    sequence_length: int = option(50, "steps of a chunk")
+    decoded_share: float = option(
+        1.0, "share of the frames of a batch, drawn anew each time, that are decoded for the image loss", most=1
+    )
+    learning_rate: float = option(1e-3, "Adam's step size")
+    epsilon: float = option(1e-4, "Adam's epsilon")
+    clip: float = option(1000.0, "largest norm of the gradient of all weights")
+    free_nats: float = option(3.0, "KL divergence of a step that costs nothing [nats]")
+    image_weight: float = option(1.0, "weight of the negative log-likelihood of the image")
+    reward_weight: float = option(10.0, "weight of the negative log-likelihood of the reward")
+    reward_limit: float = option(10.0, "rewards of a step are cut to +- this value before the model learns them")
+    end_weight: float = option(10.0, "weight of the cross-entropy of the end, in games that can be lost")
+    overshooting: int = option(0, "largest distance of latent overshooting [steps]; 0 and 1 mean none", least=0)
+    overshooting_weight: float = option(0.1, "weight of latent overshooting")
+
+    validate_every: int = option(0, "episodes between two validations; 0 means only at the end", least=0)
+    validation_episodes: int = option(16, "games of a validation, played without noise")
+    memory_frames: int = option(
+        1_000_000, "frames held to learn from (12 kB each); the oldest episodes are forgotten beyond"
+    )
+    seed: int = option(1, "decides initial weights, batches, noise and plans", least=0)
+    report_every: int = option(20, "updates between lines in metrics.jsonl")
+    checkpoint_seconds: float = option(120.0, "time between checkpoints [s]")

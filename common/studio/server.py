@@ -3,8 +3,8 @@
     python -m common.studio                                   # every game whose weights are there
     python -m common.studio --game doomrnn --run runs/mine    # one game, with a run's own weights and controller
 
-Only this machine can reach it, unless --host says otherwise: it asks for no password. The page is in page/, what it plays
-in session.py.
+Only this machine can reach it, unless --host says otherwise: it asks for no password. The page is in page/, what it
+plays in session.py. The same page without Python: export.py.
 """
 
 import argparse

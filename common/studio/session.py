@@ -2,7 +2,8 @@
 
 A message is JSON with "do" and what belongs to it; each gets one answer:
     open   game                        loads the game; answers what the page is to show of it
-    start  world (dream or game), frame   a dream from that real frame, or an episode of the real game
+    start  world (dream or game), frame   a dream from that real frame, or an episode of the real game; its noise
+                                          follows from seed, if the message has one, else from a new one; answers it
     step   driver (you or agent), keys    one step by the keys that are held down, or by the agent
     look                               no step, but the dimensions of z that are held are seen
     gif                                all that was seen since the start, as a file
@@ -28,11 +29,13 @@ from common.data import recordings
 from common.game import Game
 from common.play import agents, play, video
 from common.runtime.cli import UserError
-from common.worlds import encoded
+from common.worlds import dream, encoded
 
 REAL_FRAMES = 16  # to start from
 TEMPERATURES = 0.1, 2.0  # least and most
-HELD = 5.0  # most that a dimension of z can be held at: V's are standard normal, or nearly so
+HELD = 5.0  # most that a dimension of z can be held at: those of the VAE are standard normal, or nearly so
+SEEDS = 2000, 499_999  # least and most; none that is for tests only
+EXPECTED = "what the MDN-RNN expects"
 GIF_FRAMES, GIF_FPS = 600, 30
 
 
@@ -124,9 +127,13 @@ class Stage:
 
     @tf.function(reduce_retracing=True)
     def expect(self, h, temperature, uniform, normal):
-        """Draws from the prediction of the MDN-RNN: h float32 [B, H], a number, and noise [B, Z] -> z, float32 [B, Z]."""
+        """A draw from what the MDN-RNN predicts: h float32 [B, H], noise each [B, Z] -> z float32 [B, Z]."""
         mixture, _ = self.rnn.predict(self._weights, h)
         return mdnrnn.sample(mixture, temperature, uniform, normal)
+
+    def pay_of(self, hidden):
+        """What the step that led to h, float32 [1, H], was expected to pay, as a dream pays it; for heads."""
+        return float(dream.paid(self.rnn, self._weights, hidden, tf.ones([1]), self.game.pay)[0][0])
 
 
 class Session:
@@ -172,18 +179,25 @@ class Session:
         self._game = self._world = None
         about = {name: getattr(scene, name) for name in ("title", "goal", "reward", "keys", "actions")}
         about |= {"name": scene.config.GAME, "temperature": scene.config.TEMPERATURE}
-        about |= {"dream_rewards": scene.config.DREAM_REWARD > 0}
-        about |= {"z_size": z_size, "temperatures": TEMPERATURES, "held": HELD, "no_agent": stage.no_agent}
+        about |= {"dream_rewards": scene.config.DREAM_REWARD > 0 or stage.rnn.shape.heads}
+        if stage.rnn.shape.heads:
+            about["reward"] = scene.reward | {"dream": EXPECTED}
+        about |= {"z_size": z_size, "temperatures": TEMPERATURES, "seeds": SEEDS, "held": HELD}
+        about |= {"no_agent": stage.no_agent}
         return about | {"frames": [_data_url(frame) for frame in stage.frames]}, b""
 
     def _start(self, message):
-        stage, seed = self._opened(), int(self._rng.integers(2000, 500_000))  # no seed that is for tests only
+        stage, seed = self._opened(), int(self._rng.integers(SEEDS[0], SEEDS[1] + 1))
+        if "seed" in message:
+            seed = int(_number(message, "seed", *SEEDS))
         self._dream.temperature = _number(message, "temperature", *TEMPERATURES)
         _one_of(message, "world", {"dream": self._start_dream, "game": self._start_game})(message, seed)
         self._agent = stage.agent.policy([seed]) if stage.agent else None
         self._steps, self._score, self._over, self._action = 0, 0.0, False, None
         self._seen = collections.deque(maxlen=GIF_FRAMES)
-        return self._look(message)
+        self._expected = 0.0 if self._world is self._game and stage.rnn.shape.heads else None
+        about, frames = self._look(message)
+        return about | {"seed": seed}, frames
 
     def _start_dream(self, message, seed):
         frame = self._stage.frames[int(_number(message, "frame", 0, len(self._stage.frames) - 1))]
@@ -206,6 +220,8 @@ class Session:
             before = self._world.state
             _, reward, done = self._world.step(action)
             self._steps, self._score, self._over = self._steps + 1, self._score + float(reward[0]), bool(done[0])
+            if self._expected is not None:
+                self._expected += self._stage.pay_of(self._world.hidden)
             self._action = action[0]
             if self._over:
                 self._world.state = before  # a world forgets its finished rows; the last one stays to be looked at
@@ -239,6 +255,7 @@ class Session:
         action = None if self._action is None else np.round(self._action.astype(float), 3).tolist()
         z = np.round(z[0].astype(float), 3).tolist()
         about = {"steps": self._steps, "score": self._score, "over": self._over, "action": action, "z": z}
+        about |= {} if self._expected is None else {"expected": self._expected}
         return about, frames.tobytes()
 
     def _frames(self, temperature):

@@ -59,14 +59,17 @@ class Arena(Protocol):
 
 def main(game: Game, description: str | None) -> None:
     """train.py of every game."""
-    if _optimizer(sys.argv) == "ppo":
+    if _given(sys.argv, "-o", "--optimizer", "--o") == "ppo":
         from common.training import policy_gradient  # TensorFlow, which the process that only launches does without
 
         policy_gradient.main(game, description)
         return
-    cfg, arguments = cli.parse(game.config.TRAIN, description)
+    presets = game.config.TRAIN
+    if _given(sys.argv, "--world") == "dream":
+        presets = getattr(game.config, "TRAIN_DREAM", presets)
+    cfg, arguments = cli.parse(presets, description)
     _check(cfg)
-    base = f"{game.name}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
+    base = f"{log_name(game, cfg)}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
     if cfg.n > 1 and not mpi.under_mpi():
         mpi.launch(cfg.n, os.path.join(arguments.run, "log", f"{base}.checkpoint.npz"))
     from common.agent import models  # TensorFlow, which the process that only launches does without
@@ -114,19 +117,26 @@ def evolve(run: "Evolution[Strategy]", arena: Arena, cfg: Any) -> None:
     run.save()
 
 
-def _optimizer(words: list[str]) -> str:
-    """The value of -o in a command line, which decides which other flags there are."""
+def _given(words: list[str], *names: str) -> str:
+    """The value of the flag of these names in a command line. It decides which other flags there are."""
     for flag, value in itertools.pairwise([*words, ""]):
-        if flag in ("-o", "--optimizer", "--o"):
+        if flag in names:
             return value
-        if flag.startswith(("--optimizer=", "--o=")):
+        if flag.startswith(tuple(f"{name}=" for name in names if name.startswith("--"))):
             return flag.split("=", 1)[1]
     return ""
+
+
+def log_name(game: Game, cfg: Any) -> str:
+    """How the names of an evolution's log files begin. Where both worlds are possible, those in the dream say so."""
+    return f"{game.name}.dream" if getattr(cfg, "world", "") == "dream" else game.name
 
 
 def _check(cfg: Any) -> None:
     """UserError if options of the config contradict each other."""
     popsize = cfg.n * cfg.t
+    if cfg.o == "ppo":
+        raise UserError("-oppo: give it as two words, -o ppo, for the flags depend on it")
     if cfg.o == "cma" and popsize < 3:
         raise UserError(f"-n {cfg.n} -t {cfg.t}: CMA-ES needs at least 3 candidates")
     if cfg.o == "openes" and popsize % 2:
@@ -163,6 +173,7 @@ class DreamArena:
         make_world: (number of an MDN-RNN) -> its dreams.
         count: how many MDN-RNNs there are.
         shape: the sizes of the candidates.
+        action_of: see candidates.Candidates.
         cfg: settings.DreamTrain.
         threads: how many work at the same time.
     """
@@ -170,19 +181,25 @@ class DreamArena:
     score_of = "dream"
 
     def __init__(
-        self, make_world: "Callable[[int], DreamWorld]", count: int, shape: "Controller", cfg: Any, threads: int
+        self,
+        make_world: "Callable[[int], DreamWorld]",
+        count: int,
+        shape: "Controller",
+        action_of: Any,
+        cfg: Any,
+        threads: int,
     ) -> None:
         from common.worlds import candidates
 
         self._make_world, self._count, self._shape, self._rows = make_world, count, shape, cfg.block_rows
-        self._candidates = candidates
+        self._action_of, self._candidates = action_of, candidates
 
         def make_worker() -> Callable[[Any], Scores]:
             worlds = [make_world(which) for which in range(count)]
 
             def work(task: Any) -> Scores:
                 population, seeds, which = task
-                return candidates.evaluate(worlds[which], shape, population, seeds)
+                return candidates.evaluate(worlds[which], shape, population, seeds, action_of)
 
             return work
 
@@ -214,7 +231,11 @@ class DreamArena:
         from common.training import es
 
         world = self._make_world(0)
-        features = self._candidates.features_of_play(world, self._shape, mean, es.DIRECTION_SEEDS)
+        if world.starts:  # what players read in the recorded games, of which there is more
+            features = self._shape.features(world.starts.mu, world.starts.h, world.starts.c).numpy()
+        else:
+            play = world, self._shape, mean, es.DIRECTION_SEEDS, self._action_of
+            features = self._candidates.features_of_play(*play)
         return self._shape.principal_directions(features, count)
 
     def close(self) -> None:
@@ -303,19 +324,20 @@ def _dream_arena(
     shape: "Controller",
     made_of: provenance.Parents,
 ) -> Arena:
-    from common.training.policy_gradient import ensemble
-    from common.worlds import dream
+    from common.training import policy_gradient
 
-    rnns, config = ensemble(game, cfg.also_in, arguments, loaded, made_of), game.config
+    rnns = policy_gradient.ensemble(game, cfg.also_in, arguments, loaded, made_of)
     if min(cfg.num_episode, cfg.eval_episodes) < len(rnns):
         raise UserError(
             f"--also_in: {len(rnns)} MDN-RNNs need as many episodes; raise --num_episode or --eval_episodes"
         )
 
-    def make_world(which: int) -> dream.DreamWorld:
-        return dream.DreamWorld(rnns[which], loaded.initial_z, cfg.temperature, config.MAX_STEPS, cfg.dropout)
+    starts = policy_gradient.starts(game, cfg, arguments, loaded, rnns, made_of)
 
-    return DreamArena(make_world, len(rnns), shape, cfg, parallel.cores())
+    def make_world(which: int) -> Any:
+        return policy_gradient.dream_world(game, cfg, loaded, rnns[which], starts[which], cfg.dropout)
+
+    return DreamArena(make_world, len(rnns), shape, game.action_of, cfg, parallel.cores())
 
 
 def _game_arena(

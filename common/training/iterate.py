@@ -38,7 +38,8 @@ def main(game: Game, description: str | None) -> None:
     presets: dict[str, settings.Iterate] = getattr(game.config, "ITERATE", {})
     if not presets:
         raise UserError(f"{game.name}: has no rounds; add ITERATE to its config.py")
-    parser.add_argument("--preset", choices=sorted(presets), default="laptop", help="which rounds to play")
+    usual = "laptop" if "laptop" in presets else next(iter(presets))
+    parser.add_argument("--preset", choices=sorted(presets), default=usual, help=f"which rounds to play ({usual})")
     parser.add_argument(
         "--seed", type=cli.number(int, 1, RUNS), default=1, help="decides all random numbers of the run"
     )
@@ -72,7 +73,7 @@ class Iteration:
     """
 
     def __init__(self, game: Game, run: str, preset: str, seed: int, cfg: settings.Iterate) -> None:
-        self._game, self._run, self._seed, self._rounds = game, run, seed, cfg.rounds
+        self._game, self._run, self._seed, self._rounds, self._backend = game, run, seed, cfg.rounds, cfg.backend
         self._path, self._rounds_path = os.path.join(run, "iterate.json"), os.path.join(run, "rounds.json")
         self._first_seed = seeds.TRAINING[0] + (seed - 1) * SEEDS_PER_RUN
         self._state = self._opened({"game": game.name, "preset": preset, "seed": seed})
@@ -93,7 +94,9 @@ class Iteration:
                     f"--run {self._run}: is a run of {name} {before[name]}, not {value}; give another --run"
                 )
         begun = max((int(stage.split("/")[0]) for stage in before["seconds"]), default=0)
-        changed = [k + 1 for k in range(begun) if rounds[k : k + 1] != before["rounds"][k : k + 1]]
+        usual = dataclasses.asdict(settings.Round())  # a field that is younger than the run had its default
+        earlier = [usual | one for one in before["rounds"]]
+        changed = [k + 1 for k in range(begun) if rounds[k : k + 1] != earlier[k : k + 1]]
         if changed:
             raise UserError(f"{self._path}: round {changed[0]} was edited after it began; give another --run")
         return before | {"rounds": rounds}
@@ -134,34 +137,35 @@ class Iteration:
         self._link(number, "record", os.path.join(self._run, "record"))
         first = self._first_seed + sum(earlier.random + earlier.own for earlier in self._rounds[: number - 1])
         if one.random:
-            self._stage(number, "random", "extract", {"episodes": one.random, "first_seed": first}, self._run)
+            flags = one.record | {"episodes": one.random, "first_seed": first}
+            self._stage(number, "random", "extract", flags, self._run)
         if one.own:
-            flags = {"episodes": one.own, "first_seed": first + one.random, "explore": one.explore}
+            flags = one.record | {"episodes": one.own, "first_seed": first + one.random, "explore": one.explore}
             controller = self._state["done"][f"{number - 1}/agent"]["controller"]
             flags |= {"controller": os.path.join(self._run, controller)}
             self._stage(number, "own", "extract", flags, before)
-        if one.vae:
+        if one.vae is not None:
             start = {"start_from": os.path.join(before, "tf_vae", "vae.json")} if before else {}
             self._stage(number, "vae", "vae_train", one.vae | start | {"seed": self._seed}, folder)
         else:
             self._link(number, "tf_vae", os.path.join(before, "tf_vae"))
             self._link(number, "series", os.path.join(before, "series"))
-        if one.random or one.own or one.vae:
+        if one.random or one.own or one.vae is not None:
             self._stage(number, "series", "series", {}, folder)
-        if one.rnn:
+        if one.rnn is not None:
             start = {"start_from": os.path.join(before, "tf_rnn", "rnn.json")} if before else {}
-            flags = one.rnn | self._newest(number, one) | start | {"seed": 100 * self._seed + number}
+            flags = self._newest(number, one) | one.rnn | start | {"seed": 100 * self._seed + number}
             self._stage(number, "rnn", "rnn_train", flags, folder)
         else:
             self._link(number, "tf_rnn", os.path.join(before, "tf_rnn"))
             self._link(number, "tf_initial_z", os.path.join(before, "tf_initial_z"))
         others = self._train_more_rnns(number, one, folder)
-        if one.train:
+        if one.train is not None:
             self._evolve(number, one, folder, before, others)
         self._report(number, one, folder)
 
     def _newest(self, number: int, one: Any) -> dict[str, Any]:
-        """The flags by which the games of the run's own controllers have streams of their own."""
+        """The flags that give separate streams to the games of the controllers of this run."""
         own = sum(earlier.own for earlier in self._rounds[:number])
         held_out = one.rnn.get("validation_episodes", 0)
         return {"newest": own - held_out, "newest_share": one.own_share} if own > held_out else {}
@@ -216,6 +220,7 @@ class Iteration:
         file = os.path.join(self._run, self._state["done"][f"{number}/agent"]["controller"])
         scores = os.path.join(folder, "scores.json")
         flags = {"": [*self._how_to_play(), "norender", file, REPORT], "episodes": one.games, "out": scores}
+        flags |= {"backend": self._backend} if self._backend else {}
         self._stage(number, "score", "model", flags, folder, preset=False)
         if self._game.config.RESTART:
             fidelity = os.path.join(folder, "fidelity.json")
@@ -239,7 +244,7 @@ class Iteration:
             "minutes": round(sum(time for name, time in seconds.items() if int(name.split("/")[0]) <= number) / 60, 1),
             "random_games": sum(one.random for one in done),
             "own_games": sum(one.own for one in done),
-            "dream": meta.get("dream"),
+            "dream": meta.get("dream", meta["score"]["mean"] if meta.get("score", {}).get("of") == "dream" else None),
             "real": {key: scores[key] for key in ("mean", "std", "stderr", "n")} | {"first_seed": REPORT},
             "controller": files.sha256(file),
             "seconds": {name.split("/")[1]: time for name, time in seconds.items() if name.startswith(f"{number}/")},
@@ -331,7 +336,9 @@ def draw(rounds: str, path: str, title: str) -> None:
 
 
 def ship(game: Game, run: str) -> None:
-    """Makes the agent of a finished run the one that ships: copies its files, with their metas.
+    """Makes the best agent of a finished run the one that ships: copies its files, with their metas.
+
+    The best is that of the round with the highest score in its validation games.
 
     Raises:
         UserError: the run is of another game, not finished, or a file does not match its meta.
@@ -345,9 +352,11 @@ def ship(game: Game, run: str) -> None:
         raise UserError(f"--ship {run}: is a run of {state['game']}, not of {game.name}")
     if len(lines) < len(state["rounds"]):
         raise UserError(f"--ship {run}: {len(lines)} of {len(state['rounds'])} rounds are done; finish it first")
-    folder = os.path.join(run, f"round{len(lines)}")
-    picked = os.path.join(run, state["done"][f"{len(lines)}/agent"]["controller"])
-    config = game.config
+    best = max(lines, key=lambda line: (line["real"]["mean"], line["round"]))["round"]
+    folder = os.path.join(run, f"round{best}")
+    picked = os.path.join(run, state["done"][f"{best}/agent"]["controller"])
+    config, cfg = game.config, getattr(game.config, "ITERATE", {})[state["preset"]]
+    target = cfg.controller or config.SHIPPED_CONTROLLER
     pairs = {name: os.path.join(folder, config.TRAINED[name]) for name in ("vae", "rnn", "initial_z")}
     metas = {name: provenance.read(path, name, game.name) for name, path in pairs.items()}
     metas["controller"] = provenance.read(picked, "controller", game.name)
@@ -355,8 +364,8 @@ def ship(game: Game, run: str) -> None:
         if meta.get("unverified"):
             raise UserError(f"--ship {run}: its {name} was made from files that were not verified")
     for name, path in pairs.items():
-        provenance.copy(path, os.path.join(game.folder, config.SHIPPED[0][name]))
-    provenance.copy(picked, os.path.join(ROOT, config.SHIPPED_CONTROLLER))
-    target = os.path.join(ROOT, "log", f"{game.name}.{state['preset']}.{state['seed']}.rounds.json")
-    shutil.copy(os.path.join(run, "rounds.json"), target)
-    print(f"{config.SHIPPED_CONTROLLER}: is the agent of {run} now")
+        provenance.copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]))
+    provenance.copy(picked, os.path.join(ROOT, target))
+    rounds = os.path.join(ROOT, "log", f"{game.name}.{state['preset']}.{state['seed']}.rounds.json")
+    shutil.copy(os.path.join(run, "rounds.json"), rounds)
+    print(f"{target}: is the agent of round {best} of {run} now")

@@ -12,15 +12,16 @@ import numpy as np
 from common.agent import controller, models, network, weights
 from common.data import series
 from common.game import Game
-from common.play import agents, play
+from common.play import agents
 from common.runtime import cli, files, provenance, runs, seeds
 from common.runtime.cli import UserError
-from common.training import evolution, ppo
-from common.worlds import rollouts, tensor_dreams
+from common.training import evolution, evolve, ppo
+from common.worlds import dream, rollouts, tensor_dreams
 from common.worlds.candidates import NetworkPlayer
 
+MAY_CHANGE = ("learning_rate",)
+"""fields of the config that may change when the learning goes on, as after an update that was not finite"""
 LEAST_RATE = 0.1  # of the learning rate at the start, to which it falls by the last update
-START_GAMES = 300  # recorded games, the newest, along which dreams start
 
 
 def main(game: Game, description: str | None) -> None:
@@ -29,20 +30,36 @@ def main(game: Game, description: str | None) -> None:
         raise UserError(f"-o ppo: the dream of {game.title} brings no reward to learn from; give -o cma or -o openes")
     cfg, arguments = cli.parse(game.config.PPO, description)
     seeds.check(range(seeds.EVALUATION, seeds.EVALUATION + cfg.eval_episodes), "validation", "--eval_episodes")
+    if cfg.tether and not cfg.start_from:
+        raise UserError(f"--tether {cfg.tether}: holds the policy to that of --start_from; give that as well")
     devices.for_training(cfg.seed_start)
     loaded = models.load_run(game, arguments.run, arguments.unverified)
     made_of = provenance.Parents(loaded.hashes, loaded.unverified)
     rnns = ensemble(game, cfg.also_in, arguments, loaded, made_of)
     policy, first, base = _policy(game, cfg, arguments, loaded, made_of)
-    starts = [_starts(game, cfg, arguments, loaded, rnn, made_of) for rnn in rnns]
-    most = game.config.MAX_STEPS
-    world = tensor_dreams.Dreams(rnns, starts, cfg.temperature, most, cfg.rows, cfg.dropout, cfg.controller_mode)
-    learner = Learner(ppo.PPO(world, policy, cfg, first, first if cfg.tether else None), base)
-    name = f"{game.name}.ppo.{cfg.steps}.{cfg.rows}"
-    run = evolution.Evolution(arguments, game, name, cfg, made_of.hashes, learner, unverified=made_of.unverified)
+    pools = starts(game, cfg, arguments, loaded, rnns, made_of)
+    first_frames = [tensor_dreams.first_frames(loaded.initial_z, rnn.shape.hidden_size) for rnn in rnns]
+    world = tensor_dreams.Dreams(
+        rnns,
+        [pool or first for pool, first in zip(pools, first_frames, strict=True)],
+        cfg.temperature,
+        game.config.MAX_STEPS,
+        cfg.rows,
+        cfg.dropout,
+        cfg.controller_mode,
+        game.pay if loaded.rnn.shape.heads else None,
+        cfg.horizon,
+    )
+    # a network of zeros adds nothing to the linear controller under it
+    reference = np.zeros(policy.network.parameters) if first is None else first
+    learner = Learner(ppo.PPO(world, policy, cfg, first, reference if cfg.tether else None), base)
+    name = f"{evolve.log_name(game, cfg)}.ppo.{cfg.steps}.{cfg.rows}"
+    run = evolution.Evolution(
+        arguments, game, name, cfg, made_of.hashes, learner, MAY_CHANGE, unverified=made_of.unverified
+    )
     if run.finished:
         return
-    dreams = play.dreams(game, loaded, cfg.temperature)
+    dreams = dream_world(game, cfg, loaded, loaded.rnn, pools[0] if cfg.starts else None)
 
     def evaluate() -> float:
         player = NetworkPlayer(policy, cfg.controller_mode, run.mean)
@@ -128,7 +145,8 @@ def ensemble(
             raise UserError(f"--also_in {path}: holds the weights of an MDN-RNN that is dreamt in already")
         rnns.append(weights.read_rnn(path, config.RNN_FILE_ORDER, own.z_size, own.action_size, own.restart))
         if rnns[-1].shape != own:
-            raise UserError(f"--also_in {path}: has {rnns[-1].shape.hidden_size} cells, not {own.hidden_size}")
+            said = [f"{s.hidden_size} cells and {'' if s.heads else 'no '}heads" for s in (rnns[-1].shape, own)]
+            raise UserError(f"--also_in {path}: has {said[0]}, not {said[1]}")
         made_of.hashes.setdefault("also_in", []).append(sha)
     return rnns
 
@@ -146,32 +164,81 @@ def _policy(
     if config.get("controller_mode", cfg.controller_mode) != cfg.controller_mode:
         raise UserError(f"--start_from {path}: reads {config['controller_mode']}, not {cfg.controller_mode}")
     if config.get("o") != "ppo":
-        linear = controller.Controller(
-            cfg.controller_mode, shape.z_size, shape.hidden_size, game.config.ACTION_SIZE, False
-        )
-        base = controller.read(path, linear)
+        base = controller.read(path, agents.controller_on(game, loaded.rnn, cfg.controller_mode))
         return network.policy_for(game.config, features, cfg.hidden, base), None, base
+    policy, parameters = agents.read_network(game, path, meta, loaded)
     if config["hidden"] != cfg.hidden:
-        raise UserError(f"--start_from {path}: has hidden layers of {config['hidden']}, not {cfg.hidden}")
-    policy, parameters = agents.read_network(game, path, meta, features)
+        raise UserError(f"--start_from {path}: has hidden layers of {config['hidden']}, not of {cfg.hidden}")
     size = policy.network.parameters
     return policy, parameters[:size], parameters[size:]
 
 
-def _starts(
-    game: Game, cfg: Any, arguments: argparse.Namespace, loaded: models.Models, rnn: Any, made_of: provenance.Parents
-) -> tensor_dreams.Starts:
-    """Where the dreams of an MDN-RNN start."""
-    first = tensor_dreams.first_frames(loaded.initial_z, rnn.shape.hidden_size)
-    if not cfg.starts_every:
-        return first
+def check_pays(game: Game, loaded: models.Models) -> None:
+    """UserError if the dream brings no reward to learn from."""
+    if not game.config.DREAM_REWARD and not loaded.rnn.shape.heads:
+        raise UserError(
+            f"{loaded.paths['rnn']}: expects no reward (it has no heads), so its dream has nothing to teach; train "
+            "one that does with: python rnn_train.py --heads, or give --world game"
+        )
+
+
+def dream_world(
+    game: Game,
+    cfg: Any,
+    loaded: models.Models,
+    rnn: Any,
+    pool: tensor_dreams.Starts | None,
+    dropout: float = 0.0,
+) -> dream.DreamWorld:
+    """The dreams of an MDN-RNN that a controller is evolved or evaluated in.
+
+    Args:
+        game: Game.
+        cfg: settings.DreamTrain or settings.Ppo.
+        loaded: models.Models.
+        rnn: MDNRNN, one of `ensemble`.
+        pool: where its dreams start; None means at first frames.
+        dropout: share of h that what predicts does not see.
+    """
+    most, pay = cfg.horizon or game.config.MAX_STEPS, game.pay if rnn.shape.heads else None
+    return dream.DreamWorld(rnn, loaded.initial_z, cfg.temperature, most, dropout, pay, pool)
+
+
+def starts(
+    game: Game,
+    cfg: Any,
+    arguments: argparse.Namespace,
+    loaded: models.Models,
+    rnns: list[Any],
+    made_of: provenance.Parents,
+) -> list[tensor_dreams.Starts | None]:
+    """Where the dreams of each MDN-RNN start, None for first frames only; adds the series, if it is used, to `made_of`.
+
+    Raises:
+        UserError: the dream pays nothing, the series is missing or of another VAE, or its games are shorter than the
+            horizon.
+    """
+    check_pays(game, loaded)
+    every = getattr(cfg, "starts_every", 0)
+    if not cfg.starts and not every:
+        return [None] * len(rnns)
     path = f"{arguments.run}/series/series.npz"
-    data = series.Series(path)
     meta = made_of.read(path, "series", game.name, arguments.unverified)
     if provenance.is_known(meta) and meta["parents"].get("vae") != loaded.hashes["vae"]:
         raise UserError(f"{path}: was encoded by another VAE than {loaded.paths['vae']}")
+    data = series.Series(path)
+    if cfg.horizon > data.length.max():
+        raise UserError(f"--horizon {cfg.horizon}: the longest recorded game in {path} has {data.length.max()} steps")
     made_of.hashes["series"] = files.sha256(path)
-    spans = [slice(start, start + length) for start, length in zip(data.first, data.length, strict=True)][-START_GAMES:]
+    spans = [slice(start, start + length) for start, length in zip(data.first, data.length, strict=True)]
+    spans = spans[-cfg.start_games :]
     games = [(data.mu[span], data.logvar[span], data.action[span]) for span in spans]
-    along = tensor_dreams.along_games(rnn, games, cfg.starts_every, cfg.seed_start)
-    return tensor_dreams.Starts(*(np.concatenate(pair) for pair in zip(first, along, strict=True)))
+    if cfg.starts:
+        places = tensor_dreams.drawn_places([data.reward[span] for span in spans], cfg.starts, cfg.seed_start)
+        return [tensor_dreams.at_places(rnn, games, places, cfg.seed_start) for rnn in rnns]
+    pools: list[tensor_dreams.Starts | None] = []
+    for rnn in rnns:
+        first = tensor_dreams.first_frames(loaded.initial_z, rnn.shape.hidden_size)
+        along = tensor_dreams.along_games(rnn, games, every, cfg.seed_start)
+        pools.append(tensor_dreams.Starts(*(np.concatenate(pair) for pair in zip(first, along, strict=True))))
+    return pools

@@ -42,12 +42,21 @@ class TensorWorld(Protocol):
     def features(self, state: State) -> tf.Tensor:
         """What policy and value network read, float32 [B, F]."""
 
-    def step(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[State, tf.Tensor, tf.Tensor]:
-        """Action float32 [B, A] -> (state, reward float32 [B], done bool [B]); a row that is done begins anew in it."""
+    def step(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[Any, ...]:
+        """Action float32 [B, A] -> (state, reward float32 [B], done bool [B]); a row that is done begins anew in it.
+
+        A fourth part, cut bool [B], can say which rows are done only because the world follows them no further.
+        """
 
 
 def advantages(
-    reward: tf.Tensor, done: tf.Tensor, value: tf.Tensor, last_value: tf.Tensor, discount: float, smoothing: float
+    reward: tf.Tensor,
+    done: tf.Tensor,
+    value: tf.Tensor,
+    last_value: tf.Tensor,
+    discount: float,
+    smoothing: float,
+    cut: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Generalised advantage estimates (Schulman et al. 2016, equation 16).
 
@@ -58,12 +67,15 @@ def advantages(
         last_value: float32 [B], of the state after the last one.
         discount: gamma, in [0, 1].
         smoothing: lambda, in [0, 1].
+        cut: float32 [T, B], 1 where the episode was only not followed any further. What such a step was worth is
+            unknown: its advantage is 0, and the steps before it bootstrap from its value.
 
     Returns:
         float32 [T, B].
     """
     following = tf.concat([value[1:], last_value[tf.newaxis]], axis=0)
     error = reward + discount * following * (1 - done) - value
+    error = error if cut is None else error * (1 - cut)
     return tf.scan(
         lambda later, now: now[0] + discount * smoothing * (1 - now[1]) * later,
         (error, done),
@@ -81,8 +93,7 @@ class PPO:
         cfg: of the training.
         parameters: float32 [N], where the policy begins (see `parameters`); by default a network with a last layer of
             zeros.
-        reference: of the tether: parameters of the same policy, or features -> outputs of another one; by default there
-            is no tether.
+        reference: float32 [N], parameters of the policy that the tether holds it to; by default there is no tether.
 
     Raises:
         UserError: the minibatches do not divide the steps, or the parameters do not fit the network.
@@ -94,11 +105,13 @@ class PPO:
         policy: Policy,
         cfg: settings.Ppo,
         parameters: np.ndarray | None = None,
-        reference: np.ndarray | Callable[[tf.Tensor], tf.Tensor] | None = None,
+        reference: np.ndarray | None = None,
     ) -> None:
         steps = cfg.steps * world.rows
         if steps % cfg.minibatch:
-            raise UserError(f"{world.rows} rows x {cfg.steps} steps do not divide into minibatches of {cfg.minibatch}")
+            raise UserError(
+                f"--minibatch {cfg.minibatch}: does not divide the {world.rows} x {cfg.steps} steps of an update"
+            )
         self.world, self.policy, self._cfg = world, policy, cfg
         features = policy.network.sizes[0]
         self._value = Network((features, *units_of(cfg.value_hidden), 1))
@@ -120,23 +133,11 @@ class PPO:
             **{f"world{k}": part for k, part in enumerate(state)},
         }
         self._variables = {name: tf.Variable(array, trainable=False) for name, array in initial.items()}
-        self._set_reference(reference)
+        self._reference: Callable[[tf.Tensor], tf.Tensor] | None = None
+        if reference is not None:
+            held_to = policy.network.unpack(tf.constant(reference, tf.float32))
+            self._reference = lambda read: policy.outputs(held_to, read)
         self._update = tf.function(self._update_in_graph)
-
-    def _set_reference(self, reference: np.ndarray | Callable[[tf.Tensor], tf.Tensor] | None) -> None:
-        if reference is None or callable(reference):
-            self._reference = reference
-            return
-        layers = self.policy.network.unpack(np.asarray(reference, np.float32))
-        self._reference_layers = [tuple(map(tf.Variable, layer)) for layer in layers]
-        self._reference = lambda features: self.policy.outputs(self._reference_layers, features)
-
-    def hold_to(self, reference: np.ndarray) -> None:
-        """Ties the tether to other parameters of the same policy, where it was tied to such before."""
-        layers = self.policy.network.unpack(np.asarray(reference, np.float32))
-        for variables, arrays in zip(self._reference_layers, layers, strict=True):
-            for variable, array in zip(variables, arrays, strict=True):
-                variable.assign(array)
 
     # -- a run's state ------------------------------------------------------------------------------------------------
 
@@ -180,9 +181,10 @@ class PPO:
         sound, metrics = self._update(tf.constant(learning_rate, tf.float32), tf.constant(tether, tf.float32))
         metrics = {name: float(value) for name, value in metrics.items()}
         if not sound:
+            broken = [name for name, value in metrics.items() if not np.isfinite(value)] or ["the new weights"]
             raise UserError(
-                f"update {self.updates}: not finite ({metrics}); the state before it is kept. Lower the learning rate, "
-                "or check that the MDN-RNN gives finite numbers"
+                f"update {self.updates + 1}: {', '.join(broken)} not finite; the state before it is kept. Go on from "
+                "the last checkpoint with a lower --learning_rate, or train the MDN-RNN anew if it is what gives NaN"
             )
         return metrics
 
@@ -197,7 +199,7 @@ class PPO:
 
         world, data = self._collect(before[0], world, key)
         values = tf.reshape(self._value(before[1], data.features), [s.steps + 1, -1])
-        advantage = advantages(data.reward, data.done, values[:-1], values[-1], s.discount, s.smoothing)
+        advantage = advantages(data.reward, data.done, values[:-1], values[-1], s.discount, s.smoothing, data.cut)
         returns = advantage + values[:-1]
         advantage = (advantage - tf.reduce_mean(advantage)) / (tf.math.reduce_std(advantage) + 1e-8)
         count = s.steps * self.world.rows
@@ -216,7 +218,7 @@ class PPO:
         after |= dict(zip(measured, now, strict=True))
         after["update"] = v["update"] + 1
 
-        means = tf.reduce_mean(data.reward), tf.reduce_mean(data.done)
+        means = tf.reduce_mean(data.reward) / s.reward_scale, tf.reduce_mean(data.done)
         metrics = dict(zip(METRICS, (*means, *losses), strict=True))
         finite = [after["networks"], after["adam_square"], *world[:1], *metrics.values()]
         sound = tf.reduce_all([tf.reduce_all(tf.math.is_finite(part)) for part in finite])
@@ -232,7 +234,7 @@ class PPO:
     def _collect(self, layers: Layers, world: State, key: tf.Tensor) -> tuple[State, "_Collected"]:
         """T steps of every row; features are of T + 1 steps, [(T + 1) * B, F], in the dtype of the products."""
         policy, steps, dtype = self.policy, self._cfg.steps, devices.product_dtype()
-        kinds = (dtype, tf.float32, tf.float32, tf.float32, tf.float32)  # features, drawn, log_prob, reward, done
+        kinds = (dtype, *[tf.float32] * 5)  # features, drawn, log_prob, reward, done, cut
         written = [tf.TensorArray(kind, steps + (k == 0)) for k, kind in enumerate(kinds)]
 
         def step(t: tf.Tensor, world: State, written: list[tf.TensorArray]) -> Any:
@@ -240,8 +242,9 @@ class PPO:
             features = tf.cast(self.world.features(world), dtype)
             outputs = policy.outputs(layers, features)
             drawn = policy.head.draw(outputs, seeds[0])
-            world, reward, done = self.world.step(world, policy.head.action_of(drawn), seeds[1])
-            row = features, drawn, policy.head.log_prob(outputs, drawn), reward, tf.cast(done, tf.float32)
+            world, reward, *ends = self.world.step(world, policy.head.action_of(drawn), seeds[1])
+            done, cut = (tf.cast(part, tf.float32) for part in (*ends, tf.zeros_like(reward))[:2])
+            row = features, drawn, policy.head.log_prob(outputs, drawn), self._cfg.reward_scale * reward, done, cut
             return t + 1, world, [array.write(t, part) for array, part in zip(written, row, strict=True)]
 
         _, world, written = tf.while_loop(lambda t, *_: t < steps, step, (0, world, written))
@@ -318,6 +321,7 @@ class _Collected(NamedTuple):
     log_prob: tf.Tensor
     reward: tf.Tensor
     done: tf.Tensor
+    cut: tf.Tensor
 
 
 def _spread(mean: tf.Tensor, square: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -5,7 +5,7 @@ Each takes the game and the description of its script, and is resumed by the sam
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
@@ -17,11 +17,12 @@ from common.agent import mdnrnn, models, vae, weights
 from common.data import recordings, series
 from common.game import Game
 from common.play import agents
-from common.runtime import cli, files, provenance, runs, seeds
+from common.runtime import cli, files, provenance, runs, settings
 from common.runtime.cli import UserError
 from common.worlds import dream
 
 PICTURE_EVERY = 1000  # steps of the training of the VAE between pictures for TensorBoard
+RNN_LOSSES = "z_loss", "restart_loss", "reward_loss", "fall_loss"  # as mdnrnn.losses_of returns them
 WARMUP = 200  # steps of the cosine schedule, or a tenth of all steps if that is less
 
 
@@ -33,7 +34,7 @@ def train_vae(game: Game, description: str | None) -> None:
         return
     folder = os.path.join(arguments.run, "record")
     frames = recordings.FrameStream(folder, cfg.batch_size, cfg.seed, mirror=cfg.mirror)
-    made_of = _sources(folder, frames.paths, arguments)
+    made_of = recordings.training_sources(folder, frames.paths, arguments.unverified)
     parents: dict[str, Any] = {"recordings": list(made_of)}
     trainer = VaeTrainer(cfg)
     if cfg.start_from:
@@ -63,7 +64,7 @@ def encode(game: Game, description: str | None) -> None:
     cfg, arguments = cli.parse(game.config.SERIES, description)
     folder = os.path.join(arguments.run, "record")
     paths, _ = recordings.scan(folder)
-    made_of = _sources(folder, paths, arguments)
+    made_of = recordings.training_sources(folder, paths, arguments.unverified)
     parents: dict[str, Any] = {"recordings": list(made_of)}
     vae_path = _vae_of(game, arguments.run)
     made_of.append(provenance.read(vae_path, "vae", game.name, arguments.unverified))
@@ -86,21 +87,6 @@ def _vae_of(game: Game, run: str) -> str:
     return own if os.path.exists(own) else models.find(game, run)["vae"]
 
 
-def _sources(folder: str, paths: list[str], arguments: Any) -> list[dict[str, Any]]:
-    """Where recordings come from, see recordings.sources.
-
-    Raises:
-        UserError: one of them is of a validation or test seed, or of no seed that extract.py records.
-    """
-    found = recordings.sources(folder, paths)
-    try:
-        seeds.check([int(os.path.basename(path)[:-4]) for path in paths], "training", folder)
-    except UserError as error:
-        provenance.pass_over(str(error), "take the others out, or go on with --unverified", arguments.unverified)
-        found.append({"other_seeds": str(error), "unverified": True})
-    return found
-
-
 def _source(data: str, parents: dict[str, Any]) -> str:
     """What identifies the data that a training reads and, if there are any, the weights that it starts from."""
     start = parents.get("start_from")
@@ -114,15 +100,16 @@ def _chunks(game: Game, cfg: Any, known: series.Series) -> series.StreamBatches 
         return part.with_mirror_images(game.config.MIRROR) if cfg.mirror else part
 
     if not cfg.newest:
-        return series.StreamBatches(mirrored(known), cfg.streams, cfg.sequence_length, cfg.seed)
+        return series.StreamBatches(mirrored(known), cfg.streams, cfg.sequence_length, cfg.seed, cfg.heads)
     old, new = map(mirrored, known.split(cfg.newest))
-    return series.MixedBatches(old, new, cfg.newest_share, cfg.streams, cfg.sequence_length, cfg.seed)
+    return series.MixedBatches(old, new, cfg.newest_share, cfg.streams, cfg.sequence_length, cfg.seed, cfg.heads)
 
 
 def train_rnn(game: Game, description: str | None) -> None:
     """rnn_train.py: series/ -> tf_initial_z/ and tf_rnn/."""
     cfg, arguments = cli.parse(game.config.RNN, description)
-    config, path = game.config, os.path.join(arguments.run, "series", "series.npz")
+    config, pay = game.config, game.pay if cfg.heads else None
+    path = os.path.join(arguments.run, "series", "series.npz")
     data = series.Series(path)
     made_of = [provenance.read(path, "series", game.name, arguments.unverified)]
     parents: dict[str, Any] = {"series": files.sha256(path), "vae": made_of[0]["parents"].get("vae")}
@@ -138,8 +125,8 @@ def train_rnn(game: Game, description: str | None) -> None:
         return
     known, unseen = data.split(cfg.validation_episodes)
     chunks = _chunks(game, cfg, known)
-    shape = mdnrnn.Shape(data.z_size, config.ACTION_SIZE, cfg.hidden_size, config.RESTART, cfg.mixtures)
-    trainer = RnnTrainer(cfg, shape, cfg.restart_weight if config.RESTART else 0.0)
+    shape = mdnrnn.Shape(data.z_size, config.ACTION_SIZE, cfg.hidden_size, config.RESTART, cfg.mixtures, cfg.heads)
+    trainer = RnnTrainer(cfg, shape, cfg.restart_weight if config.RESTART else 0.0, pay)
     trained_on_from = []
     if cfg.start_from:
         earlier = agents.find(cfg.start_from, arguments.run)
@@ -154,17 +141,17 @@ def train_rnn(game: Game, description: str | None) -> None:
     first = {name: parents[name] for name in ("series", "vae")}
     provenance.write(initial_z, "initial_z", game.name, cfg, first, 0.0, unverified=made_of[0].get("unverified", False))
     own_vae = models.own_vae(game, arguments.run, data.z_size)  # to show dreams
-    names = ("z_loss", "restart_loss") if config.RESTART else ("z_loss",)
 
     def log(step: int, prefix: str, losses: Any) -> None:
-        stage.log(step, **{prefix + name: loss for name, loss in zip(names, losses, strict=False)})
+        stage.log(step, **{prefix + name: loss for name, loss in _named(losses, config.RESTART).items()})
 
     with runs.progress(cfg.steps, start, "train the MDN-RNN") as bar:
         for step in range(start + 1, cfg.steps + 1):
             losses = trainer.step(step)
             bar.update()
             if step % cfg.report_every == 0 or step == cfg.steps:
-                bar.set_postfix({name: f"{x:.4f}" for name, x in zip(names, losses, strict=False)}, refresh=False)
+                told = {name: f"{loss:.4f}" for name, loss in _named(losses, config.RESTART).items()}
+                bar.set_postfix(told, refresh=False)
                 log(step, "rnn__", losses)
             if step % cfg.validate_every == 0 or step == cfg.steps:
                 log(step, "rnn__validation_", trainer.losses_on(unseen))
@@ -175,6 +162,12 @@ def train_rnn(game: Game, description: str | None) -> None:
     weights.write_rnn(stage.result, trainer.model, config.RNN_FILE_ORDER)
     stage.write_meta(game.name, "rnn", parents, unverified, trained_on_from=trained_on_from)
     print(f"{stage.result}: written")
+
+
+def _named(losses: Iterable[float], restart: bool) -> dict[str, float]:
+    """The losses of the MDN-RNN by name; that of the restart flag only if there is one."""
+    by_name = dict(zip(RNN_LOSSES, losses, strict=False))
+    return {name: loss for name, loss in by_name.items() if restart or name != "restart_loss"}
 
 
 def _check_vae(game: Game, arguments: Any, path: str, meta: dict[str, Any]) -> None:
@@ -342,27 +335,30 @@ class RnnTrainer(_Trainer):
         cfg: settings.Rnn.
         shape: mdnrnn.Shape.
         restart_weight: weight of the restarts in the cross-entropy of the flag; without restarts it has no effect.
+        pay: settings.Pay, what the heads learn, if the shape has any.
     """
 
-    def __init__(self, cfg: Any, shape: mdnrnn.Shape, restart_weight: float = 0.0) -> None:
+    def __init__(
+        self, cfg: Any, shape: mdnrnn.Shape, restart_weight: float = 0.0, pay: settings.Pay | None = None
+    ) -> None:
         super().__init__(cfg, lambda: mdnrnn.MDNRNN(shape), clipvalue=cfg.clip)
         self._memory: tuple[Any, Any]
         self._train, self._evaluate = mdnrnn.train_step_of(
-            self.model, self._optimizer, self.strategy, restart_weight, cfg.dropout
+            self.model, self._optimizer, self.strategy, restart_weight, cfg.dropout, pay
         )
 
     def step(self, step: int) -> tuple[float, ...]:
-        """Trains on the next chunk; returns its (z_loss, restart_loss), see mdnrnn.losses_of."""
+        """Trains on the next chunk; returns its losses, see mdnrnn.losses_of."""
         seed = np.array([self.cfg.seed, step], np.int32)
         losses, self._memory = self._train(next(self._batches), self._memory, seed)
         return self._checked(step, losses)
 
     def losses_on(self, unseen: series.Series) -> np.ndarray:
-        """(z_loss, restart_loss), float64 [2], over one pass through other episodes, always with the same noise."""
+        """The losses over one pass through other episodes, float64, always with the same noise."""
         replicas, cfg = self.strategy.num_replicas_in_sync, self.cfg
-        batches = series.StreamBatches(unseen, replicas, cfg.sequence_length, cfg.seed)
+        batches = series.StreamBatches(unseen, replicas, cfg.sequence_length, cfg.seed, cfg.heads)
         chunks, memory = self._distributed(batches.dataset()), self._no_memory(replicas)
-        total = np.zeros(2)
+        total = np.zeros(4 if cfg.heads else 2)
         for k in range(batches.per_epoch):
             losses, memory = self._evaluate(next(chunks), memory, np.array([cfg.seed, -k], np.int32))
             total += np.array(losses)

@@ -126,35 +126,29 @@ def evaluate_in_blocks(
 
 
 class NetworkPlayer:
-    """A policy with hidden layers, greedy, or with actions drawn from a seeded generator.
+    """A controller with hidden layers that plays its most probable actions, the same controller in every row.
 
     Args:
         policy: the network and its head.
         mode: what it reads, in the order of the letters, such as "zch".
-        parameters: float32 [N], see PPO.parameters.
-        seed: of the drawn actions; None plays the most probable ones.
+        parameters: float [N], see Policy.parameters.
     """
 
-    def __init__(self, policy: network.Policy, mode: str, parameters: np.ndarray, seed: int | None = None) -> None:
-        self._policy, self._layers = policy, policy.network.unpack(np.asarray(parameters, np.float32))
-        self._seed, self._steps = seed, 0
-        self._outputs = _outputs_of(policy, mode)
+    def __init__(self, policy: network.Policy, mode: str, parameters: np.ndarray) -> None:
+        self._policy, self._mode = policy, mode
+        self._layers = policy.network.unpack(tf.constant(parameters, tf.float32))
 
-    def act(self, state: tuple) -> np.ndarray:
+    def act(self, state: tuple[tf.Tensor, ...]) -> np.ndarray:
         """(z, h, c) -> float32 [B, A]."""
-        outputs, head = self._outputs(self._layers, *state), self._policy.head
-        if self._seed is None:
-            return head.action_of(head.greedy(outputs)).numpy()
-        self._steps += 1
-        return head.action_of(head.draw(outputs, [self._seed, self._steps])).numpy()
+        return _act_greedily(self._policy, self._mode, self._layers, *state).numpy()
 
     def keep(self, on: np.ndarray) -> None:
         """Nothing to forget: the memory is that of the MDN-RNN."""
 
 
-def _outputs_of(policy: network.Policy, mode: str) -> Callable[..., tf.Tensor]:
-    @tf.function(reduce_retracing=True)
-    def outputs(layers: Any, z: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
-        return policy.outputs(layers, tf.concat([{"z": z, "c": c, "h": h}[letter] for letter in mode], axis=1))
-
-    return outputs
+@tf.function(reduce_retracing=True)
+def _act_greedily(
+    policy: network.Policy, mode: str, layers: network.Layers, z: tf.Tensor, h: tf.Tensor, c: tf.Tensor
+) -> tf.Tensor:
+    features = tf.concat([{"z": z, "c": c, "h": h}[letter] for letter in mode], axis=1)
+    return policy.head.action_of(policy.head.greedy(policy.outputs(layers, features)))

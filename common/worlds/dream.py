@@ -1,6 +1,6 @@
 """The dream: the MDN-RNN as a world, many dreams in lockstep."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import numpy as np
@@ -9,15 +9,20 @@ from numpy.typing import ArrayLike
 
 from common.agent import mdnrnn, vae
 from common.protocols import Seeds
+from common.runtime.settings import Pay
+
+if TYPE_CHECKING:
+    from common.worlds.tensor_dreams import Starts
 
 NOISE_STEPS = 64  # steps of noise drawn at a time
 
 
 class DreamWorld:
-    """A World of dreams. The reward is 1 per step; the restart logit of the MDN-RNN ends a dream.
+    """A World of dreams. The restart logit of the MDN-RNN ends a dream.
 
-    The first z of a dream and all its noise follow from its seed. All candidates of a generation thus meet the same
-    noise (common random numbers), in any batch and on any rank.
+    The reward is 1 per step; if the MDN-RNN has heads and `pay` is given, it is what they expect, see `paid`. The start
+    of a dream and all its noise follow from its seed. All candidates of a generation thus meet the same noise (common
+    random numbers), in any batch and on any rank.
 
     Args:
         rnn: the MDN-RNN that dreams.
@@ -25,6 +30,8 @@ class DreamWorld:
         temperature: > 0, see mdnrnn.sample.
         max_steps: after which a dream ends.
         dropout: share of h that is set to zero for the prediction, each dream with its own mask.
+        pay: what the heads of the MDN-RNN pay by; without heads it has no effect.
+        starts: where dreams begin; by default at first frames, without a memory.
     """
 
     def __init__(
@@ -34,8 +41,11 @@ class DreamWorld:
         temperature: float,
         max_steps: int,
         dropout: float = 0.0,
+        pay: Pay | None = None,
+        starts: "Starts | None" = None,
     ) -> None:
         self.rnn, self.initial_z, self.max_steps, self.dropout = rnn, initial_z, max_steps, dropout
+        self.starts, self._pay = starts, pay if rnn.shape.heads else None
         self.temperature = temperature
         """may be changed between two steps"""
         self._weights = rnn.prepared()
@@ -43,16 +53,20 @@ class DreamWorld:
         """(z, h, c) of the rows"""
 
     def reset(self, seeds: Seeds) -> tuple[tf.Tensor, ...]:
-        """Starts one dream per seed from a sample of a real first frame."""
+        """Starts one dream per seed from a sample of a real frame."""
         unique, self._dream = np.unique(np.asarray(seeds), return_inverse=True)
         self._streams = [np.random.default_rng([int(seed), 2]) for seed in unique]
-        mu, logvar = self.initial_z
+        mu, logvar = (self.starts.mu, self.starts.logvar) if self.starts else self.initial_z
         size = self.rnn.shape.z_size
         start = [(rng.integers(len(mu)), rng.standard_normal(size, np.float32)) for rng in self._streams]
         index, noise = map(np.array, zip(*start, strict=True))
         z = tf.gather(vae.sample(mu[index], logvar[index], noise), self._dream)
-        self.state = (z, *self.rnn.initial_state(len(self._dream)))
-        self._restart = tf.ones([len(self._dream)])
+        memory, self._restart = self.rnn.initial_state(len(self._dream)), tf.ones([len(self._dream)])
+        if self.starts:
+            here = index[self._dream]
+            memory = tf.constant(self.starts.h[here]), tf.constant(self.starts.c[here])
+            self._restart = tf.constant(self.starts.age[here] == 0, tf.float32)
+        self.state, self._alive = (z, *memory), tf.ones([len(self._dream)])
         uniform = [
             rng.random(self.rnn.shape.hidden_size, np.float32) if self.dropout else [1.0] for rng in self._streams
         ]
@@ -64,12 +78,14 @@ class DreamWorld:
         """Dreams the next z of every row: float [B, A] -> (state, reward [B], done [B])."""
         uniform, normal = self._noise()
         noise = self._mask, uniform, normal, np.float32(self.temperature)
-        z, h, c, done, reward = self._next(self.state, self._restart, action, self._dream, noise)
+        state = (*self.state, self._alive)
+        z, h, c, done, reward, self._alive = self._next(state, self._restart, action, self._dream, noise)
         self._steps += 1
         done, reward = done.numpy() | (self._steps >= self.max_steps), reward.numpy()
         if done.any():
             on = np.flatnonzero(~done)
-            z, h, c, self._dream = tf.gather(z, on), tf.gather(h, on), tf.gather(c, on), self._dream[on]
+            z, h, c, self._alive = (tf.gather(part, on) for part in (z, h, c, self._alive))
+            self._dream = self._dream[on]
         if done.any() or self._steps == 1:
             self._restart = tf.zeros([len(self._dream)])
         self.state = (z, h, c)
@@ -102,10 +118,45 @@ class DreamWorld:
         mask, uniform, normal, temperature = noise
         own_noise = tf.gather(uniform, dream), tf.gather(normal, dream)
         own_mask = tf.gather(mask, dream) if self.dropout else None
-        z, h, c, done = next_of(self.rnn, self._weights, state, restart, action, *own_noise, temperature, own_mask)
+        alive = state[-1]
+        z, h, c, done = next_of(self.rnn, self._weights, state[:3], restart, action, *own_noise, temperature, own_mask)
         # NaN in any input of the MDN-RNN makes all of h NaN: such a dream ends, and its return is NaN, not a high score
         sound = tf.math.is_finite(h[:, 0])
-        return z, h, c, done | ~sound, tf.where(sound, 1.0, np.nan)
+        reward = tf.ones_like(alive)
+        if self._pay:
+            seen = h if own_mask is None else h * own_mask
+            reward, alive = paid(self.rnn, self._weights, seen, alive, self._pay)
+        return z, h, c, done | ~sound, tf.where(sound, reward, np.nan), alive
+
+
+def paid(
+    rnn: mdnrnn.MDNRNN, weights: mdnrnn.Weights, hidden: tf.Tensor, alive: tf.Tensor, pay: Pay
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """What a step of many dreams pays by the heads of the MDN-RNN.
+
+    With r the reward it expects, clipped to the range of the game's config, and p the probability that the step is the
+    end that costs:
+
+        reward = alive * (r * (1 - p) - cost * p);    alive *= 1 - p
+
+    So no dream is ended by a draw. Each goes on, and what follows counts by the probability of getting there: the mean
+    over the draws, without their noise. As p was learnt with a weight on that end, it is too high by about that factor
+    where it is small, and the dream is more dangerous than the game.
+
+    Args:
+        rnn: an MDN-RNN with heads.
+        weights: its prepared weights.
+        hidden: float32 [B, H], h as the prediction sees it.
+        alive: float32 [B], probability that the dream has come so far; 1 at its start.
+        pay: of the game.
+
+    Returns:
+        (reward, alive), each float32 [B].
+    """
+    expected = rnn.expect(weights, hidden)
+    fall = tf.sigmoid(expected.fall)
+    reward = tf.clip_by_value(expected.reward, pay.least, pay.most) * (1 - fall) - pay.cost * fall
+    return alive * reward, alive * (1 - fall)
 
 
 def next_of(

@@ -91,6 +91,36 @@ class Recorded:
         return frames, reward, done
 
 
+class Repeated:
+    """A batch of games in which every action is played several times; a step is so many of theirs.
+
+    Args:
+        games: a batch of games, such as Games.
+        times: how often an action is played, unless the episode ends before.
+    """
+
+    def __init__(self, games: World, times: int) -> None:
+        self._games, self._times = games, times
+
+    def reset(self, seeds: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Starts one episode per seed."""
+        return self._games.reset(seeds)
+
+    def step(self, action: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Plays the action of every row; the reward is the sum, the frames are the last."""
+        action = np.asarray(action)
+        live = np.arange(len(action))
+        total, done = np.zeros(len(action)), np.zeros(len(action), bool)
+        for _ in range(self._times):
+            frames, reward, over = self._games.step(action[live])
+            total[live] += reward
+            done[live[over]] = True
+            live = live[~over]
+            if not len(live):
+                break
+        return frames, total, done
+
+
 class OwnProcess:
     """A batch of games in another process. Games in Python hold the lock of the interpreter, so threads would not help.
 

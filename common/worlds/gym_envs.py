@@ -6,12 +6,12 @@
 
 An observation is float32 [Z + H]: the dreamt z, then the h of the MDN-RNN. The action is that of the game. The restart
 logit of the MDN-RNN terminates a dream, the time limit of the game truncates it. A `seed` gives the same dream as in
-DreamWorld. In Doom the reward is 1 for every step. The MDN-RNN of CarRacing does not predict the reward, so that its
-dream gives 0; add a reward in a wrapper.
+DreamWorld. In Doom the reward is 1 for every step. In CarRacing it is what the MDN-RNN expects (dream.paid), if it has
+heads. The one that ships has none, and its dream gives 0: give a `run` that has, or add a reward in a wrapper.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
@@ -41,11 +41,14 @@ class _Dreams:
     def __init__(self, game: str, run: str | None, temperature: float | None, rows: int, unverified: bool) -> None:
         found, loaded = _load(game, run, unverified)
         self.config, self._vae, self._rnn, self._initial_z = found.config, loaded.vae, loaded.rnn, loaded.initial_z
+        self.fps = self.config.FPS
         self._temperature = float(self.config.TEMPERATURE if temperature is None else temperature)
         self._weights = self._rnn.prepared()
         self._rngs: dict[int, np.random.Generator] = {}
         z_size, hidden_size = self._rnn.shape.z_size, self._rnn.shape.hidden_size
         self._z, self._h, self._c = (np.zeros((rows, size), np.float32) for size in (z_size, hidden_size, hidden_size))
+        self._pay = found.pay if self._rnn.shape.heads else None
+        self._alive = np.ones(rows, np.float32)
         self._uniform, self._normal = np.zeros((2, rows, dream.NOISE_STEPS, z_size), np.float32)
         self.age = np.zeros(rows, int)
         """steps of the dream of each row so far"""
@@ -61,7 +64,7 @@ class _Dreams:
             self._rngs[row] = rng = np.random.default_rng([int(seed), 2])
             first, noise = rng.integers(len(mu)), rng.standard_normal(mu.shape[1], np.float32)
             self._z[row] = vae.sample(mu[first], logvar[first], noise)
-            self._h[row], self._c[row], self.age[row] = 0, 0, 0
+            self._h[row], self._c[row], self._alive[row], self.age[row] = 0, 0, 1, 0
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Float32 [B, A] -> (observations float32 [B, Z + H], reward float64 [B], terminated, truncated bool [B])."""
@@ -72,12 +75,13 @@ class _Dreams:
         rows = np.arange(len(row_step))
         noise = self._uniform[rows, row_step], self._normal[rows, row_step]
         restart = (self.age == 0).astype(np.float32)
-        *state, ended = self._next(self._z, self._h, self._c, restart, np.asarray(action, np.float32), *noise)
-        self._z, self._h, self._c = map(np.array, state)
+        state, action = (self._z, self._h, self._c, self._alive), np.asarray(action, np.float32)
+        *state, ended, reward = self._next(*state, restart, action, *noise)
+        self._z, self._h, self._c, self._alive = map(np.array, state)
         self.age += 1
         terminated = ended.numpy()
         truncated = ~terminated & (self.age >= self.config.MAX_STEPS)
-        return self.observations(), np.full(len(rows), self.config.DREAM_REWARD), terminated, truncated
+        return self.observations(), np.array(reward, float), terminated, truncated
 
     @tf.function(reduce_retracing=True)
     def _next(
@@ -85,13 +89,18 @@ class _Dreams:
         z: tf.Tensor,
         h: tf.Tensor,
         c: tf.Tensor,
+        alive: tf.Tensor,
         restart: tf.Tensor,
         action: tf.Tensor,
         uniform: tf.Tensor,
         normal: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
         noise = uniform, normal, self._temperature
-        return dream.next_of(self._rnn, self._weights, (z, h, c), restart, action, *noise)
+        z, h, c, ended = dream.next_of(self._rnn, self._weights, (z, h, c), restart, action, *noise)
+        reward = tf.fill(tf.shape(alive), float(self.config.DREAM_REWARD))
+        if self._pay:
+            reward, alive = dream.paid(self._rnn, self._weights, h, alive, self._pay)
+        return z, h, c, alive, ended, reward
 
     def observations(self) -> np.ndarray:
         """What the agent knows in all rows, float32 [B, Z + H]."""
@@ -117,6 +126,8 @@ class DreamEnv(gymnasium.Env):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012  Gymnasium's convention
+    make_dreams: Callable[..., Any] = _Dreams
+    """(game, run, temperature, rows, unverified) -> dreams in lockstep"""
 
     def __init__(
         self,
@@ -126,8 +137,8 @@ class DreamEnv(gymnasium.Env):
         render_mode: str | None = None,
         unverified: bool = False,
     ) -> None:
-        self._dreams, self.render_mode = _Dreams(game, run, temperature, 1, unverified), render_mode
-        self.metadata = self.metadata | {"render_fps": self._dreams.config.FPS}
+        self._dreams, self.render_mode = self.make_dreams(game, run, temperature, 1, unverified), render_mode
+        self.metadata = self.metadata | {"render_fps": self._dreams.fps}
         self.observation_space, self.action_space = self._dreams.observation_space, self._dreams.action_space
 
     def reset(
@@ -159,6 +170,7 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv):
     """
 
     metadata = DreamEnv.metadata | {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    make_dreams: Callable[..., Any] = _Dreams
 
     def __init__(
         self,
@@ -170,9 +182,9 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv):
         autoreset_mode: str | AutoresetMode = "NextStep",
         unverified: bool = False,
     ) -> None:
-        self._dreams, self.num_envs = _Dreams(game, run, temperature, num_envs, unverified), num_envs
+        self._dreams, self.num_envs = self.make_dreams(game, run, temperature, num_envs, unverified), num_envs
         self.render_mode = render_mode
-        mode, fps = AutoresetMode(autoreset_mode), self._dreams.config.FPS
+        mode, fps = AutoresetMode(autoreset_mode), self._dreams.fps
         if mode is AutoresetMode.DISABLED:
             raise ValueError("a row of dreams always begins anew: autoreset_mode is NextStep or SameStep")
         self._same_step = mode is AutoresetMode.SAME_STEP

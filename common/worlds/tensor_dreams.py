@@ -12,10 +12,15 @@ import tensorflow as tf
 
 from common.agent import mdnrnn
 from common.runtime.cli import UserError
+from common.runtime.settings import Pay
+from common.worlds import dream
+
+FIRST, PAID = 0.25, 0.55  # shares of the drawn places that are first frames, and that are where reward has just come
+SINCE = 8  # steps, at most, since that reward
 
 
 class Starts(NamedTuple):
-    """Initial states of the dreams of one MDN-RNN: P of them, as NumPy arrays or tf.Variables."""
+    """Initial states of the dreams of one MDN-RNN: P of them, as arrays or tensors."""
 
     mu: Any  # float [P, Z], of the posterior of the VAE for a frame
     logvar: Any  # float [P, Z]
@@ -31,7 +36,10 @@ def first_frames(initial_z: tuple[np.ndarray, np.ndarray], hidden_size: int) -> 
 
 
 def along_games(
-    rnn: mdnrnn.MDNRNN, games: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], every: int, seed: int
+    rnn: mdnrnn.MDNRNN,
+    games: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    every: int,
+    seed: int,
 ) -> Starts:
     """Starts along recorded games, as the MDN-RNN remembers them there.
 
@@ -41,6 +49,68 @@ def along_games(
         every: steps from one start of a game to the next; the first one is at random among the first `every` steps.
         seed: decides where the first ones are, and the samples of z that the MDN-RNN reads.
     """
+    phases = np.random.default_rng([seed, 10]).integers(every, size=len(games))
+    steps = [np.arange(phase, len(mu), every) for phase, (mu, _, _) in zip(phases, games, strict=True)]
+    return _remembered(rnn, games, steps, seed)
+
+
+def at_places(
+    rnn: mdnrnn.MDNRNN,
+    games: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    places: np.ndarray,
+    seed: int,
+) -> Starts:
+    """Starts at chosen places of recorded games, as the MDN-RNN remembers them there.
+
+    Args:
+        rnn: see `along_games`.
+        games: see `along_games`.
+        places: int [P, 2], (game, step) of each, such as `drawn_places` gives.
+        seed: int, decides the samples of z that the memory is of.
+
+    Returns:
+        Starts, in an order of their own; a place that was drawn twice is there twice.
+    """
+    steps = [np.sort(places[places[:, 0] == k, 1]) for k in range(len(games))]
+    return _remembered(rnn, games, steps, seed)
+
+
+def drawn_places(rewards: Sequence[np.ndarray], count: int, seed: int) -> np.ndarray:
+    """Draws places along recorded games for dreams to start at: what a search needs to meet, in balance.
+
+    A share of FIRST are first frames; a share of PAID come 1 to SINCE steps after one with a positive reward, where
+    there is something to gain and to lose; the others are anywhere.
+
+    Args:
+        rewards: float [T] of each game.
+        count: int, P.
+        seed: int.
+
+    Returns:
+        int [P, 2], (game, step).
+    """
+    rng = np.random.default_rng([seed, 9])
+    which, kind = rng.integers(len(rewards), size=count), rng.random(count)
+    paid = [np.flatnonzero(np.asarray(reward) > 0) for reward in rewards]
+    places = np.zeros((count, 2), int)
+    for row, (game, share) in enumerate(zip(which, kind, strict=True)):
+        last = len(rewards[game]) - 1
+        if share < FIRST:
+            places[row] = game, 0
+        elif share < FIRST + PAID and len(paid[game]):
+            places[row] = game, min(last, rng.choice(paid[game]) + rng.integers(1, SINCE + 1))
+        else:
+            places[row] = game, rng.integers(last + 1)
+    return places
+
+
+def _remembered(
+    rnn: mdnrnn.MDNRNN,
+    games: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    steps: Sequence[np.ndarray],
+    seed: int,
+) -> Starts:
+    """Starts at these steps of each game, int [places] in order, with the memory that the MDN-RNN has there."""
     lengths = np.array([len(mu) for mu, _, _ in games])
     mu, logvar, action = (
         np.stack([np.pad(part, [(0, lengths.max() - len(part)), (0, 0)]) for part in column]).astype(np.float32)
@@ -50,26 +120,24 @@ def along_games(
     z = mu + np.exp(0.5 * logvar) * rng.standard_normal(mu.shape, np.float32)
     step = tf.function(lambda z, action, restart, state: rnn.step(weights, mdnrnn.inputs_of(z, action, restart), state))
     h, c = rnn.initial_state(len(games))
-    phase, found = rng.integers(every, size=len(games)), []
-    for t in range(lengths.max()):
-        rows = np.flatnonzero((lengths > t) & ((t - phase) % every == 0))
+    at, found = np.concatenate(steps), []
+    game = np.repeat(np.arange(len(games)), [len(part) for part in steps])
+    for t in range(at.max() + 1):
+        rows = game[at == t]
         found.append((mu[rows, t], logvar[rows, t], h.numpy()[rows], c.numpy()[rows], np.full(len(rows), t, np.int32)))
         restart = tf.fill([len(games)], float(t == 0)) if rnn.shape.restart else None
         h, c = step(z[:, t], action[:, t], restart, (h, c))
     return Starts(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 
-def _variable(part: np.ndarray, kind: tf.DType) -> tf.Variable:
-    """A variable in which an array with any number of rows fits."""
-    return tf.Variable(part, dtype=kind, shape=[None, *np.shape(part)[1:]], trainable=False)
-
-
 class Dreams:
     """Dreams in lockstep. A dream that ends is followed by another in its row. The reward is -1 where a dream ends.
 
     With a discount this equals the reward of the game, 1 per step, minus a constant. The time limit is no such end and
-    costs nothing. A state is (z, h, c, age): float32 [B, Z], [B, H], [B, H], int32 [B]; with dropout also the mask,
-    float32 [B, H].
+    costs nothing. If the MDN-RNNs have heads and `pay` is given, the reward is what they expect, see dream.paid.
+
+    A state is (z, h, c, age): float32 [B, Z], [B, H], [B, H], int32 [B]; with dropout also the mask, float32 [B, H];
+    with pay also the probability that the dream has come so far, float32 [B]; with a horizon the steps left, int32 [B].
 
     Args:
         models: MDN-RNNs with a restart flag; each dreams an equal share of the rows.
@@ -79,6 +147,8 @@ class Dreams:
         rows: how many dreams, B.
         dropout: share of the units of h that is set to zero for the prediction, each dream with its own mask.
         mode: what the controller reads, in the order of the letters.
+        pay: what the heads of the MDN-RNNs pay by.
+        horizon: steps after which a dream is cut short, wherever in an episode it started; 0 means never.
     """
 
     def __init__(
@@ -90,72 +160,73 @@ class Dreams:
         rows: int,
         dropout: float = 0.0,
         mode: str = "zch",
+        pay: Pay | None = None,
+        horizon: int = 0,
     ) -> None:
         if rows % len(models):
-            raise UserError(f"{rows} dreams do not divide among {len(models)} MDN-RNNs; give a multiple")
+            raise UserError(f"--rows {rows}: do not divide among {len(models)} MDN-RNNs; give a multiple")
         self.models, self.rows, self.max_steps, self.dropout, self.mode = models, rows, max_steps, dropout, mode
-        self.temperature = temperature
-        self._weights = [mdnrnn.Weights(*(tf.Variable(x, trainable=False) for x in rnn.prepared())) for rnn in models]
+        self.temperature, self.horizon = temperature, horizon
+        self._pay = pay if models[0].shape.heads else None
+        self._weights = [rnn.prepared() for rnn in models]
         kinds = (tf.float32, tf.float32, tf.float32, tf.float32, tf.int32)
-        self._starts = [Starts(*map(_variable, pool, kinds)) for pool in starts]
-
-    def take_over(self) -> None:
-        """From now on dreams with the current weights of the models, after further training."""
-        for rnn, variables in zip(self.models, self._weights, strict=True):
-            for variable, array in zip(variables, rnn.prepared(), strict=True):
-                variable.assign(array)
-
-    def begin_from(self, starts: Sequence[Starts]) -> None:
-        """From now on begins the dreams of each model in these states."""
-        for variables, pool in zip(self._starts, starts, strict=True):
-            for variable, part in zip(variables, pool, strict=True):
-                variable.assign(part)
+        self._starts = [Starts(*map(tf.constant, pool, kinds)) for pool in starts]
 
     def start(self, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """The initial state of all rows."""
+        """The initial state of all rows. With a horizon the steps left differ, so that few rows are cut at once."""
         rows = self.rows // len(self.models)
         parts = [self._beginnings(pool, rows, tf.random.fold_in(seed, k)) for k, pool in enumerate(self._starts)]
-        return tuple(tf.concat(part, axis=0) for part in zip(*parts, strict=True))
+        *state, last = (tf.concat(part, axis=0) for part in zip(*parts, strict=True))
+        return *state, 1 + tf.range(self.rows) % self.horizon if self.horizon else last
 
     def features(self, state: tuple[tf.Tensor, ...]) -> tf.Tensor:
         """What the controller reads, float32 [B, F]."""
         z, h, c, *_ = state
         return tf.concat([{"z": z, "c": c, "h": h}[letter] for letter in self.mode], axis=1)
 
-    def step(
-        self, state: tuple[tf.Tensor, ...], action: tf.Tensor, seed: tf.Tensor
-    ) -> tuple[tuple[tf.Tensor, ...], tf.Tensor, tf.Tensor]:
-        """One step of every row, see common/training/ppo.py."""
+    def step(self, state: tuple[tf.Tensor, ...], action: tf.Tensor, seed: tf.Tensor) -> tuple[Any, ...]:
+        """One step of every row, see common/training/ppo.py. With a horizon a fourth part says which rows it cut."""
         shares = [tf.split(part, len(self.models)) for part in (*state, action)]
         parts = [
             self._step_in(k, list(share[:-1]), share[-1], tf.random.fold_in(seed, k))
             for k, share in enumerate(zip(*shares, strict=True))
         ]
-        *after, reward, done = (tf.concat(part, axis=0) for part in zip(*parts, strict=True))
-        return tuple(after), reward, done
+        *after, reward, done, cut = (tf.concat(part, axis=0) for part in zip(*parts, strict=True))
+        return tuple(after), reward, done, *([cut] if self.horizon else [])
 
     def _step_in(self, k: int, state: Sequence[tf.Tensor], action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """One step of the rows that dream in MDN-RNN number k: the state, reward and done."""
-        rnn, weights, (z, h, c, age, *mask) = self.models[k], self._weights[k], state
+        """One step of the rows that dream in MDN-RNN number k: the state, reward, done and cut."""
+        rnn, weights, (z, h, c, age, *more) = self.models[k], self._weights[k], state
+        mask = more.pop(0) if self.dropout else None
         seeds = tf.random.split(seed, 3)
         restart = tf.cast(tf.equal(age, 0), tf.float32) if rnn.shape.restart else None
         h, c = rnn.step(weights, mdnrnn.inputs_of(z, action, restart), (h, c))
-        mixture, logit = rnn.predict(weights, h * mask[0] if mask else h)
+        seen = h if mask is None else h * mask
+        mixture, logit = rnn.predict(weights, seen)
         uniform = tf.random.stateless_uniform(tf.shape(z), seeds[0])
         normal = tf.random.stateless_normal(tf.shape(z), seeds[1])
         z = mdnrnn.sample(mixture, self.temperature, uniform, normal)
         age += 1
         ended = tf.zeros_like(age, tf.bool) if logit is None else logit > 0
-        done = ended | (age >= self.max_steps)
+        reward, after = -tf.cast(ended, tf.float32), [z, h, c, age]
+        after += [mask] if self.dropout else []
+        if self._pay:
+            reward, alive = dream.paid(rnn, weights, seen, more.pop(0), self._pay)
+            after.append(alive)
+        over, cut = ended | (age >= self.max_steps), tf.zeros_like(ended)
+        if self.horizon:
+            left = more.pop(0) - 1
+            cut = (left == 0) & ~over
+            after.append(left)
+        done = over | cut
 
         def begun_anew() -> list[tf.Tensor]:
             rows = tf.where(done)
             new = self._beginnings(self._starts[k], tf.shape(rows)[0], seeds[2])
             return [tf.tensor_scatter_nd_update(old, rows, part) for old, part in zip(after, new, strict=True)]
 
-        after = [z, h, c, age, *mask]
         after = tf.cond(tf.reduce_any(done), begun_anew, lambda: after)
-        return *after, -tf.cast(ended, tf.float32), done
+        return *after, reward, done, cut
 
     def _beginnings(self, pool: Starts, count: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Initial states of `count` rows."""
@@ -163,7 +234,10 @@ class Dreams:
         which = tf.random.stateless_uniform([count], seeds[0], maxval=tf.shape(pool.age)[0], dtype=tf.int32)
         mu, logvar, h, c, age = (tf.gather(part, which) for part in pool)
         z = mu + tf.exp(0.5 * logvar) * tf.random.stateless_normal(tf.shape(mu), seeds[1])
-        if not self.dropout:
-            return z, h, c, age
-        kept = tf.random.stateless_uniform(tf.shape(h), seeds[2]) >= self.dropout
-        return z, h, c, age, tf.cast(kept, tf.float32) / (1 - self.dropout)
+        more = []
+        if self.dropout:
+            kept = tf.random.stateless_uniform(tf.shape(h), seeds[2]) >= self.dropout
+            more.append(tf.cast(kept, tf.float32) / (1 - self.dropout))
+        more += [tf.ones([count])] if self._pay else []
+        more += [tf.fill([count], self.horizon)] if self.horizon else []
+        return z, h, c, age, *more

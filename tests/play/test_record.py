@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import types
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from common.data import recordings
 from common.play import record
 from common.runtime import devices, files, settings
-from common.runtime.cli import UserError
+from common.runtime.cli import UserError, option
 from common.worlds import rollouts
 
 import toy
+from carracing import env
 from catchdot.game import GAME
 
 
@@ -163,3 +165,56 @@ def test_where_recordings_come_from(extract, monkeypatch):
     with open("run/record/3000.summary.json", "w") as file:
         json.dump({"config": {}}, file)
     assert recordings.sources("run/record", paths)[-1] == {"unknown": 3, "unverified": True}
+
+
+class Idle:
+    """Tracks with a tile on the first step and none after it; a step costs 0.1."""
+
+    steps = 0
+
+    def start(self, seeds):
+        return np.zeros((len(seeds), 96, 96, 3), np.uint8)
+
+    def drive(self, cars, action):
+        self.steps += 1
+        return self.start(cars), np.full(len(cars), 3.0 if self.steps == 1 else -0.1), np.zeros(len(cars), bool)
+
+
+def test_recordings_on_a_short_leash_keep_the_reward_of_the_game():
+    """Catches a charge of patience in a recording, which an MDN-RNN would take for leaving the field."""
+    rewards, done = [], False
+    cars = env.Cars(Idle(), patience=3, charged=False)
+    cars.reset([0])
+    while not done:
+        _, reward, (done,) = cars.step(np.zeros((1, 3)))
+        rewards.append(reward[0])
+    assert rewards == [3, -0.1, -0.1, -0.1]
+    assert record._rules(settings.Extract()) == {}
+
+
+def test_patience_reaches_the_games_that_know_it(extract):
+    """Catches a leash that neither random policies nor the rules of the game are told of."""
+    asked = []
+    config = types.SimpleNamespace(**{name: value for name, value in vars(GAME.config).items() if name.isupper()})
+    config.EXTRACT = {"laptop": PatientExtract(episodes=2)}
+
+    def real_games(rows, backend="", **rules):
+        asked.append(rules)
+        return GAME.real_games(rows)
+
+    cfg = PatientExtract(patience=7)
+    record._worlds.clear()
+    game = dataclasses.replace(GAME, config=config, real_games=real_games)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record, "find", lambda name: game)
+        os.makedirs("here")
+        record._play_block("catchdot", "here", cfg, ("", np.array([2000])))
+    record._worlds.clear()
+    assert asked == [{"patience": 7, "charged": False}]
+
+
+@dataclasses.dataclass(frozen=True)
+class PatientExtract(settings.Extract):
+    """Of a game that knows patience."""
+
+    patience: int = option(0, "steps", least=0)

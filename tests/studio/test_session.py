@@ -1,6 +1,7 @@
 """common/studio/session.py: what a page plays, one message at a time."""
 
 import base64
+import dataclasses
 import io
 import json
 import os
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 
 from common import game
+from common.agent import mdnrnn
 from common.data import recordings
+from common.runtime import settings
 from common.studio import session
 
 import toy
@@ -233,3 +236,44 @@ def test_carracing_is_played_by_hand_and_by_the_agent_that_ships(monkeypatch):
         assert answer["steps"] == 2
         assert len(answer["action"]) == 3
         assert answer["action"] != [-1, 1, 0]
+
+
+def test_what_the_mdn_rnn_expects_stands_beside_what_the_game_pays(tmp_path, monkeypatch):
+    """With heads. Catches an expectation of another step or action, and dreams that show no reward."""
+    monkeypatch.setenv("WORLDMODELS_DTYPE", "float32")
+    for name in ("toy", "run"):
+        (tmp_path / name).mkdir()
+    paying = toy.game_in(str(tmp_path / "toy"))
+    paying.config.PAY, paying.config.DREAM_REWARD = settings.Pay(-1.0, 6.0, -50.0, 20.0), 0.0
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(paying.frames_picture)
+    toy.write_models(paying, toy.in_run(paying, str(tmp_path / "run")))
+    stage = session.Stage(paying, str(tmp_path / "run"))
+    plain = session.Session(lambda name: stage, seed=1000)
+    opened = json.loads(plain.answer(json.dumps({"do": "open", "game": "toy"})).partition(b"\n")[0])
+    assert not opened["dream_rewards"]
+
+    shape = dataclasses.replace(stage.rnn.shape, heads=True)
+    rnn = mdnrnn.MDNRNN(shape, "float32")
+    for name in stage.rnn.shape.arrays:
+        getattr(rnn, name).assign(getattr(stage.rnn, name))
+    rnn.heads_w.assign(np.random.default_rng(1000).normal(0, 1, rnn.heads_w.shape))
+    stage.rnn, stage._weights = rnn, rnn.prepared()
+    stage.models = dataclasses.replace(stage.models, rnn=rnn)
+    page, answers = session.Session(lambda name: stage, seed=1000), []
+    steps = [{"do": "step", "driver": "you", "keys": ["left"], **CONTROLS}] * 2
+    for message in ({"do": "open", "game": "toy"}, {"do": "start", "world": "game", "frame": 0, **CONTROLS}, *steps):
+        answers.append(json.loads(page.answer(json.dumps(message)).partition(b"\n")[0]))
+    opened, started, first, second = answers
+    assert opened["dream_rewards"]
+    assert opened["reward"]["dream"] == session.EXPECTED
+    assert started["expected"] == 0
+    state, wanted = rnn.initial_state(1), 0
+    for k, about in enumerate((started, first)):
+        inputs = mdnrnn.inputs_of(np.float32([about["z"]]), np.float32([[-1]]), np.float32([k == 0]))
+        state = rnn.step(rnn.prepared(), inputs, state)
+        reward, fall = (state[0].numpy() @ rnn.heads_w.numpy() + rnn.heads_b.numpy())[0].astype(float)
+        fall = 1 / (1 + np.exp(-fall))
+        wanted += np.clip(reward, -1, 6) * (1 - fall) - 20 * fall
+    assert abs(second["expected"] - wanted) < 0.02  # z is told to three digits
+    dreamt = page.answer(json.dumps({"do": "start", "world": "dream", "frame": 0, **CONTROLS})).partition(b"\n")[0]
+    assert "expected" not in json.loads(dreamt)

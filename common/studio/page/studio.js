@@ -1,13 +1,14 @@
-// The studio's page. `page` is all that it knows, `view` what that looks like, and the loop at the end asks the server
-// for one step after the other. What the messages say is told at the head of common/session.py.
-import { h, render } from "./vendor/preact.mjs";
+// The studio's page. `page` is all that it knows, `view` what that looks like, and the loop at the end asks the back end
+// (backend.js) for one step after the other. What the messages say is told at the head of session.py.
+import { connect } from "./backend.js";
+import { SIDE, imageOf } from "./frames.js";
 import htm from "./vendor/htm.mjs";
+import { h, render } from "./vendor/preact.mjs";
 
 const html = htm.bind(h);
-const SIDE = 64; // of a frame [pixels]
 const CAPTIONS = {
-  dream: ["Started from", "… as V sees it", "Dream"],
-  game: ["Real game", "What V sees", "What M expected"],
+  dream: ["Started from", "… as the VAE sees it", "Dream"],
+  game: ["Real game", "What the VAE sees", "What the MDN-RNN expected"],
 };
 const PLAYED = { dream: 2, game: 0 }; // the picture of what happens
 const KEYS = {
@@ -18,10 +19,12 @@ const ARROWS = { left: "←", right: "→", up: "↑", down: "↓" };
 
 const page = {
   games: [], // [{name, title, lacking}]
-  about: null, // the open game, as the server tells it
+  worlds: [], // that there are
+  about: null, // the open game, as the back end tells it
   world: "dream",
   driver: "you",
   frame: 0, // the real frame that dreams start from
+  seed: null, // of the noise of this dream or game
   temperature: 1,
   speed: 30, // steps per second
   held: {}, // {dimension: value} of z
@@ -29,6 +32,8 @@ const page = {
   running: false,
   now: null, // the latest {steps, score, over, z, action}
   busy: "Opening the studio",
+  share: null, // of the weights, while they are loaded
+  failed: "", // why there is nothing to play
 };
 const pressed = new Set(); // keys that are held down
 const byId = (id) => document.getElementById(id);
@@ -45,59 +50,58 @@ function say(text, fades = true) {
   if (fades) status.animate({ opacity: [1, 1, 0], offset: [0, 0.9, 1] }, { duration: 4500, fill: "forwards" });
 }
 
-// --- asking the server ---
+// --- asking the back end ---
 
-const socket = new WebSocket(`${location.protocol.replace("http", "ws")}//${location.host}/play`);
-socket.binaryType = "arraybuffer";
-const answers = []; // what waits for an answer, in order
-let latest; // promise of the last one
+let backend;
+let latest; // promise of its last answer
 
 function ask(message) {
-  latest = new Promise((resolve) => {
-    answers.push(resolve);
-    socket.send(JSON.stringify(message));
+  latest = backend.ask(message).then((answer) => {
+    if (answer.error) {
+      set({ running: false });
+      say(`Error: ${answer.error}`, false);
+    }
+    return answer;
   });
   return latest;
 }
 
-socket.onmessage = ({ data }) => {
-  const bytes = new Uint8Array(data);
-  const end = bytes.indexOf(10);
-  const answer = JSON.parse(new TextDecoder().decode(bytes.subarray(0, end)));
-  if (answer.error) {
-    set({ running: false });
-    say(`Error: ${answer.error}`, false);
-  }
-  answers.shift()({ ...answer, payload: bytes.subarray(end + 1) });
-};
-
-socket.onclose = ({ reason }) => {
-  set({ running: false, busy: reason || "The studio is closed. Start it again, then reload this page." });
-  say(page.busy, false);
-};
+function lost(reason) {
+  set({ running: false, busy: page.about ? reason : "", failed: reason });
+  say(reason, false);
+}
 
 // --- doing things ---
 
-async function open(name) {
-  set({ running: false, busy: "Loading V and M" });
+async function open(name, wish = {}) {
+  set({ running: false, busy: "Loading the VAE and the MDN-RNN", share: null });
   await latest; // a last step still needs the panels that now go
-  set({ about: null, now: null });
+  set({ about: null, now: null, failed: "" });
   const about = await ask({ do: "open", game: name });
-  if (about.error) return set({ busy: "" });
-  set({ about, temperature: about.temperature, frame: 0, held: {}, fader: 0, driver: "you", busy: "" });
-  await start();
+  if (about.error) return set({ busy: "", failed: about.error });
+  const { odd, temperature = about.temperature, frame = 0, driver = "you", seed } = granted(wish, about);
+  set({ about, temperature, frame, driver, seed, held: {}, fader: 0, share: null, busy: "" });
+  await start({ world: "dream" }, seed);
+  if (odd.length) say(`What the link says of ${odd.join(" and ")} does not fit ${about.title}.`);
 }
 
-async function start(changes = {}) {
+async function start(changes = {}, seed = randomSeed()) {
   const { world, frame } = { ...page, ...changes };
   set({ world, frame, running: false, busy: world === "game" ? "Starting the game" : "Falling asleep" });
   pressed.clear();
-  const answer = await ask({ do: "start", world, frame, ...controls() });
+  const answer = await ask({ do: "start", world, frame, seed, ...controls() });
   set({ busy: "" });
   if (answer.error) return;
+  set({ seed: answer.seed });
   show(answer);
   toStage();
+  remember();
   say(`${CAPTIONS[world][2] === "Dream" ? "The dream" : "The game"} is ready.`);
+}
+
+function randomSeed() {
+  const [low, high] = page.about.seeds;
+  return low + Math.floor(Math.random() * (high + 1 - low));
 }
 
 const controls = () => ({ temperature: page.temperature, held: page.held });
@@ -106,14 +110,7 @@ function show(answer) {
   if (answer.error) return;
   for (const k of [0, 1, 2]) {
     const rgb = answer.payload.subarray(k * SIDE * SIDE * 3, (k + 1) * SIDE * SIDE * 3);
-    const image = new ImageData(SIDE, SIDE);
-    for (let i = 0, j = 0; i < rgb.length; i += 3, j += 4) {
-      image.data[j] = rgb[i];
-      image.data[j + 1] = rgb[i + 1];
-      image.data[j + 2] = rgb[i + 2];
-      image.data[j + 3] = 255;
-    }
-    byId(`panel${k}`).getContext("2d").putImageData(image, 0, 0);
+    byId(`panel${k}`).getContext("2d").putImageData(imageOf(rgb), 0, 0);
   }
   const over = answer.over && !page.now?.over;
   set({ now: { ...answer, payload: null } });
@@ -165,6 +162,12 @@ function letGo(dimension) {
   look = true;
 }
 
+function sow(field) {
+  if (field.checkValidity() && field.value) return start({ world: "dream" }, Number(field.value));
+  say(`A seed is a whole number from ${page.about.seeds.join(" to ")}.`);
+  field.value = page.seed;
+}
+
 async function saveGif() {
   const { running } = page;
   set({ running: false });
@@ -179,6 +182,54 @@ async function saveGif() {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   say(`Saved ${link.download}, ${frames} frames.`);
 }
+
+// --- the link: this dream, for a friend ---
+
+const linkOf = () => `${location.href.split("#")[0]}#${new URLSearchParams({
+  game: page.about.name, frame: page.frame, temperature: page.temperature, seed: page.seed, driver: page.driver,
+})}`;
+
+function remember() {
+  if (page.world === "dream") history.replaceState(null, "", linkOf());
+}
+
+async function copyLink() {
+  remember();
+  try {
+    await navigator.clipboard.writeText(linkOf());
+    say("Copied the link to this dream.");
+  } catch { // not over plain http, or not allowed
+    say("The address of this page is the link to this dream.");
+  }
+}
+
+const wished = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+
+/** What of a link's wishes can be had in this game, and the names of the others. */
+function granted(wish, about) {
+  const whole = ([low, high]) => (value) => /^\d+$/.test(value) && value >= low && value <= high;
+  const [coldest, hottest] = about.temperatures;
+  const fits = {
+    frame: whole([0, about.frames.length - 1]),
+    seed: whole(about.seeds),
+    temperature: (value) => value.trim() && value >= coldest && value <= hottest,
+    driver: (value) => value === "you" || (value === "agent" && !about.no_agent),
+  };
+  const names = Object.keys(fits).filter((name) => name in wish);
+  const had = names.filter((name) => fits[name](wish[name]));
+  const values = had.map((name) => [name, name === "driver" ? wish[name] : Number(wish[name])]);
+  return { ...Object.fromEntries(values), odd: names.filter((name) => !had.includes(name)) };
+}
+
+async function follow(wish) {
+  const offered = page.games.filter((game) => !game.lacking);
+  const game = offered.find(({ name }) => name === wish.game);
+  if (game) return open(game.name, wish);
+  if (!page.about) await open(offered[0].name);
+  if (wish.game) say(`The link's game, ${wish.game.slice(0, 40)}, is not here.`);
+}
+
+window.addEventListener("hashchange", () => page.games.length && !page.busy && follow(wished()));
 
 // --- keys and fingers ---
 
@@ -204,7 +255,7 @@ const toStage = () => pointed && byId("stage")?.focus();
 
 for (const chosen of ["click", "change"]) {
   document.addEventListener(chosen, ({ target }) => {
-    if (target.closest("button, label, input") && !target.closest(".faders")) toStage();
+    if (target.closest("button, label, input") && !target.closest(".faders, .seed")) toStage();
   });
 }
 
@@ -253,12 +304,15 @@ function choice(name, value, text, disabled = false, changed = set) {
 
 function header() {
   return html`<header>
-    <h1>World Models <span>studio</span></h1>
+    <div>
+      <h1>World Models <span>studio</span></h1>
+      <p class="lead">A neural network has watched a game. Now it dreams, and you can play in its dream.</p>
+    </div>
     <fieldset class="row">
       <legend class="hidden">Game</legend>
       ${page.games.map((game) => html`<label class="choice">
         <input type="radio" name="game" value=${game.name} checked=${page.about?.name === game.name}
-          disabled=${game.lacking} aria-disabled=${Boolean(page.busy)}
+          disabled=${Boolean(game.lacking)} aria-disabled=${Boolean(page.busy)}
           onChange=${() => unlessBusy(() => open(game.name))} />
         <span>${game.title}${game.lacking && html` <small>(${game.lacking})</small>`}</span>
       </label>`)}
@@ -268,19 +322,21 @@ function header() {
 
 function stage() {
   const { about, world, now } = page;
+  const waits = now?.steps === 0 && !page.running && !page.busy;
   const over = now?.over && html`<strong class="over">Over: ${progress()}. <span>Space: again</span></strong>`;
   return html`<section id="stage" tabindex="0" role="application" aria-label=${`Stage. ${about.goal} Arrow keys drive: ${
     Object.entries(about.keys).map(([key, does]) => `${key}, ${does}`).join("; ")}. Space runs and pauses.`}>
-    ${CAPTIONS[world].map((caption, k) => html`<figure class=${k === PLAYED[world] ? "played" : ""}>
+    ${CAPTIONS[world].map((caption, k) => html`<figure class=${k === PLAYED[world] ? "played" : ""}
+      onClick=${k === PLAYED[world] && (() => (now?.over ? startAgain() : run(!page.running)))}>
       <canvas id=${`panel${k}`} width=${SIDE} height=${SIDE} role="img" aria-label=${caption}></canvas>
-      ${k === PLAYED[world] && over}
+      ${k === PLAYED[world] && (over || (waits && html`<span class="begin" aria-hidden="true">▶</span>`))}
       <figcaption>${caption}</figcaption>
     </figure>`)}
   </section>`;
 }
 
 function transport() {
-  const { now, running, busy } = page;
+  const { about, world, now, running, busy } = page;
   const idle = Boolean(busy) || !now;
   return html`<section class="transport" aria-label="Play">
     <div class="row">
@@ -288,18 +344,27 @@ function transport() {
         ${running ? "Pause" : "Start"}</button>
       <button id="again" disabled=${idle} onClick=${startAgain}>Start again</button>
       <button id="one" disabled=${idle || running || now.over} onClick=${step}>One step</button>
-      <button id="gif" disabled=${idle} onClick=${saveGif}>Save GIF</button>
     </div>
     ${pad()}
     <dl class="figures">
       ${rewarded() && html`<div><dt>Reward</dt><dd id="reward">${now ? points(now.score) : "–"}</dd></div>`}
+      ${now?.expected !== undefined && html`<div title="The sum of what the MDN-RNN expected each step to pay">
+        <dt>Expected</dt><dd id="expected">${now.expected.toFixed(1)}</dd></div>`}
       <div><dt>Step</dt><dd id="steps">${now ? now.steps : "–"}</dd></div>
-      ${Object.entries(page.about.actions).map(([name, least], k) => html`<div class="action"><dt>${name}</dt>
+      ${Object.entries(about.actions).map(([name, least], k) => html`<div class="action"><dt>${name}</dt>
         <dd>${now?.action ? now.action[k].toFixed(2) : "–"}
         <i class=${least < 0 ? "" : "from-left"} aria-hidden="true" style=${{ "--value": now?.action?.[k] ?? 0 }}></i>
         </dd></div>`)}
     </dl>
-    <p class="note">Arrow keys drive; Space starts and pauses.</p>
+    <p class="note keys">Arrow keys drive; Space starts and pauses.</p>
+    <div class="row share" role="group" aria-label="Keep or share">
+      ${world === "dream" && html`<label class="seed">Seed
+        <input type="number" id="seed" min=${about.seeds[0]} max=${about.seeds[1]} step="1" value=${page.seed}
+          onChange=${(event) => unlessBusy(() => sow(event.target))} />
+      </label>
+      <button id="link" disabled=${idle} onClick=${copyLink}>Copy link</button>`}
+      <button id="gif" disabled=${idle} onClick=${saveGif}>Save GIF</button>
+    </div>
   </section>`;
 }
 
@@ -315,11 +380,16 @@ function pad() {
   </div>`;
 }
 
+function drive(changes) {
+  set(changes);
+  remember();
+}
+
 function slider(id, text, hint, low, high, step, beside = "") {
   return html`<div class="slider">
     <label for=${id}>${text} <output for=${id}>${page[id]}</output></label> <small id=${`${id}-beside`}>${beside}</small>
     <input type="range" id=${id} min=${low} max=${high} step=${step} value=${page[id]} aria-describedby=${`${id}-hint`}
-      onInput=${(event) => { set({ [id]: Number(event.target.value) }); look = true; }} />
+      onInput=${(event) => { set({ [id]: Number(event.target.value) }); look = true; }} onChange=${remember} />
     <small id=${`${id}-hint`}>${hint}</small>
   </div>`;
 }
@@ -330,13 +400,13 @@ function controlPanel() {
   return html`<section class="panel" aria-label="Controls">
     <h2>${about.goal}</h2>
     <div class="columns">
-      <fieldset class="row"><legend>World</legend>
+      ${page.worlds.includes("game") && html`<fieldset class="row"><legend>World</legend>
         ${choice("world", "dream", "Dream", false, start)}
         ${choice("world", "game", "Real game", false, start)}
-      </fieldset>
-      <fieldset class="row"><legend>Who drives</legend>
-        ${choice("driver", "you", "You")}
-        ${choice("driver", "agent", "The agent", Boolean(about.no_agent))}
+      </fieldset>`}
+      <fieldset class=${`row ${page.worlds.length === 1 ? "whole" : ""}`}><legend>Who drives</legend>
+        ${choice("driver", "you", "You", false, drive)}
+        ${choice("driver", "agent", "The agent", Boolean(about.no_agent), drive)}
       </fieldset>
       ${slider("temperature", "Temperature", "Low: calm and sure. High: strange.", low, high, 0.05)}
       ${slider("speed", "Steps per second", "Paused, an arrow press is one step.", 5, 50, 1,
@@ -384,15 +454,29 @@ function desk() {
   </section>`;
 }
 
+function loading() {
+  const { busy, share, failed } = page;
+  return html`<main><div class="loading">
+    <p>${busy ? `${busy} …${share === null ? "" : ` ${Math.round(100 * share)} %`}` : failed || "Choose a game."}</p>
+    ${busy && share !== null && html`<progress max="1" value=${share} aria-label="Loaded"></progress>`}
+  </div></main>`;
+}
+
 function view() {
-  if (!page.about) return html`${header()}<main><p class="loading">${page.busy ? `${page.busy} …` : "Choose a game."}</p></main>`;
+  if (!page.about) return html`${header()}${loading()}`;
+  const { made } = page.about;
   return html`${header()}
     <main class=${page.world} aria-busy=${Boolean(page.busy)}>
       <div class="pictures">${stage()}${transport()}</div>
       <div class="controls">${controlPanel()}${desk()}${frames()}</div>
     </main>
-    <footer>V turns a frame into z. M predicts the next z from z and the action; at a dream, its guess becomes the world.
-      C, the agent, acts on z and M's memory.</footer>`;
+    <footer>
+      <p>The VAE turns a frame into z. The MDN-RNN predicts the next z from z and the action; in a dream, its guess becomes
+        the world. The agent acts on z and on the memory of the MDN-RNN. After Ha and Schmidhuber, “World Models”, 2018.</p>
+      ${made && html`<p>All of it is computed in this browser; nothing is sent anywhere. Exported on
+        ${` ${made.made.slice(0, 10)}`}${made.unverified ? " from files that nothing proves the origin of" : ""}; the MDN-RNN
+        is ${made.models.rnn.slice(0, 12)}.</p>`}
+    </footer>`;
 }
 
 // --- the loop ---
@@ -425,13 +509,11 @@ const achieved = () => (times.length < 2 ? "" : `now ${
   Math.round((1000 * (times.length - 1)) / (times.at(-1) - times[0]))}`);
 
 set({});
-const games = await (await fetch("games")).json();
-set({ games });
-const first = games.find((game) => !game.lacking);
-if (!first) {
-  set({ busy: "No game has its weights yet" });
-} else {
-  if (socket.readyState === WebSocket.CONNECTING) await new Promise((resolve) => { socket.onopen = resolve; });
-  await open(first.name);
+backend = await connect({ lost, loading: (share) => set({ share }) }).catch((error) => lost(error.message));
+if (backend) set({ games: backend.games, worlds: backend.worlds });
+if (page.games.some((game) => !game.lacking)) {
+  await follow(wished());
   loop();
+} else if (backend) {
+  set({ busy: "", failed: "No game has its weights yet." });
 }

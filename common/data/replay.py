@@ -1,0 +1,109 @@
+"""Episodes in memory, and chunks of them for a model to learn from."""
+
+import collections
+
+import numpy as np
+
+from common.data import recordings
+from common.runtime.cli import UserError
+
+
+class Replay:
+    """Episodes under action repeat: a row is a frame, the action played at the one before, and what that brought.
+
+    Args:
+        action_size: int, A.
+        action_repeat: int, steps of a recording that make one here. What was done in them is the mean of their actions,
+            which is the action itself where it was repeated; what they brought is the sum.
+        reward_limit: float, to which rewards are cut on both sides.
+        end_before: int, steps of a recording below which its end is one that the model is to foresee; 0 means none is.
+        most_frames: int, beyond which the oldest episodes are forgotten.
+    """
+
+    def __init__(self, action_size: int, action_repeat: int, reward_limit: float, end_before: int, most_frames: int):
+        self._action_size, self._repeat, self._limit = action_size, action_repeat, reward_limit
+        self._end_before, self._most_frames = end_before, most_frames
+        self._episodes: collections.deque[dict[str, np.ndarray]] = collections.deque()
+        self._weights = np.zeros(0, int)
+        self.frames = 0
+        """in memory"""
+
+    def read(self, path: str) -> None:
+        """Adds a recording.
+
+        Raises:
+            UserError: it is damaged, or holds no rewards, or actions of another size.
+        """
+        try:
+            episode = recordings.read(path)
+        except ValueError as error:
+            raise UserError(f"{error}; record it again, or move it away") from None
+        missing = {"reward", "done"} - episode.keys()
+        if missing:
+            raise UserError(
+                f"{path}: holds no {' and no '.join(sorted(missing))}, from which to learn what brings reward; record "
+                "episodes with: python extract.py"
+            )
+        action = episode["action"].reshape(len(episode["obs"]), -1).astype(np.float32)
+        if action.shape[1] != self._action_size:
+            raise UserError(f"{path}: has {action.shape[1]} action(s), not {self._action_size}; is it of another game?")
+        self.add(episode["obs"], action, episode["reward"], bool(episode["done"][-1]))
+
+    def add(self, obs: np.ndarray, action: np.ndarray, reward: np.ndarray, done: bool) -> None:
+        """Adds an episode: obs uint8 [T, 64, 64, 3], action float32 [T, A], reward [T]; done: the game ended it."""
+        starts = np.arange(0, len(obs), self._repeat)
+        counts = np.diff(np.append(starts, len(obs)))
+        ended = done and len(obs) < self._end_before
+        rows = len(starts) + ended  # after an end there is no frame, but what led to it
+        before = np.zeros((len(starts) + 1, self._action_size), np.float32)
+        before[1:] = np.add.reduceat(action, starts) / counts[:, None]
+        brought = np.append(np.float32(0), np.add.reduceat(reward.astype(np.float32), starts))
+        end = np.zeros(len(starts) + 1, np.float32)
+        end[-1] = ended
+        self._episodes.append(
+            {
+                "obs": np.ascontiguousarray(obs[starts]),
+                "action": before[:rows],
+                "reward": np.clip(brought, -self._limit, self._limit)[:rows],
+                "end": end[:rows],
+            }
+        )
+        self.frames += len(starts)
+        while self.frames > self._most_frames and len(self._episodes) > 1:
+            self.frames -= len(self._episodes.popleft()["obs"])
+        self._weights = np.zeros(0, int)
+
+    def __len__(self) -> int:
+        return len(self._episodes)
+
+    def sample(self, rows: int, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """Draws chunks, in which each step of each episode is as likely as any other.
+
+        Chunks that would begin before an episode or end after it are moved into it: so the last steps, which may be an
+        end, are seen as often as the others. A chunk longer than its episode has empty rows at its end.
+
+        Args:
+            rows: int, B.
+            steps: int, T.
+            rng: np.random.Generator.
+
+        Returns:
+            The arrays of rssm.Chunks: frames uint8 [T, B, 64, 64, 3], action float32 [T, B, A], reward, end, known
+            float32 [T, B].
+        """
+        if not len(self._weights):
+            self._weights = np.cumsum([len(episode["action"]) + steps - 1 for episode in self._episodes])
+        frames = np.zeros((steps, rows, *recordings.FRAME), np.uint8)
+        action = np.zeros((steps, rows, self._action_size), np.float32)
+        reward, end, known = np.zeros((3, steps, rows), np.float32)
+        for row, place in enumerate(rng.integers(self._weights[-1], size=rows)):
+            index = int(np.searchsorted(self._weights, place, side="right"))
+            episode = self._episodes[index]
+            first = place - (self._weights[index - 1] if index else 0) - (steps - 1)
+            first = int(np.clip(first, 0, max(0, len(episode["action"]) - steps)))
+            part = slice(first, first + steps)
+            for array, name in ((frames, "obs"), (action, "action"), (reward, "reward"), (end, "end")):
+                piece = episode[name][part]
+                array[: len(piece), row] = piece
+            known[: len(episode["obs"][part]), row] = 1
+        return frames, action, reward, end, known

@@ -1,0 +1,110 @@
+"""The agent that plans, and how planet.py plays it."""
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from common.agent import planet, rssm
+from common.agent.planner import Planner, Search
+from common.game import Game
+from common.play import agents, play, video
+from common.protocols import Policy, World
+from common.runtime import cli, devices, files, seeds
+from common.runtime.cli import UserError
+from common.worlds import games
+from common.worlds.believed import BelievedGames, Planning
+
+
+@dataclasses.dataclass(frozen=True)
+class Agent:
+    """An RSSM, and how to plan in it."""
+
+    game: Game
+    model: rssm.RSSM
+    search: Search
+    action_repeat: int
+    path: str = ""
+    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def planner(self, seed: int = 0) -> Planner:
+        """A planner within the range of the game's actions."""
+        low, high = planet.range_of(self.game)
+        return Planner(self.model, self.search, low, high, seed)
+
+    def policy(self, planner: Planner, seeds: Sequence[int] | np.ndarray, noise: float = 0.0) -> Policy:
+        """A policy in which it plays all of these episodes."""
+        return Planning(planner, seeds, noise)
+
+    def world(self, played: World) -> BelievedGames:
+        """Games as it believes them to be; a step is `action_repeat` of theirs."""
+        return BelievedGames(games.Repeated(played, self.action_repeat), self.model)
+
+
+def load(game: Game, run: str, unverified: bool = False) -> Agent:
+    """The agent of a run, or the one that ships."""
+    path, meta = planet.find(game, run, unverified)
+    return Agent(game, *planet.read(path, game), path, meta)
+
+
+def main(game: Game, description: str | None, arguments: Sequence[str] | None = None) -> None:
+    """planet.py norender and render: scores the agent over many episodes, or shows one."""
+    parsed = _parse(game, description, arguments)
+    devices.for_blocks()
+    agent = load(game, parsed.run, parsed.unverified)
+    budget = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(Search)}
+    search = dataclasses.replace(agent.search, **{name: value for name, value in budget.items() if value is not None})
+    planet.check_search(search)
+    agent = dataclasses.replace(agent, search=search)
+
+    def make_world(rows: int) -> BelievedGames:
+        return agent.world(game.real_games(rows, parsed.backend))
+
+    planner = agent.planner()
+    if parsed.mode == "norender":
+        episodes = np.arange(parsed.seed, parsed.seed + parsed.episodes)
+        returns, lengths = play.measure(make_world, lambda block: agent.policy(planner, block), episodes)
+        about = {"game": game.name, "seed": parsed.seed, "backend": parsed.backend}
+        about |= {"rssm": {"path": agents.name_of(agent.path), "sha256": files.sha256(agent.path)}}
+        about |= {"planner": dataclasses.asdict(search), "action_repeat": agent.action_repeat}
+        about |= {"length_unit": f"{agent.action_repeat} steps of the game"} | (
+            {} if agent.meta else {"unverified": True}
+        )
+        play.report(parsed, episodes, returns, lengths, **about)
+        return
+    world = make_world(1)
+
+    def picture(state: rssm.State) -> np.ndarray:
+        return video.panels(world.frames[0], agent.model.decode(state)[0] + 0.5)
+
+    fps = max(1, game.config.FPS // agent.action_repeat)
+    with video.screen(f"{game.title}, planned", fps, parsed.video, f"{game.name}.planet.mp4") as screen:
+        reward, _ = play.watch(world, agent.policy(planner, [parsed.seed]), parsed.seed, screen, picture)
+    print(f"seed {parsed.seed} reward {reward:.1f}")
+
+
+def _parse(game: Game, description: str | None, arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("mode", choices=["render", "norender"], help="watch one episode, or score many")
+    seed = cli.number(int, 0, seeds.LARGEST)
+    parser.add_argument("seed", nargs="?", type=seed, default=0, help="seed of the first episode (default 0)")
+    parser.add_argument("--episodes", type=cli.number(int, 1), default=100, help="to play; episode i has seed + i")
+    parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the scores here, as JSON")
+    parser.add_argument(
+        "--video", type=cli.new_file, metavar="FILE", help="write what render shows to this .mp4 or .gif"
+    )
+    if len(game.backends) > 1:
+        text = "implementation of the game"
+        parser.add_argument("--backend", choices=game.backends, default=game.backends[0], help=text)
+    parser.set_defaults(backend=game.backends[0])
+    for field in dataclasses.fields(Search):
+        text = "of the planner; by default as it was trained"
+        parser.add_argument(f"--{field.name}", type=cli.number(int, 1), metavar="N", help=text)
+    parser.add_argument("--run", default=".", metavar="DIR", help=f"folder with the {planet.FOLDER}/ of this run")
+    parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
+    parsed = parser.parse_args(arguments)
+    if parsed.seed + parsed.episodes - 1 > seeds.LARGEST:
+        raise UserError(f"seed {parsed.seed}: with {parsed.episodes} episodes more than {seeds.LARGEST}, the largest")
+    return parsed

@@ -1,0 +1,17 @@
+"""PlaNet: learns a model of the game from its frames, and plays by planning in it (Hafner et al. 2019).
+
+    python planet.py train                  # laptop preset; the same command goes on after an interruption
+    python planet.py norender 1000 --episodes 100 --out scores.json
+    python planet.py render 1000 --video planet.mp4
+
+train plays random episodes, then learns and plays by turns; it writes tf_planet/ of the run. norender and render play
+the model of the run, else the one that ships. The last line that norender prints is: seed, average_reward, stdev.
+"""
+
+from common.runtime import cli
+from common.training import planet
+
+from doomrnn.game import GAME
+
+if __name__ == "__main__":
+    cli.run_main(lambda: planet.main(GAME, __doc__))

@@ -1,0 +1,128 @@
+"""common/agent/network.py: the network, its heads, and the linear controller that can be under it."""
+
+import itertools
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from common.agent import network
+from common.runtime.cli import UserError
+
+CHOICES = ((-1.0,), (0.0,), (1.0,))
+DOOM = types.SimpleNamespace(CHOICES=CHOICES, ACTION_LOW=(-1.0,), ACTION_HIGH=(1.0,))
+CAR = types.SimpleNamespace(ACTION_LOW=(-1.0, 0.0, 0.0), ACTION_HIGH=(1.0, 1.0, 1.0))
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch):
+    """Products in float32, so that what is expected holds on every processor."""
+    monkeypatch.setenv("WORLDMODELS_DTYPE", "float32")
+
+
+def test_a_network_is_a_float64_loop_over_its_flat_vector(rng):
+    """Catches a bias behind its weight, a weight by columns, and a tanh too many or too few."""
+    net = network.Network((3, 5, 4, 2))
+    assert net.parameters == 4 * 5 + 6 * 4 + 5 * 2
+    flat, x = rng.normal(size=net.parameters).astype(np.float32), rng.normal(size=(7, 3)).astype(np.float32)
+    expected, start = x.astype(float), 0
+    for k, (inputs, outputs) in enumerate(itertools.pairwise(net.sizes)):
+        bias, weight = np.split(flat[start : start + outputs * (1 + inputs)].astype(float), [outputs])
+        expected = (np.tanh(expected) if k else expected) @ weight.reshape(inputs, outputs) + bias
+        start += outputs * (1 + inputs)
+    np.testing.assert_allclose(net(net.unpack(flat), x), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(network.pack(net.unpack(tf.constant(flat))), flat)
+
+
+def test_folded_layers_read_features_as_they_are(rng):
+    """Catches a mean or a scale on the wrong side, and an opposite that is none."""
+    net = network.Network((3, 5, 2))
+    layers = net.unpack(tf.constant(rng.normal(size=net.parameters), tf.float32))
+    x, mean, scale = (tf.constant(part, tf.float32) for part in (rng.normal(size=(7, 3)), [1, -2, 3], [0.5, 2, 4]))
+    folded = network.folded(layers, mean, scale)
+    np.testing.assert_allclose(net(folded, x), net(layers, (x - mean) * scale), rtol=1e-4, atol=1e-5)
+    back = network.unfolded(folded, mean, scale)
+    np.testing.assert_allclose(network.pack(back), network.pack(layers), rtol=1e-4, atol=1e-5)
+
+
+def test_a_continuous_action_stays_in_its_range_and_reaches_its_ends():
+    """Catches a range of -1 to 1 for the gas of a car, and one that no action comes to the ends of."""
+    head = network.SquashedNormal(CAR.ACTION_LOW, CAR.ACTION_HIGH)
+    outputs = np.repeat(np.float32([[-9], [0], [9]]), 6, axis=1)
+    action = head.action_of(head.greedy(outputs))
+    np.testing.assert_allclose(action, [CAR.ACTION_LOW, [0, 0.5, 0.5], CAR.ACTION_HIGH], atol=1e-6)
+    drawn = head.action_of(head.draw(np.zeros((10_000, 6), np.float32), [1000, 1])).numpy()
+    assert (drawn >= CAR.ACTION_LOW).all()
+    assert (drawn <= CAR.ACTION_HIGH).all()
+    assert (drawn.min(axis=0) < [-0.5, 0.25, 0.25]).all()
+    assert (drawn.max(axis=0) > [0.5, 0.75, 0.75]).all()
+
+
+def test_the_standard_deviation_of_a_continuous_action_is_bounded():
+    """Catches a policy that stops exploring for good, or that explodes, as its outputs grow."""
+    head = network.SquashedNormal([-1.0], [1.0], (-3.0, 0.5))
+    entropy = head.entropy(np.float32([[0, -99], [0, 99]])) - 0.5 * np.log(2 * np.pi * np.e)
+    np.testing.assert_allclose(entropy, [-3, 0.5], atol=1e-5)
+
+
+@pytest.mark.parametrize("head", [network.Choice(CHOICES), network.SquashedNormal([-1, 0], [1, 1])])
+def test_entropy_and_divergence_are_means_of_log_probabilities(head, rng):
+    """Over 100,000 draws, within five standard errors. Catches the wrong direction of the divergence."""
+    one, other = (np.repeat(rng.normal(size=(1, head.outputs)), 100_000, axis=0).astype(np.float32) for _ in range(2))
+    drawn = head.draw(one, [1000, 1])
+    logs = head.log_prob(one, drawn).numpy()
+    ratio = logs - head.log_prob(other, drawn).numpy()
+    assert abs(head.entropy(one)[0] + logs.mean()) < 5 * logs.std() / np.sqrt(len(logs))
+    assert abs(head.divergence(one, other)[0] - ratio.mean()) < 5 * ratio.std() / np.sqrt(len(ratio))
+
+
+def test_a_linear_controller_under_a_network_presses_the_buttons_of_its_game(rng):
+    """Catches left for right, a threshold of the game that is not that of the base, and a network that is not added."""
+    from doomrnn import config, doomreal
+
+    weight, x = rng.normal(size=6), rng.normal(size=(500, 6)).astype(np.float32)
+    policy = network.policy_for(config, 6, "4", weight)
+    zeros = policy.network.unpack(np.zeros(policy.network.parameters, np.float32))
+    action = policy.head.action_of(policy.head.greedy(policy.outputs(zeros, x))).numpy()
+    pressed = [doomreal.buttons(np.tanh(row @ weight)) for row in x]
+    assert [doomreal.buttons(row[0]) for row in action] == pressed
+    assert len({tuple(row) for row in pressed}) == 3
+    other = policy.network.unpack(rng.normal(size=policy.network.parameters).astype(np.float32))
+    added = policy.outputs(other, x) - policy.outputs(zeros, x)
+    np.testing.assert_allclose(added, policy.network(other, x), rtol=1e-3, atol=1e-4)
+
+
+def test_the_parameters_of_a_file_tell_whether_a_linear_controller_is_under_the_network():
+    """Catches weights of the network taken for a linear controller, or a file of other layers accepted."""
+    alone = network.policy_for(DOOM, 4, "5")
+    assert network.policy_of(DOOM, 4, "5", np.zeros(alone.parameters)).base is None
+    under = network.policy_of(DOOM, 4, "5", np.r_[np.zeros(alone.parameters), 9, 0, 0, 0])
+    assert under.parameters == alone.parameters + 4
+    read = np.float32([[1, 0, 0, 0]])
+    np.testing.assert_array_equal(under.head.greedy(under.outputs(under.network.unpack(np.zeros(99)), read)), [[2]])
+    for count in (alone.parameters - 1, alone.parameters + 1, alone.parameters + 5, 0):
+        with pytest.raises(UserError, match=rf"^{count} parameters do not fit layers of 4, 5, 3"):
+            network.policy_of(DOOM, 4, "5", np.zeros(count))
+    for shape in ((), (1, alone.parameters)):
+        with pytest.raises(UserError, match="parameters do not fit"):
+            network.policy_of(DOOM, 4, "5", np.zeros(shape))
+
+
+@pytest.mark.parametrize("hidden", ["0", "8,0", "-1", "many", "8;4", "2.5"])
+def test_hidden_layers_that_are_none_are_named(hidden):
+    """Catches a layer without units, with which every action is the same, and a traceback."""
+    with pytest.raises(UserError, match=rf"hidden layers {hidden}: give"):
+        network.units_of(hidden)
+
+
+def test_hidden_layers_are_read():
+    """Catches layers in another order; none at all is a linear policy."""
+    assert network.units_of("128,64") == (128, 64)
+    assert network.units_of("") == ()
+
+
+def test_the_head_of_a_game_is_that_of_its_actions():
+    """Catches continuous actions in a game with three choices, and the reverse."""
+    assert network.policy_for(DOOM, 4, "8").network.sizes == (4, 8, 3)
+    assert network.policy_for(CAR, 4, "8").network.sizes == (4, 8, 6)

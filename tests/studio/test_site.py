@@ -1,0 +1,712 @@
+"""The static page: what is exported, and the dream in a real browser, from Python's own web server under a sub-path."""
+
+import base64
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import types
+import urllib.parse
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from common import game
+from common.agent import mdnrnn, models, network, vae
+from common.play import agents
+from common.runtime import cli, devices
+from common.studio import export, session
+from common.worlds import dream
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+STEPS = 50  # over which numbers are compared
+Z_TOLERANCE, LEVELS = 2e-5, 1  # of z and actions, which are about 1, and of a frame's 255 levels, after any of them
+LIMITS = {"doomrnn": 15e6, "carracing": 10e6}  # bytes that a visitor loads
+SPACE, ENTER, LEFT, RIGHT = " ", "\ue007", "\ue012", "\ue014"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def float32():
+    """The models compute in float32, as the page does, whatever is faster on this processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORLDMODELS_DTYPE", "float32")
+        yield
+
+
+def toy_stage(name="toy", mixtures=1, restart=False, **changes):
+    """What a session.Stage has, with models of random weights and odd sizes, whose agent has hidden layers."""
+    tf.keras.utils.set_random_seed(1000)
+    rng = np.random.default_rng(1000)
+    v, m = vae.ConvVAE(5), mdnrnn.MDNRNN(mdnrnn.Shape(5, 2, 7, restart, mixtures))
+    for part in (m.output_w, m.bias):
+        part.assign(0.5 * rng.standard_normal(part.shape))
+    if restart:
+        m.output_b.assign(tf.concat([[-100.0], m.output_b[1:]], axis=0))  # it does not end
+    config = types.SimpleNamespace(
+        GAME=name, TEMPERATURE=1.0, DREAM_REWARD=0.5, MAX_STEPS=60, ACTION_SIZE=2, ACTION_LOW=(-1.0, 0.0),
+        ACTION_HIGH=(1.0, 2.0), CONTROLLER_MODE="zh", CONTROLLER_BIAS=True, __file__=__file__,
+    )  # fmt: skip
+    scene = game.Game(
+        config, title="Toy", goal="Go.", reward={"dream": "half a point", "game": ""}, keys={"up": "on", "left": "off"},
+        actions={"push": -1, "pull": 0}, keyboard_action=lambda keys: [-("left" in keys), 2 * ("up" in keys)],
+        real_games=None, random_policies={},
+    )  # fmt: skip
+    policy = network.policy_for(config, 12, "6,4")
+    loaded = models.Models(v, m, None, {"vae": "a", "rnn": "b"}, {"rnn": "rnn.json"}, {})
+    parameters = policy.network.initial(rng, last=1.0)
+    agent = agents.Agent(scene, __file__, policy, parameters, loaded, {"config": {"controller_mode": "zh"}})
+    stage = types.SimpleNamespace(game=scene, agent=agent, no_agent="", models=loaded, vae=v, rnn=m)
+    stage.frames = rng.integers(0, 256, (3, 64, 64, 3), np.uint8)
+    vars(stage).update(changes)
+    return stage
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A web server's folder: in pages/dream/ the site of the games that ship, as the command makes it, and of a toy."""
+    root = tmp_path_factory.mktemp("root")
+    out = root / "pages" / "dream"
+    subprocess.run([sys.executable, "-m", "common.studio.export", "--out", out], cwd=ROOT, check=True)
+    export.write_game(str(out), toy_stage())
+    export.write_page(str(out))
+    return root
+
+
+def manifest_of(root, name):
+    return json.loads((root / "pages" / "dream" / name / "manifest.json").read_text())
+
+
+# --- what is exported ---
+
+
+@pytest.mark.parametrize("name", ["doomrnn", "carracing"])
+def test_the_weights_file_is_what_the_manifest_says(root, name):
+    """Catches an offset, a shape or a hash of another array, weights of another set, and a page that is too large."""
+    about = manifest_of(root, name)
+    data = (root / "pages" / "dream" / name / about["file"]).read_bytes()
+    arrays = {}
+    for key, array in about["arrays"].items():
+        size = int(np.prod(array["shape"])) * np.dtype(array["type"]).itemsize
+        part = data[array["offset"] : array["offset"] + size]
+        assert hashlib.sha256(part).hexdigest() == array["sha256"]
+        arrays[key] = np.frombuffer(part, array["type"]).reshape(array["shape"])
+    assert len(data) == about["bytes"] == array["offset"] + size
+    scene = game.find(name)
+    stage = session.Stage(scene, scene.folder)
+    assert about["made"]["models"] == stage.models.hashes
+    np.testing.assert_array_equal(arrays["rnn/kernel"], stage.rnn.kernel.numpy().astype(np.float16))
+    np.testing.assert_array_equal(arrays["mu/weight"], stage.vae.fc_mu.kernel.numpy().astype(np.float16))
+    np.testing.assert_array_equal(arrays["frames"], stage.frames)
+    written = sum(np.prod(array.shape) for key, array in arrays.items() if key != "frames")
+    assert written >= stage.vae.count_params() + stage.rnn.count_params() + len(stage.agent.parameters)
+    weights, everything = export.sizes(str(root / "pages" / "dream"), name)
+    assert weights == len(data)
+    assert weights < everything < LIMITS[name]
+
+
+def test_what_becomes_of_the_controllers_outputs_is_data():
+    """Catches a brake that is not cut, a gas that is not shifted, and a rule for a game that follows another."""
+    rule = export.action_rule_of(game.find("carracing"))
+    assert rule == [
+        {"scale": 1, "shift": 0, "least": -1, "most": 1},
+        {"scale": 0.5, "shift": 0.5, "least": 0, "most": 1},
+        {"scale": 1, "shift": 0, "least": 0, "most": 1},
+    ]
+    scene = dataclasses.replace(toy_stage().game, action_of=lambda raw: raw[:, ::-1])
+    with pytest.raises(cli.UserError, match="toy: action_of does more"):
+        export.action_rule_of(scene)
+
+
+def test_every_set_of_keys_has_its_action():
+    """Catches keys that cancel each other out on the server only, and an order of keys that the page does not find."""
+    assert export.keyboard_of(toy_stage().game) == {"": [0, 0], "left": [-1, 0], "up": [0, 2], "left up": [-1, 2]}
+
+
+def linear_agent(mode):
+    stage = toy_stage()
+    shape = agents.controller_on(stage.game, stage.rnn, mode)
+    parameters = np.random.default_rng(1000).standard_normal(shape.parameters).astype(np.float32)
+    return dataclasses.replace(stage.agent, controller=shape, parameters=parameters)
+
+
+def network_agent(choices, linear):
+    stage = toy_stage()
+    stage.game.config.CHOICES = choices
+    base = np.random.default_rng(1000).standard_normal(12).astype(np.float32) if linear else None
+    policy = network.policy_for(stage.game.config, 12, "6", base)
+    parameters = policy.network.initial(np.random.default_rng(1000), last=1.0)
+    parameters = np.concatenate([parameters, base]) if linear else parameters
+    return dataclasses.replace(stage.agent, controller=policy, parameters=parameters)
+
+
+@pytest.mark.parametrize("make", [
+    *(pytest.param(lambda mode=mode: linear_agent(mode), id=mode) for mode in ("z", "z_hidden", "zc", "zch")),
+    pytest.param(lambda: network_agent(((-1, 0), (0, 0), (1, 2)), False), id="choice"),
+    pytest.param(lambda: network_agent(((-1, 0), (0, 0), (1, 2)), True), id="choice over a linear controller"),
+    pytest.param(lambda: network_agent(None, False), id="normal"),
+])  # fmt: skip
+def test_controllers_of_all_kinds_are_exported(make):
+    """Catches biases taken for weights, hidden layers left out, h and c exchanged: the export compares what it acts."""
+    agent, arrays = make(), export.Arrays()
+    exported = export.controller_of(arrays, agent)
+    assert sum(np.prod(about["shape"]) for about in arrays.about.values()) > 0
+    assert set(exported["reads"]) <= set("zhc")
+
+
+def test_a_controller_that_would_act_otherwise_is_refused(monkeypatch):
+    """Catches an export that is not compared with the agent it is of."""
+    agent = linear_agent("zh")
+    still = types.SimpleNamespace(act=lambda state: np.zeros((len(state[0]), 2)))
+    monkeypatch.setattr(agents.Agent, "policy", lambda self, seeds: still)
+    with pytest.raises(cli.UserError, match="the page knows no such controller; it is not exported"):
+        export.controller_of(export.Arrays(), agent)
+
+
+@pytest.mark.parametrize("break_it", [
+    pytest.param(lambda stage: vars(stage).update(rnn=stage.vae), id="a ConvVAE"),
+    pytest.param(lambda stage: stage.vae.decoder.layers[-1].__setattr__("activation", tf.nn.selu), id="selu"),
+    pytest.param(lambda stage: stage.vae.decoder.add(tf.keras.layers.LayerNormalization()), id="LayerNormalization"),
+    pytest.param(lambda stage: stage.rnn.kernel.assign(tf.fill(stage.rnn.kernel.shape, 7e4)), id="a float16"),
+])  # fmt: skip
+def test_weights_of_another_kind_are_refused_in_one_line(break_it, request):
+    """Catches a page that would draw something else than the models do."""
+    stage = toy_stage()
+    break_it(stage)
+    with pytest.raises(cli.UserError, match="it is not exported") as refused:
+        export.manifest_of(stage)
+    assert request.node.callspec.id in str(refused.value)
+
+
+@pytest.fixture
+def exported(monkeypatch):
+    """(arguments) -> runs the command in this process, where TensorFlow is set up already."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["export", *map(str, arguments)])
+        export.main()
+
+    monkeypatch.setattr(devices, "for_blocks", lambda: None)
+    return run
+
+
+def test_a_users_mistakes_are_one_line_and_nothing_is_overwritten(tmp_path, exported):
+    """Catches a traceback, a page among files of the user's, a run whose game would have to be guessed."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("all of it")
+    (tmp_path / "file").write_text("")
+    for arguments, complaint in (
+        (["--run", tmp_path], "--game"),
+        (["--game", "doomrnn", "--run", tmp_path / "none"], "no such folder"),
+        (["--out", tmp_path / "mine"], "holds files that are not those of such a page"),
+        (["--out", tmp_path / "file"], "is not a folder"),
+    ):
+        with pytest.raises(cli.UserError, match=complaint):
+            exported(*arguments)
+    assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
+
+
+def test_an_edited_controller_is_not_exported(tmp_path, exported, capsys):
+    """Catches an export past the provenance of files, and one that does not say that it went past it."""
+    out, log = tmp_path / "out", tmp_path / "run" / "log"
+    shipped = game.find("doomrnn").config
+    for name, path in shipped.TRAINED.items():
+        source = os.path.join(ROOT, "doomrnn", shipped.SHIPPED[0][name])
+        os.makedirs(os.path.dirname(tmp_path / "run" / path))
+        for ending in ("", ".meta.json"):
+            shutil.copy(source + ending, str(tmp_path / "run" / path) + ending)
+    log.mkdir()
+    for ending in ("", ".meta.json"):
+        shutil.copy(os.path.join(ROOT, shipped.SHIPPED_CONTROLLER) + ending, log)
+    path = log / os.path.basename(shipped.SHIPPED_CONTROLLER)
+    path.write_text(json.dumps([[0.1, *json.loads(path.read_text())[0][1:]]]))
+    arguments = ["--game", "doomrnn", "--run", tmp_path / "run", "--out", out]
+    exported(*arguments)
+    said = capsys.readouterr().out
+    assert "without an agent" in said
+    assert "is not the file that its" in said
+    made = json.loads((out / "doomrnn" / "manifest.json").read_text())
+    assert (made["controller"], made["no_agent"]) == (None, "this page was exported without an agent")
+    assert str(tmp_path) not in json.dumps(made)
+    exported(*arguments, "--unverified")
+    made = json.loads((out / "doomrnn" / "manifest.json").read_text())
+    assert made["made"]["unverified"]
+    assert made["controller"]
+
+
+def test_a_game_exported_again_leaves_one_weights_file(tmp_path):
+    """Catches old weights that stay for ever, another game that is lost, and a file that the offline page lacks."""
+    for stage in (toy_stage(), toy_stage("other"), toy_stage(mixtures=2)):
+        export.write_game(str(tmp_path), stage)
+    export.write_page(str(tmp_path))
+    assert [len(list((tmp_path / name).glob("weights.*.bin"))) for name in ("toy", "other")] == [1, 1]
+    assert [about["name"] for about in json.loads((tmp_path / "games.json").read_text())] == ["other", "toy"]
+    kept = (tmp_path / "service-worker.js").read_text().partition(";\n")[0].removeprefix("self.FILES = ")
+    there = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    missing = {path for path in there if not path.endswith(".bin")} - {"service-worker.js"} - set(json.loads(kept))
+    assert not missing
+
+
+def test_the_kernel_is_assembled_from_its_source(tmp_path):
+    """Catches a kernel.wasm that is not that of kernel.wat."""
+    if not shutil.which("wat2wasm"):
+        pytest.skip("no wat2wasm here (Debian: apt-get install wabt)")
+    page = os.path.join(ROOT, "common", "studio", "page")
+    subprocess.run(["wat2wasm", os.path.join(page, "kernel.wat"), "-o", tmp_path / "kernel.wasm"], check=True)
+    assert (tmp_path / "kernel.wasm").read_bytes() == files_bytes(os.path.join(page, "kernel.wasm"))
+
+
+def files_bytes(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+# --- the page, in a browser ---
+
+
+class Browser:
+    """Chromium on the static page."""
+
+    def __init__(self, downloads):
+        from selenium import webdriver
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1000"):
+            options.add_argument(flag)
+        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+        self.driver, self.downloads = webdriver.Chrome(options=options, service=service), downloads
+        self.driver.set_script_timeout(300)
+
+    def open(self, url):
+        """A new visit, even where only what stands behind the # differs."""
+        self.driver.get("about:blank")
+        self.driver.get(url)
+
+    def until(self, done, seconds=120):
+        """Waits until done() is true, and returns what it was."""
+        end = time.monotonic() + seconds
+        while not (value := done()):
+            assert time.monotonic() < end, f"not within {seconds} s; the page says: {self.text('status')}"
+            time.sleep(0.05)
+        return value
+
+    def text(self, name):
+        return self.driver.execute_script("return document.getElementById(arguments[0])?.textContent", name)
+
+    def number(self, name):
+        return float(self.text(name))
+
+    def z(self):
+        """Where all faders are."""
+        return self.driver.execute_script(
+            "return [...document.querySelectorAll('.faders input')].map((one) => one.value)"
+        )
+
+    def picture(self, panel):
+        return self.driver.execute_script("return document.getElementById(arguments[0]).toDataURL()", f"panel{panel}")
+
+    def click(self, selector):
+        self.driver.execute_script("document.querySelector(arguments[0]).click()", selector)
+
+    def press(self, *keys):
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def hold(self, key, down=True):
+        from selenium.webdriver import ActionChains
+
+        chain = ActionChains(self.driver)
+        (chain.key_down(key) if down else chain.key_up(key)).perform()
+
+    def ready(self):
+        """Waits for a dream that has not begun."""
+        self.until(lambda: self.text("steps") == "0" and self.text("run") == "Start" and "ready" in self.text("status"))
+
+    def call(self, body, *arguments):
+        """What an asynchronous function of the page's modules returns; `from_page(name)` imports one."""
+        script = f"""
+            const done = arguments[arguments.length - 1];
+            const from_page = (name) => import(new URL(name, document.baseURI).href);
+            (async (...given) => {{ {body} }})(...arguments).then(done, (error) => done({{ error: String(error) }}));
+        """
+        answer = self.driver.execute_async_script(script, *arguments)
+        assert not (isinstance(answer, dict) and "error" in answer), answer
+        return answer
+
+    def errors(self):
+        """What the page's console has to complain of."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@contextlib.contextmanager
+def served(folder):
+    """Python's own web server on the loopback address: the URL of the folder."""
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(folder)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        port = server.stdout.readline().split(" port ")[1].split()[0]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+        server.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def host(root):
+    with served(root) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """A browser; without one the tests are skipped."""
+    if not (CHROMIUM and shutil.which("chromedriver")):
+        pytest.skip("no chromium and chromedriver here (Debian: apt-get install chromium chromium-driver)")
+    browser = Browser(tmp_path_factory.mktemp("downloads"))
+    yield browser
+    browser.driver.quit()
+
+
+@pytest.fixture
+def browser(chromium, host):
+    """The browser on the page, Doom's dream ready to begin."""
+    chromium.open(f"{host}/pages/dream/")
+    chromium.ready()
+    chromium.errors()
+    return chromium
+
+
+def rounded(stage):
+    """The same stage with all weights as a float16 holds them."""
+    for variable in [*stage.vae.variables, *stage.rnn.variables]:
+        variable.assign(variable.numpy().astype(np.float16).astype(np.float32))
+    parameters = stage.agent.parameters.astype(np.float16).astype(np.float32)
+    policy = stage.agent.controller
+    if isinstance(policy, network.Policy) and policy.base is not None:
+        raise NotImplementedError
+    return dataclasses.replace(stage.agent, parameters=parameters)
+
+
+def dreamt_in_python(stage, frame, temperature, start, uniform, normal):
+    """z [STEPS, Z], actions [STEPS, A] and frames uint8 [STEPS, 64, 64, 3] of the agent's dream with this noise."""
+    agent, rnn = rounded(stage), stage.rnn
+    policy, weights = agent.policy([0]), rnn.prepared()
+    state = (vae.sample(*stage.vae.encode(stage.frames[frame][None]), start[None]), *rnn.initial_state(1))
+    dreamt = []
+    for step in range(STEPS):
+        action, restart = np.asarray(policy.act(state), np.float32), tf.constant([float(step == 0)])
+        noise = uniform[step][None], normal[step][None]
+        z, h, c, done = dream.next_of(rnn, weights, state, restart, action, *noise, np.float32(temperature))
+        assert not done[0], f"the dream ends at step {step}; compare with other noise"
+        state = z, h, c
+        dreamt.append((z[0], action[0], np.rint(stage.vae.decode(z)[0] * 255).astype(np.uint8)))
+    return tuple(map(np.array, zip(*dreamt, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("name", "frame", "temperature"), [("doomrnn", 0, 1.25), ("carracing", 5, 0.7), ("toy", 2, 1.0)]
+)
+def test_the_browser_dreams_the_numbers_of_python(browser, name, frame, temperature, capsys):
+    """Catches gates, channels or mixtures in another order, a temperature without its root, a bias added twice.
+
+    The toy's MDN-RNN is a single normal for every dimension of z, its sizes are odd, its agent has hidden layers.
+    """
+    scene = None if name == "toy" else game.find(name)
+    stage = session.Stage(scene, scene.folder) if scene else toy_stage()
+    rng, size = np.random.default_rng(1000), stage.vae.z_size
+    start = rng.standard_normal(size, np.float32)
+    uniform, normal = rng.random((STEPS, size), np.float32), rng.standard_normal((STEPS, size), np.float32)
+    expected = dreamt_in_python(stage, frame, temperature, start, uniform, normal)
+    dreamt = browser.call(
+        """
+        const [game, frame, temperature, start, uniform, normal] = given;
+        const { Dream, Models } = await from_page("dream.js");
+        const { manifestOf } = await from_page("weights.js");
+        const models = await Models.load(game, await manifestOf(game));
+        const dream = new Dream(models);
+        dream.start(models.frame(frame), start);
+        const found = { z: [], actions: [], frames: [] };
+        for (let step = 0; step < uniform.length; step++) {
+          const action = models.act(dream);
+          const over = dream.step(action, temperature, { uniform: uniform[step], normal: normal[step] });
+          if (over) throw new Error(`it ends at step ${step}`);
+          found.z.push([...dream.z]);
+          found.actions.push(action);
+          found.frames.push(btoa(String.fromCharCode(...models.decode(dream.z))));
+        }
+        return found;
+        """,
+        name, frame, temperature, start.tolist(), uniform.tolist(), normal.tolist(),
+    )  # fmt: skip
+    frames = np.stack([np.frombuffer(base64.b64decode(part), np.uint8) for part in dreamt["frames"]])
+    z_off, action_off = (
+        np.abs(np.array(dreamt[key]) - part).max() for key, part in zip(("z", "actions"), expected[:2], strict=True)
+    )
+    levels_off = np.abs(frames.reshape(expected[2].shape).astype(int) - expected[2]).max()
+    with capsys.disabled():
+        print(f"\n{name}: over {STEPS} steps z is off by {z_off:.1e} at most, actions by {action_off:.1e}, "
+              f"frames by {levels_off} of 255")  # fmt: skip
+    assert z_off < Z_TOLERANCE
+    assert action_off < Z_TOLERANCE
+    assert levels_off <= LEVELS
+
+
+def test_noise_is_uniform_and_normal(browser):
+    """Catches tails that are cut or too long, numbers that repeat, and noise that two seeds or two steps share."""
+    drawn = browser.call(
+        """
+        const { Noise, normalQuantile } = await from_page("numbers.js");
+        const first = (...keys) => [...new Noise(...keys).uniform(4)];
+        const shares = [1e-9, 1e-4, 0.01, 0.08, 0.3, 0.5, 0.77, 0.9999];
+        const many = new Noise(2000, 7);
+        const keys = [first(5), first(5), first(6), first(5, 1), first(6, 1)];
+        return { uniform: [...many.uniform(20000)], normal: [...many.normal(20000)],
+          shares, quantiles: shares.map(normalQuantile), keys };
+        """
+    )
+    uniform, normal = np.array(drawn["uniform"]), np.array(drawn["normal"])
+    assert 0 <= uniform.min() < 1e-3 < 1 - 1e-3 < uniform.max() < 1
+    assert abs(uniform.mean() - 0.5) < 4 / np.sqrt(12 * 20000)
+    assert abs(normal.mean()) < 4 / np.sqrt(20000)
+    assert abs(normal.std() - 1) < 4 / np.sqrt(2 * 20000)
+    assert abs(np.corrcoef(normal[1:], normal[:-1])[0, 1]) < 4 / np.sqrt(20000)
+    wanted = [statistics.NormalDist().inv_cdf(share) for share in drawn["shares"]]
+    np.testing.assert_allclose(drawn["quantiles"], wanted, atol=1e-6)
+    same, again, *others = map(tuple, drawn["keys"])
+    assert same == again
+    assert len({same, *others}) == 4
+
+
+def test_a_dream_is_driven_by_keyboard_and_by_the_agent(browser):
+    """Catches keys that do not drive, an agent that does not act, and a reward that is not the dream's."""
+    start, dreamt = browser.picture(0), browser.picture(2)
+    assert browser.text("stage").startswith("Started from")
+    browser.press(SPACE)
+    browser.hold(LEFT)
+    browser.until(lambda: browser.number("steps") >= 10)
+    action = browser.driver.find_element("css selector", ".action dd")
+    assert action.text == "-1.00"
+    browser.hold(LEFT, down=False)
+    browser.until(lambda: action.text == "0.00")
+    browser.press(SPACE)
+    browser.until(lambda: "Paused after" in browser.text("status"))
+    steps = browser.number("steps")
+    assert browser.number("reward") == steps  # 1 for every tic
+    assert browser.picture(0) == start
+    assert browser.picture(2) != dreamt
+    browser.driver.find_element("css selector", "input[value=agent]").send_keys(SPACE)
+    browser.click("#one")
+    browser.until(lambda: browser.number("steps") == steps + 1)
+    assert browser.number("reward") == steps + 1
+    assert action.text != "0.00"  # what it was without a key
+    assert not browser.driver.find_elements("css selector", "input[value=game][name=world]")  # which needs Python
+    browser.click("input[value=carracing]")
+    browser.until(
+        lambda: browser.text("reward") is None and browser.text("steps") == "0"
+    )  # it does not know the reward
+    browser.until(lambda: browser.driver.find_element("id", "one").is_enabled())
+    browser.press("\ue013", RIGHT)  # standing still, a press is one step
+    browser.until(lambda: browser.number("steps") == 2)
+    steering = browser.driver.find_element("css selector", ".action dd")
+    assert steering.text == "1.00"
+    browser.driver.find_element("css selector", "input[value=agent]").send_keys(SPACE)
+    browser.click("#one")
+    browser.until(lambda: browser.number("steps") == 3)
+    assert steering.text not in ("-1.00", "0.00", "1.00")  # which is all that keys can do
+    assert not browser.errors()
+
+
+def test_a_link_carries_the_dream(browser, host):
+    """Catches a friend who sees another game, frame or dream, or another agent at the wheel."""
+    address = f"{host}/pages/dream/#"
+    link = {"game": "carracing", "frame": "3", "temperature": "0.9", "seed": "4711", "driver": "agent"}
+
+    def dreamt(link, steps=12):
+        browser.open(address + urllib.parse.urlencode(link))
+        browser.ready()
+        for step in range(steps):
+            browser.click("#one")
+            browser.until(lambda step=step: browser.number("steps") == step + 1)
+        return browser.z()
+
+    z = dreamt(link)
+    assert browser.driver.find_elements("css selector", "input[name=frame]")[3].is_selected()
+    assert browser.driver.find_element("id", "temperature").get_attribute("value") == "0.9"
+    browser.click("#link")
+    browser.until(lambda: "link" in browser.text("status"))
+    shared = urllib.parse.urlsplit(browser.driver.current_url)
+    assert dict(urllib.parse.parse_qsl(shared.fragment)) == link
+    assert dreamt(link) == z
+    assert dreamt(link | {"seed": "4712"}) != z
+    assert dreamt(link | {"frame": "4"}) != z
+    browser.click("#again")
+    browser.until(lambda: browser.text("run") == "Pause")
+    assert "seed=4711" not in browser.driver.current_url
+    assert not browser.errors()
+
+
+@pytest.mark.parametrize(("link", "complaint"), [
+    ("game=doomrnn&frame=99&seed=x&driver=cat", "frame and seed and driver"),
+    ("game=doomrnn&temperature=1e9", "temperature"),
+    ("game=chess", "chess, is not here"),
+    ("%E0%A4%A", ""),
+])  # fmt: skip
+def test_a_link_that_does_not_fit_still_dreams(browser, host, link, complaint):
+    """Catches a page that stops at a number from outside, or uses it unchecked."""
+    browser.open(f"{host}/pages/dream/#{link}")
+    browser.until(lambda: browser.text("steps") == "0" and complaint in browser.text("status"))
+    browser.press(LEFT)
+    browser.until(lambda: browser.text("steps") == "1")
+    assert not browser.errors()
+
+
+def test_a_gif_of_the_dream_is_saved(browser):
+    """Catches frames left out or in wrong colours."""
+    browser.press(LEFT, LEFT, LEFT)
+    browser.until(lambda: browser.number("steps") == 3)
+    browser.click("#gif")
+    path = browser.downloads / "doomrnn-dream.gif"
+    browser.until(path.exists)
+    with Image.open(path) as gif:
+        assert (gif.format, gif.n_frames, gif.size) == ("GIF", 4, (384, 128))
+        gif.seek(3)
+        shown = np.asarray(gif.convert("RGB"), float)[::2, 256::2]
+    url = browser.picture(2)
+    path.with_suffix(".png").write_bytes(base64.b64decode(url.partition(",")[2]))
+    with Image.open(path.with_suffix(".png")) as picture:
+        assert np.abs(shown - np.asarray(picture.convert("RGB"), float)).mean() < 6  # it has 256 colours
+    path.unlink()
+
+
+def test_nothing_is_asked_of_another_host(browser, host):
+    """Catches a font, a library or a call home, and a page that lets one through."""
+    page = browser.driver.find_element("css selector", "meta[http-equiv=Content-Security-Policy]")
+    policy = page.get_attribute("content")
+    assert policy.startswith("default-src 'none'")
+    assert "'unsafe" not in policy
+    names = browser.driver.execute_script("return performance.getEntriesByType('resource').map(({ name }) => name)")
+    assert len(names) > 5
+    assert all(name.startswith(f"{host}/pages/dream/") for name in names)
+    refused = browser.call("return fetch('http://localhost:9/').then(() => 'let through', () => 'refused')")
+    assert refused == "refused"
+    assert any("Content Security Policy" in message for message in browser.errors())
+
+
+def test_it_plays_without_a_network_after_the_first_load(chromium, root, tmp_path):
+    """Catches a file that is not kept, and a page that is kept but not its weights."""
+    copy = tmp_path / "pages"
+    shutil.copytree(root / "pages", copy)
+    with served(tmp_path) as url:
+        chromium.open(f"{url}/pages/dream/")
+        chromium.ready()
+        kept = "return navigator.serviceWorker.ready.then(() => caches.keys()).then((names) => names.length)"
+        chromium.until(lambda: chromium.call(kept) == 2)  # the page, and the weights
+    chromium.open(f"{url}/pages/dream/#game=doomrnn&seed=3000")
+    chromium.ready()
+    chromium.press(LEFT)
+    chromium.until(lambda: chromium.text("steps") == "1")
+
+
+@pytest.mark.parametrize(("damage", "complaint"), [
+    (lambda data: data[:-1000], "is damaged: it should have"),
+    (lambda data: data + b"x", "has more"),
+    (lambda data: data[:5000000] + bytes([data[5000000] ^ 1]) + data[5000001:], "is not what was exported"),
+    (None, "is not there (404)"),
+])  # fmt: skip
+def test_damaged_weights_are_noticed(chromium, root, tmp_path, damage, complaint):
+    """Catches a dream from weights that were cut, edited, or taken for others'."""
+    shutil.copytree(root / "pages", tmp_path / "pages")
+    [path] = (tmp_path / "pages" / "dream" / "doomrnn").glob("weights.*.bin")
+    if damage:
+        path.write_bytes(damage(path.read_bytes()))
+    else:
+        path.unlink()
+    with served(tmp_path) as url:
+        chromium.open(f"{url}/pages/dream/")
+        chromium.until(lambda: complaint in chromium.text("app") and complaint in chromium.text("status"))
+        assert "doomrnn/weights." in chromium.text("app")
+        chromium.click("input[value=toy]")  # which is whole
+        chromium.ready()
+
+
+@pytest.mark.parametrize(("lacking", "complaint"), [
+    ("delete window.WebAssembly", "lacks WebAssembly"),
+    ("delete window.Worker", "lacks web workers"),
+    ("WebAssembly.validate = () => false", "SIMD"),
+])  # fmt: skip
+def test_a_browser_that_cannot_is_told_so(chromium, host, lacking, complaint):
+    """Catches a page that stays empty in an old browser."""
+    script = chromium.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": lacking})
+    try:
+        chromium.open(f"{host}/pages/dream/")
+        chromium.until(lambda: complaint in chromium.text("status") and complaint in chromium.text("app"))
+    finally:
+        chromium.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
+def test_a_page_opened_as_a_file_says_what_to_do(chromium, root):
+    """Catches the empty page that browsers make of modules in files."""
+    chromium.open((root / "pages" / "dream" / "index.html").as_uri())
+    chromium.until(lambda: "python3 -m http.server" in chromium.text("status"))
+
+
+def test_how_fast_it_dreams(browser, capsys):
+    """Reports steps per second here and of the server studio, and how long the page stood still; asserts no number."""
+    timed = browser.call(
+        """
+        const { connect } = await from_page("browser.js");
+        const backend = await connect({ lost: () => {}, loading: () => {} });
+        await backend.ask({ do: "open", game: "doomrnn" });
+        const controls = { temperature: 1, held: {} };
+        const step = { do: "step", driver: "agent", keys: [], ...controls };
+        await backend.ask({ do: "start", world: "dream", frame: 0, seed: 2000, ...controls });
+        let pause = 0, drawn = performance.now(), going = true;
+        const draw = (now) => {
+          pause = Math.max(pause, now - drawn);
+          drawn = now;
+          if (going) requestAnimationFrame(draw);
+        };
+        requestAnimationFrame(draw);
+        for (let k = 0; k < 20; k++) await backend.ask(step);
+        const began = performance.now();
+        let steps = 0;
+        for (; steps < 200; steps++) {
+          const { over } = await backend.ask(step);
+          if (over) await backend.ask({ do: "start", world: "dream", frame: 0, seed: 2000 + steps, ...controls });
+        }
+        going = false;
+        return { rate: (1000 * steps) / (performance.now() - began), pause };
+        """
+    )
+    scene = game.find("doomrnn")
+    stage = session.Stage(scene, scene.folder)
+    page = session.Session(lambda name: stage, seed=1000)
+    controls = {"temperature": 1.0, "held": {}}
+    start = json.dumps({"do": "start", "world": "dream", "frame": 0, **controls})
+    step = json.dumps({"do": "step", "driver": "agent", **controls})
+    page.answer(json.dumps({"do": "open", "game": "doomrnn"}))
+    page.answer(start)
+    for _ in range(20):
+        page.answer(step)
+    began, steps = time.monotonic(), 200
+    for _ in range(steps):
+        if json.loads(page.answer(step).partition(b"\n")[0])["over"]:
+            page.answer(start)
+    server = steps / (time.monotonic() - began)
+    with capsys.disabled():
+        print(f"\nDoom's dream with its agent: {timed['rate']:.0f} steps/s in the browser, {server:.0f} in Python's "
+              f"studio; the page stood still for {timed['pause']:.0f} ms at most")  # fmt: skip
+    assert timed["rate"] > 0

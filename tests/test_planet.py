@@ -1,0 +1,532 @@
+"""PlaNet's loop: its memory of episodes, its resumption, its command line, and a task of pixels that it solves."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import types
+
+import gymnasium
+import numpy as np
+import pytest
+import tensorflow as tf
+from gymnasium.utils.env_checker import check_env
+from PIL import Image
+
+from common.agent import planet as files_planet
+from common.agent import rssm
+from common.agent.planner import Planner, Search
+from common.agent.rssm import RSSM, Shape, State
+from common.data import recordings
+from common.data.replay import Replay
+from common.game import Game
+from common.play import planet as play_planet
+from common.runtime import seeds, settings
+from common.runtime.cli import UserError
+from common.training import planet
+from common.worlds import games, rollouts, rssm_dreams
+from common.worlds.believed import BelievedGames, Planning
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SIZE, DOT, SPEED, STEPS = 64, 7, 8, 16
+
+
+class DotGame:
+    """A white dot, which begins anywhere, is to be moved onto a dark one. Reward is how close it is, from 0 to 1."""
+
+    def reset(self, seed):
+        rng = np.random.default_rng([int(seed), 7])
+        self._dot, self._target, self._steps = rng.uniform(DOT, SIZE - DOT, 2), np.array([20.0, 40.0]), 0
+        return self._look()
+
+    def step(self, action):
+        self._dot = np.clip(self._dot + SPEED * np.asarray(action, float), DOT, SIZE - DOT)
+        self._steps += 1
+        distance = np.linalg.norm(self._dot - self._target)
+        return self._look(), float(np.exp(-distance / 12)), self._steps >= STEPS
+
+    def _look(self):
+        frame = np.full((SIZE, SIZE, 3), 128, np.uint8)
+        for (x, y), color in ((self._target, 0), (self._dot, 255)):
+            x, y = int(x), int(y)
+            frame[y - DOT : y + DOT, x - DOT : x + DOT] = color
+        return frame
+
+
+class Uniform(rollouts.RandomActions):
+    """Uniform actions."""
+
+    def __init__(self, seeds, cfg):
+        super().__init__(seeds, (-1, -1), (1, 1))
+
+
+PLANET = settings.Planet(
+    action_repeat=1, episodes=172, random_episodes=60, rows=16, updates=60, noise=0.3,
+    horizon=6, iterations=4, candidates=100, elite=10,
+    deterministic=64, stochastic=12, hidden=64, head=64, depth=8,
+    batch_size=20, sequence_length=10, decoded_share=0.5, learning_rate=2e-3, free_nats=1.0,
+    validation_episodes=32, seed=1,
+)  # fmt: skip
+
+
+def dot_game(**presets):
+    """A game as the rest of the code knows it."""
+    config = types.SimpleNamespace(
+        GAME="dot", __file__=__file__, MAX_STEPS=STEPS, FPS=10, ACTION_SIZE=2, ACTION_LOW=(-1.0, -1.0),
+        ACTION_HIGH=(1.0, 1.0), RESTART=False, EXTRACT={"laptop": None}, PLANET={"laptop": PLANET} | presets,
+    )  # fmt: skip
+    return Game(
+        config, "dot", "", {}, {}, {}, lambda keys: None,
+        lambda rows, backend, **rules: games.Games([DotGame() for _ in range(rows)]), {"uniform": Uniform},
+    )  # fmt: skip
+
+
+def trained(game, run, *flags):
+    planet.train(game, "", ["--run", str(run), *flags])
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory):
+    """A run of the whole loop on the dots."""
+    run = tmp_path_factory.mktemp("dot")
+    trained(dot_game(), run)
+    return run
+
+
+def test_it_solves_a_task_of_pixels_that_random_actions_fail(solved):
+    """Catches a loop that runs but does not learn to act: the planner must come and stay close to the target."""
+    game = dot_game()
+    agent, episodes = play_planet.load(game, str(solved)), np.arange(1000, 1040)
+    made = games.Games([DotGame() for _ in episodes])
+    random, _ = rollouts.rollout(made, Uniform(episodes, None), episodes)
+    planned, lengths = rollouts.rollout(agent.world(made), agent.policy(agent.planner(), episodes), episodes)
+    assert (lengths == STEPS).all()
+    assert random.mean() < 0.3 * STEPS
+    assert planned.mean() > 0.6 * STEPS
+
+
+# --- memory ---
+
+
+def counted(steps, repeat=1, action_size=1, limit=100.0, mortal=0, done=True, most=10_000):
+    """A replay of one episode, the frames, actions and rewards of which tell their step: 10, 11, 12, ..."""
+    replay, count = Replay(action_size, repeat, limit, mortal, most), np.arange(10, 10 + steps)
+    obs = np.broadcast_to(count[:, None, None, None], (steps, 64, 64, 3)).astype(np.uint8)
+    replay.add(obs, np.float32(count[:, None] / 100), count.astype(np.float32), done)
+    return replay
+
+
+def test_a_row_holds_a_frame_and_what_led_to_it(rng):
+    """Catches actions or rewards a step early or late, and a first row that knows of an action before it."""
+    frames, action, reward, end, known = counted(6).sample(1, 6, rng)
+    assert frames[:, 0, 0, 0, 0].tolist() == [10, 11, 12, 13, 14, 15]
+    np.testing.assert_allclose(action[:, 0, 0], [0, 0.10, 0.11, 0.12, 0.13, 0.14], atol=1e-6)
+    assert reward[:, 0].tolist() == [0, 10, 11, 12, 13, 14]
+    assert end.sum() == 0
+    assert known.sum() == 6
+
+
+def test_action_repeat_sums_rewards_and_keeps_the_first_frame(rng):
+    """Catches a reward of the last step alone, and a frame that is not the one the action was chosen at."""
+    frames, action, reward, _, known = counted(7, repeat=3).sample(1, 3, rng)
+    assert frames[:, 0, 0, 0, 0].tolist() == [10, 13, 16]
+    np.testing.assert_allclose(action[:, 0, 0], [0, 0.11, 0.14], atol=1e-6)
+    assert reward[:, 0].tolist() == [0, 33, 42]
+    assert known.all()
+
+
+def test_an_end_has_a_row_without_a_frame(rng):
+    """Catches an end that is not told, told a step early, or told of an episode that only ran out of time."""
+    frames, action, reward, end, known = counted(4, mortal=9).sample(1, 6, rng)
+    assert end[:, 0].tolist() == [0, 0, 0, 0, 1, 0]
+    assert known[:, 0].tolist() == [1, 1, 1, 1, 0, 0]
+    assert reward[4, 0] == 13
+    assert action[4, 0, 0] == pytest.approx(0.13)
+    assert frames[4:].max() == 0
+    for other in (counted(4), counted(4, mortal=4), counted(4, mortal=9, done=False)):
+        assert other.sample(1, 6, rng)[3].sum() == 0
+
+
+def test_every_step_is_as_likely_as_any_other_even_the_end(rng):
+    """Catches ends that hardly any chunk reaches: their share of the rows must not be below that of a middle step."""
+    chunks = counted(30, mortal=99).sample(4000, 5, rng)
+    seen = np.bincount(chunks[0][..., 0, 0, 0][chunks[4] > 0], minlength=40)[10:]
+    middle = seen[10:20].mean()
+    assert chunks[3].sum() == pytest.approx(middle, rel=0.1)
+    assert seen.min() > 0.9 * middle
+
+
+def test_rewards_are_cut_and_old_episodes_forgotten(rng):
+    """Catches a -100 that swamps all other rewards, and a memory that grows without end."""
+    replay = counted(5, limit=12.5, most=11)
+    assert replay.sample(1, 5, rng)[2][:, 0].tolist() == [0, 10, 11, 12, 12.5]
+    for fill in (1, 2):
+        replay.add(np.full((5, 64, 64, 3), fill, np.uint8), np.zeros((5, 1), np.float32), np.full(5, -99.0), True)
+    assert len(replay) == 2
+    assert replay.frames == 10
+    frames, _, reward, _, _ = replay.sample(50, 5, rng)
+    assert set(np.unique(frames)) == {1, 2}
+    assert reward.min() == -12.5
+
+
+def test_recordings_that_cannot_be_learned_from_are_named(tmp_path):
+    """Catches hours of learning that no action ever brings anything, and a traceback."""
+    replay, path = Replay(1, 1, 10.0, 0, 100), str(tmp_path / "2000.npz")
+    np.savez(path, obs=np.zeros((3, 64, 64, 3), np.uint8), action=np.zeros(3, np.float16))
+    with pytest.raises(UserError, match=r"2000.npz: holds no done and no reward, from which to learn"):
+        replay.read(path)
+    recordings.write(str(tmp_path), 2000, np.zeros((3, 64, 64, 3)), np.zeros((3, 2)), np.zeros(3), np.zeros(3))
+    with pytest.raises(UserError, match=r"2000.npz: has 2 action.s., not 1"):
+        replay.read(path)
+    with open(path, "wb") as file:
+        file.write(b"PK nonsense")
+    with pytest.raises(UserError, match=r"2000.npz: not readable"):
+        replay.read(path)
+
+
+# --- worlds ---
+
+
+class Counter:
+    """A game that paints its step into the frame, notes the actions it is given, and ends after its seed's steps."""
+
+    def reset(self, seed):
+        self._end, self._steps, self.actions = int(seed) % 100, 0, []
+        return np.full((64, 64, 3), 10, np.uint8)
+
+    def step(self, action):
+        self._steps += 1
+        self.actions.append(np.array(action))
+        return np.full((64, 64, 3), 10 + self._steps, np.uint8), float(self._steps), self._steps >= self._end
+
+
+def test_a_repeated_action_is_played_until_its_episode_ends():
+    """Catches a reward that is lost, rows mixed up when one ends within a step, and steps after an end."""
+    made = [Counter() for _ in range(3)]
+    world = games.Repeated(games.Games(made), 3)
+    assert world.reset([102, 104, 109])[:, 0, 0, 0].tolist() == [10, 10, 10]
+    frames, reward, done = world.step([[0.1], [0.2], [0.3]])
+    assert frames[:, 0, 0, 0].tolist() == [13, 13]
+    assert reward.tolist() == [1 + 2, 6, 6]
+    assert done.tolist() == [True, False, False]
+    frames, reward, done = world.step([[0.4], [0.5]])
+    assert frames[:, 0, 0, 0].tolist() == [16]
+    assert reward.tolist() == [4, 4 + 5 + 6]
+    assert done.tolist() == [True, False]
+    assert [np.concatenate(game.actions).tolist() for game in made] == [
+        [0.1] * 2, [0.2] * 3 + [0.4], [0.3] * 3 + [0.5] * 3,
+    ]  # fmt: skip
+
+
+def tiny_model(rng, action_size=1):
+    model = RSSM(Shape(action_size, False, deterministic=8, stochastic=3, hidden=8, head=8, depth=1), "float32")
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(0, 0.5, variable.shape))
+    return model
+
+
+def test_the_belief_goes_on_with_the_action_that_was_played(rng):
+    """Catches a belief updated with the planned action where the noisy one was played, and a frame a step off."""
+    model, made = tiny_model(rng), [Counter()]
+    planner = Planner(model, Search(2, 2, 20, 4), (-1.0,), (1.0,))
+    world, policy = BelievedGames(games.Games(made), model), Planning(planner, [150], noise=0.3)
+    state, noise, planned = world.reset([150]), np.random.default_rng([150, 8]), []
+    believed = other = model.initial_state(1)
+    for t in range(6):
+        seen = rssm.image_of(np.full((1, 64, 64, 3), 10 + t, np.uint8))
+        played = [made[0].actions[t - 1]] if t else [[0.0]]
+        normal, weights = noise.standard_normal((1, 3), np.float32), model.prepared()
+        believed = model.observe(weights, believed, tf.constant(played, tf.float32), seen, normal)
+        other = model.observe(weights, other, tf.constant([planned[-1]] if t else [[0.0]]), seen, normal)
+        np.testing.assert_allclose(state.h, believed.h, atol=1e-5)
+        np.testing.assert_allclose(state.s, believed.s, atol=1e-5)
+        planned.append(planner.plan(state, t)[0, 0].numpy())
+        state, _, _ = world.step(policy.act(state))
+    assert np.abs(other.h - believed.h).max() > 1e-3
+    differences = np.array(made[0].actions[:6]) - planned
+    assert 0.05 < np.abs(differences).mean() < 0.6
+
+
+def test_an_episode_does_not_depend_on_its_neighbours(rng):
+    """Catches noise, beliefs or plans that are mixed up between rows, most of all when some have ended."""
+    model = tiny_model(rng)
+    planner = Planner(model, Search(2, 2, 20, 4), (-1.0,), (1.0,))
+
+    def actions_of(seeds):
+        made = [Counter() for _ in seeds]
+        rollouts.rollout(BelievedGames(games.Games(made), model), Planning(planner, seeds, 0.3), seeds)
+        return [np.concatenate(game.actions) for game in made]
+
+    together = actions_of([105, 103, 107])
+    for seed, action in zip((105, 103, 107), together, strict=True):
+        np.testing.assert_allclose(actions_of([seed])[0], action, atol=2e-3)  # float16
+    assert np.abs(together[0][:3] - together[1][:3]).max() > 0.01
+
+
+# --- the loop ---
+
+SMALL = dataclasses.replace(
+    PLANET, episodes=7, random_episodes=3, rows=2, updates=3, horizon=2, iterations=2, candidates=10, elite=3,
+    deterministic=8, stochastic=3, hidden=8, head=8, depth=1, batch_size=2, sequence_length=3, validate_every=2,
+    validation_episodes=2, report_every=1,
+)  # fmt: skip
+
+
+def result_of(run):
+    with np.load(run / "tf_planet" / "rssm.npz") as archive:
+        result = {name: archive[name] for name in archive.files}
+    with np.load(run / "tf_planet" / "checkpoint.npz") as archive:
+        return result | {f"last_{name}": archive[name] for name in archive.files if name != "seconds"}
+
+
+def metrics_of(run):
+    with open(run / "tf_planet" / "metrics.jsonl") as file:
+        return [json.loads(line) for line in file]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A small run of the loop."""
+    run = tmp_path_factory.mktemp("undisturbed")
+    trained(dot_game(laptop=SMALL), run)
+    return run
+
+
+def test_the_order_of_random_episodes_updates_and_planned_ones(undisturbed):
+    """Catches episodes played before the updates that are due, updates left out, validations at other times."""
+    rows = metrics_of(undisturbed)
+    played = [(row["step"], row["planet/episodes"]) for row in rows if "planet/episodes" in row]
+    assert played == [(0, 3), (3, 5), (6, 7)]
+    assert [row["step"] for row in rows if "planet/kl" in row] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    validated = [(row["step"], row["planet/at_episode"]) for row in rows if "planet/validation_return" in row]
+    assert validated == [(3, 3), (6, 5), (9, 7)]
+    played = sorted(int(name[:-4]) for name in os.listdir(undisturbed / "tf_planet" / "record"))
+    assert played == list(range(200_000, 200_007))
+
+
+def test_its_meta_says_what_it_was_made_of(undisturbed):
+    """Catches a result of which nobody can tell where it comes from."""
+    with open(undisturbed / "tf_planet" / "rssm.npz.meta.json") as file:
+        meta = json.load(file)
+    assert (meta["kind"], meta["game"], meta["seed"]) == ("rssm", "dot", 1)
+    assert meta["parents"]["played"]["policy"] == "uniform"
+    assert meta["validation"]["first_seed"] == seeds.PLANNED_GAMES
+    assert meta["validation"]["n"] == 2
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, "tests")
+import test_planet
+from common.data import recordings
+write = recordings.write
+def killing(folder, seed, *arrays):
+    write(folder, seed, *arrays)
+    if seed == 200_005:
+        os.kill(os.getpid(), signal.SIGKILL)
+recordings.write = killing
+test_planet.trained(test_planet.dot_game(laptop=test_planet.SMALL), sys.argv[1])
+"""
+
+
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(undisturbed, tmp_path):
+    """Catches a memory, an optimizer, noise, a best score or a log that a kill -9 between two episodes changes."""
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    assert os.path.exists(tmp_path / "tf_planet" / "record" / "200005.npz")
+    trained(dot_game(laptop=SMALL), tmp_path)
+    one, other = result_of(undisturbed), result_of(tmp_path)
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+    assert metrics_of(tmp_path) == metrics_of(undisturbed)
+
+
+def test_a_finished_run_goes_on_to_more_episodes(undisturbed, tmp_path, capsys):
+    """Catches a run that does its work again, or one that cannot be continued."""
+    shutil.copytree(undisturbed / "tf_planet", tmp_path / "tf_planet")
+    before = metrics_of(tmp_path)
+    trained(dot_game(laptop=SMALL), tmp_path)
+    assert "already made of 7 episodes; nothing to do" in capsys.readouterr().out
+    assert metrics_of(tmp_path) == before
+    trained(dot_game(laptop=SMALL), tmp_path, "--episodes", "9")
+    after = metrics_of(tmp_path)
+    assert after[: len(before)] == before
+    assert [row["planet/episodes"] for row in after if "planet/episodes" in row] == [3, 5, 7, 9]
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    """Catches hours of training on NaN, and a checkpoint or a result that is overwritten by it."""
+    real = planet.rssm.train_step_of
+
+    def breaking(*arguments):
+        step, count = real(*arguments), iter(range(100))
+        return lambda *batch: step(*batch) | ({"kl": tf.constant(np.nan)} if next(count) == 4 else {})
+
+    monkeypatch.setattr(planet.rssm, "train_step_of", breaking)
+    with pytest.raises(UserError, match=r"step 5: a loss of this .*last good checkpoint in .*tf_planet is kept"):
+        trained(dot_game(laptop=SMALL), tmp_path)
+    with np.load(tmp_path / "tf_planet" / "checkpoint.npz") as archive:
+        assert archive["step"] == 3
+
+
+def test_the_best_model_on_validation_is_the_result(undisturbed, tmp_path, monkeypatch):
+    """Catches a result that is the last model, or the best of the games it learned in."""
+    scores, written = iter([5.0, 3.0, 9.0]), []
+    real = rollouts.rollout
+
+    def scored(world, policy, seeds):
+        if seeds[0] == seeds.PLANNED_GAMES:
+            return np.full(len(seeds), next(scores)), np.ones(len(seeds))
+        return real(world, policy, seeds)
+
+    monkeypatch.setattr(planet.rollouts, "rollout", scored)
+    monkeypatch.setattr(planet.runs.Stage, "write_meta", lambda *_, validation: written.append(validation["mean"]))
+    trained(dot_game(laptop=SMALL), tmp_path)
+    assert written == [5.0, 9.0]
+
+
+def test_it_learns_from_recordings_in_place_of_random_episodes(undisturbed, tmp_path):
+    """Catches recordings that are not read, and a random policy that plays although there are some."""
+    cfg = dataclasses.replace(
+        SMALL, random_episodes=0, episodes=2, recordings=str(undisturbed / "tf_planet" / "record")
+    )
+    trained(dot_game(laptop=cfg), tmp_path)
+    played = [(row["step"], row["planet/episodes"]) for row in metrics_of(tmp_path) if "planet/episodes" in row]
+    assert played == [(3, 2)]
+    with open(tmp_path / "tf_planet" / "rssm.npz.meta.json") as file:
+        assert json.load(file)["parents"]["recordings"] == [{"unknown": 7, "unverified": True}]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"candidates": 5, "elite": 6}, "--candidates 5: fewer than --elite 6"),
+        ({"random_episodes": 0}, "--random_episodes 0: there is nothing to learn from at first"),
+        ({"random_episodes": 9}, "--random_episodes 9: more than --episodes 7"),
+        ({"policy": "nobody"}, "--policy nobody: give one of uniform"),
+        ({"first_seed": 399_999}, "--first_seed and --episodes: the seeds 399999 to 400005 are not all for training"),
+        ({"recordings": "nowhere"}, "nowhere: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_before_any_work(tmp_path, change, message):
+    """Catches a mistake that shows only after hours, or that leaves a run which then cannot be started otherwise."""
+    with pytest.raises(UserError, match=message):
+        trained(dot_game(laptop=dataclasses.replace(SMALL, **change)), tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_game_without_a_range_of_actions_is_refused(tmp_path):
+    """Catches plans in a range that is empty, infinite or of another size."""
+    for high in ((), (1.0,), (1.0, -1.0), (1.0, np.inf)):
+        game = dot_game(laptop=SMALL)
+        game.config.ACTION_HIGH = high
+        with pytest.raises(UserError, match=r"dot: its config.py gives no range of actions"):
+            trained(game, tmp_path)
+
+
+def test_an_rssm_survives_its_file_and_other_weights_are_refused(rng, tmp_path):
+    """Catches weights that change places, a budget that is lost, and weights of another shape or game."""
+    game, path, search = dot_game(), str(tmp_path / "rssm.npz"), Search(3, 4, 50, 5)
+    model = tiny_model(rng, action_size=2)
+    files_planet.write(path, model, search, 4)
+    again, budget, repeat = files_planet.read(path, game)
+    assert (budget, repeat, again.shape) == (search, 4, model.shape)
+    for one, other in zip(model.trainable_variables, again.trainable_variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+    game.config.ACTION_SIZE = 3
+    with pytest.raises(UserError, match=r"an RSSM for 2 action.s., without an end, not for dot"):
+        files_planet.read(path, game)
+    game.config.ACTION_SIZE = 2
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.savez(path, **arrays | {"prior_bias": np.zeros(5, np.float32)})
+    with pytest.raises(UserError, match=r"weights of another shape: prior_bias is \(5,\), not \(8,\)"):
+        files_planet.read(path, game)
+    del arrays["about"]
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match=r"rssm.npz: not an RSSM"):
+        files_planet.read(path, game)
+    model.biases["prior"].assign(np.full(8, np.nan))
+    with pytest.raises(UserError, match="not written, because a weight is not finite"):
+        files_planet.write(path, model, search, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--horizon", "0"], "argument --horizon: 0: give a number from 1 up"),
+        (["train", "--elite", "300"], "--candidates 200: fewer than --elite 300, the best of them"),
+        (["norender", "1000", "--run", "nowhere"], "--run nowhere: no such folder"),
+        (["play"], "argument mode: invalid choice: 'play'"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong_in_one_line(arguments, message):
+    """Catches a traceback for the user's mistake, and another exit code than 2."""
+    command = [sys.executable, "planet.py", *arguments]
+    done = subprocess.run(command, cwd=os.path.join(ROOT, "carracing"), capture_output=True, text=True)
+    said = [line for line in done.stderr.splitlines() if line.startswith("planet.py")]
+    assert done.returncode == 2
+    assert len(said) == 1
+    assert message in said[0]
+    assert "Traceback" not in done.stderr
+
+
+# --- its dream ---
+
+
+@pytest.fixture
+def dreaming(rng, tmp_path, monkeypatch):
+    """A run with an RSSM of random weights for a game that is the dots, with frames to begin at."""
+    game, model = dot_game(), tiny_model(rng, action_size=2)
+    picture = rng.integers(0, 256, (64, 3 * 64, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "frames.png")
+    game.config.__file__ = str(tmp_path / "config.py")
+    os.makedirs(tmp_path / "tf_planet")
+    files_planet.write(str(tmp_path / "tf_planet" / "rssm.npz"), model, Search(), 3)
+    monkeypatch.setattr(rssm_dreams, "find", lambda name: game)
+    return str(tmp_path)
+
+
+def test_the_dream_is_a_gymnasium_environment(dreaming):
+    """Catches spaces that do not hold what comes, another length, and a seed that does not decide the dream."""
+    env = gymnasium.make("WorldModels/PlanetDream-v0", game="dot", run=dreaming, unverified=True)
+    check_env(env.unwrapped, skip_render_check=True)
+    assert env.observation_space.shape == (8 + 3,)
+    assert env.metadata["render_fps"] == 3
+    episodes = []
+    for seed in (5, 5, 6):
+        rows, over = [env.reset(seed=seed)[0]], False
+        while not over:
+            observation, reward, terminated, over, _ = env.step(np.float32([0.5, -0.5]))
+            rows.append(np.append(observation, reward)[:-1])
+            assert not terminated
+        episodes.append(np.array(rows))
+    assert len(episodes[0]) == 1 + -(-STEPS // 3)
+    np.testing.assert_array_equal(episodes[0], episodes[1])
+    assert np.abs(episodes[0] - episodes[2]).max() > 0.01
+
+
+def test_dreams_in_lockstep_are_single_dreams_with_the_models_reward(dreaming):
+    """Catches rows mixed up, a reward of another state, the temperature ignored, and a picture of another row."""
+    made = {"game": "dot", "run": dreaming, "unverified": True, "render_mode": "rgb_array"}
+    single = gymnasium.make("WorldModels/PlanetDream-v0", **made)
+    many = gymnasium.make_vec("WorldModels/PlanetDream-v0", num_envs=3, **made)
+    hot = gymnasium.make("WorldModels/PlanetDream-v0", temperature=4.0, **made)
+    together, _ = many.reset(seed=7)
+    np.testing.assert_allclose(single.reset(seed=8)[0], together[1], atol=1e-5)
+    assert np.abs(hot.reset(seed=8)[0] - together[1]).max() > 0.01
+    model, _, _ = files_planet.read(os.path.join(dreaming, "tf_planet", "rssm.npz"), dot_game())
+    for _ in range(3):
+        action = np.float32([[0.1, 0.2], [0.3, -0.4], [1, 1]])
+        observations, rewards, *_ = many.step(action)
+        alone, reward, *_ = single.step(action[1])
+        np.testing.assert_allclose(alone, observations[1], atol=1e-5)
+        expected = model.reward(model.prepared(), State(observations[:, :8], observations[:, 8:]))
+        np.testing.assert_allclose(rewards, expected, atol=0.05)
+        assert reward == pytest.approx(rewards[1], abs=0.05)
+        decoded = model.decode(State(observations[1:2, :8], observations[1:2, 8:]))[0] + 0.5
+        np.testing.assert_allclose(many.render()[1], np.clip(decoded, 0, 1) * 255, atol=3)

@@ -1,0 +1,104 @@
+"""The three ranges of seeds do not meet, and each command keeps to its own."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+from commands import GAMES, call, in_this_process  # noqa: F401
+
+from common.play import fidelity, record
+from common.runtime import seeds
+from common.runtime.cli import UserError
+from common.training import es, evolution, evolve, iterate
+from common.worlds import gym_envs
+
+TEST_SEEDS = (1_000, 1_999, 500_000, 2**31 - 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "purpose"),
+    [
+        (0, 999, "free"),
+        (1_000, 1_999, "test"),
+        (2_000, 399_999, "training"),
+        (400_000, 499_999, "validation"),
+        (500_000, 2**31 - 1, "test"),
+    ],
+)
+def test_what_a_seed_is_for(first, last, purpose):
+    """Catches a border that moved by one."""
+    assert seeds.purpose(first) == seeds.purpose(last) == purpose
+
+
+@pytest.mark.parametrize(("wanted", "first", "last"), [("training", 2_000, 399_999), ("validation", 400_000, 499_999)])
+def test_a_range_that_leaves_its_purpose_is_refused(wanted, first, last):
+    """Catches one seed too many at either end, and one in the middle of good ones."""
+    seeds.check(range(first, last + 1), wanted, "--flag")
+    seeds.check([], wanted, "--flag")
+    for bad in ([first - 1], [last + 1], [first, last + 1, last], [first, first - 1, last], *[[s] for s in TEST_SEEDS]):
+        with pytest.raises(UserError, match=rf"--flag: the seeds {min(bad)} to {max(bad)} are not all for {wanted}"):
+            seeds.check(np.array(bad), wanted, "--flag")
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_every_preset_records_training_seeds(name):
+    """Catches a preset, such as Doom's paper one once, that records over the seeds of validation or tests."""
+    for cfg in GAMES[name].config.EXTRACT.values():
+        seeds.check(range(cfg.first_seed, cfg.first_seed + cfg.episodes), "training", "a preset")
+
+
+@pytest.mark.parametrize(("first", "episodes"), [(399_999, 2), (390_000, 12_800), (2_000, 398_001)])
+@pytest.mark.parametrize("name", GAMES)
+def test_extract_refuses_before_work(name, first, episodes, tmp_path, monkeypatch):
+    """Catches validation or test games that are recorded, and a folder left behind by a refusal."""
+    monkeypatch.setattr(record, "record", lambda *more: pytest.fail("it began to record"))
+    words = ["--first_seed", first, "--episodes", episodes, "--run", tmp_path / "run"]
+    done = call(record.main, GAMES[name], *words)
+    assert done.refused("--first_seed and --episodes", "are not all for training"), done
+    assert not os.path.exists(tmp_path / "run")
+
+
+@pytest.mark.parametrize("first", [0, *TEST_SEEDS, 400_000, 499_999])
+@pytest.mark.parametrize("name", GAMES)
+def test_extract_begins_at_a_training_seed(name, first, tmp_path, monkeypatch):
+    """Catches a first seed of another purpose that the parser lets through."""
+    monkeypatch.setattr(record, "record", lambda *more: pytest.fail("it began to record"))
+    assert call(record.main, GAMES[name], "--first_seed", first, "--run", tmp_path / "run").code == 2
+    assert not os.path.exists(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_candidates_and_means_never_play_test_games(name, tmp_path, monkeypatch):
+    """Catches an evolution that draws its episodes elsewhere, or evaluates its mean where it trains or is tested."""
+    run = evolution.Evolution.__new__(evolution.Evolution)
+    for preset in GAMES[name].config.TRAIN.values():
+        run._cfg = preset
+        for generation in (0, 1, 10_000):
+            for seed_start in (0, 1, 12345):
+                run._cfg, run.hist = dataclasses.replace(preset, seed_start=seed_start), [None] * generation
+                seeds.check(run.seeds(1000), "training", "candidates")
+        seeds.check(run.evaluation_seeds(), "validation", "means")
+        assert len(run.evaluation_seeds()) == preset.eval_episodes
+    monkeypatch.setattr(evolve, "evolve", lambda *more: pytest.fail("it began to evolve"))
+    words = ["--preset", "smoke", "--eval_episodes", 100_001, "--run", tmp_path]
+    assert call(evolve.main, GAMES[name], *words).refused("--eval_episodes", "are not all for validation")
+
+
+def test_all_other_constants_keep_to_their_ranges():
+    """Catches a seed of tests in a path that trains or chooses: directions, dreams without a seed, rounds, fidelity."""
+    seeds.check(es.DIRECTION_SEEDS, "training", "directions")
+    seeds.check(range(*gym_envs.SEEDS), "training", "dreams")
+    last = seeds.TRAINING[0] + iterate.RUNS * iterate.SEEDS_PER_RUN - 1
+    seeds.check([seeds.TRAINING[0], last], "training", "recordings of iterate.py")
+    firsts = [seeds.EVALUATION, seeds.REAL_GAMES, iterate.REPORT, fidelity.FIRST_SEED]
+    for first, following in zip(firsts, [*firsts[1:], seeds.VALIDATION[1] + 1], strict=True):
+        assert following - first >= 5_000, "the games that choose, report and compare are not the same ones"
+        seeds.check([first, following - 1], "validation", "games that choose and report")
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_the_rounds_of_a_run_fit_into_its_seeds(name):
+    """Catches rounds that record over the seeds of the run beside it."""
+    for preset in getattr(GAMES[name].config, "ITERATE", {}).values():
+        assert sum(one.random + one.own for one in preset.rounds) <= iterate.SEEDS_PER_RUN

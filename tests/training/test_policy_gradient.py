@@ -1,0 +1,319 @@
+"""common/training/policy_gradient.py: train.py -o ppo on tiny models, its files, and who plays them."""
+
+import argparse
+import dataclasses
+import gc
+import json
+import os
+import shutil
+
+import commands
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.agent import controller, models, network, weights
+from common.play import agents, play
+from common.runtime import devices, files, provenance, settings
+from common.runtime.cli import UserError
+from common.studio import session
+from common.training import evolve, policy_gradient, ppo
+
+import toy
+
+CHOICES = ((-1.0,), (0.0,), (1.0,))
+FEATURES = toy.Z + 2 * toy.H
+TINY = settings.Ppo(
+    generations=4, rows=16, steps=8, minibatch=64, epochs=1, value_updates=2, hidden="6,5", value_hidden="6",
+    eval_steps=2, eval_episodes=12, temperature=1.5, dropout=0.1, seed_start=7, checkpoint_seconds=0.0,
+)  # fmt: skip
+BASE = f"log/toy.ppo.{TINY.steps}.{TINY.rows}"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(game, its run with models in which some dreams end early, the run of an undisturbed training)."""
+    root = tmp_path_factory.mktemp("ppo")
+    for name in ("toy", "run"):
+        (root / name).mkdir()
+    game = toy.game_in(str(root / "toy"))
+    game.config.CHOICES, game.config.PPO, game.config.CONTROLLER_BIAS = CHOICES, {"laptop": TINY}, False
+    game.config.CONTROLLER_MODE = "zch"
+    game = dataclasses.replace(game, world_names={"real": "toyreal", "dream": "toydream"}, title="the toy")
+    noise = np.random.default_rng(1000).integers(0, 256, (8 * 64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(game.frames_picture)
+    run = str(root / "run")
+    paths = toy.in_run(game, run)
+    toy.write_models(game, paths)
+    rnn = weights.read_rnn(paths["rnn"], game.config.RNN_FILE_ORDER, toy.Z, 1, True)
+    kernel, bias, output_w, output_b = (array.copy() for array in rnn.get_weights())
+    output_w[:, 0], output_b[0] = 30 * np.sign(output_w[:, 0]), -15
+    rnn.set_weights([kernel, bias, output_w, output_b])
+    weights.write_rnn(paths["rnn"], rnn, game.config.RNN_FILE_ORDER)
+    parents = {"vae": files.sha256(paths["vae"])}
+    provenance.write(paths["rnn"], "rnn", "toy", settings.Rnn(), parents, 1.0, unverified=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "for_blocks", lambda: None)  # TensorFlow has its threads already
+        patch.setattr(weights, "read_vae", commands.read_vae)
+        patch.setenv("WORLDMODELS_DTYPE", "float32")
+        assert train(game, run).code == 0
+        yield game, run
+
+
+def train(game, run, *flags):
+    """`python train.py -o ppo --run RUN *flags`."""
+    done = commands.call(evolve.main, game, "-o", "ppo", "--run", run, *flags)
+    gc.collect()  # of the lock that a process would give up with its end
+    return done
+
+
+def another(made, tmp_path):
+    """A run with the same models and nothing trained."""
+    for name in ("tf_vae", "tf_rnn", "tf_initial_z"):
+        os.symlink(os.path.join(made[1], name), tmp_path / name)
+    return str(tmp_path)
+
+
+def linear(made, run):
+    """Writes a linear controller of the models to log/linear.json of a run; returns its weights, float [F]."""
+    game, models_of = made
+    hashes = {name: files.sha256(path) for name, path in toy.in_run(game, models_of).items()}
+    weight = np.round(np.random.default_rng(1000).normal(size=FEATURES), 4)
+    path = os.path.join(run, "log", "linear.json")
+    controller.write(path, weight, 7.0)
+    provenance.write(path, "controller", "toy", settings.Train(), hashes, 1.0, unverified=False)
+    return weight
+
+
+def agent_of(game, run, file):
+    return agents.load(game, argparse.Namespace(file=os.path.join(run, file), run=run, unverified=False))
+
+
+def states(rng, rows=200):
+    """(z, h, c) at random, float32."""
+    return tuple(rng.normal(size=(rows, size)).astype(np.float32) for size in (toy.Z, toy.H, toy.H))
+
+
+def bytes_of(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def written(run):
+    """{file: content} of all that a training leaves for others, without times and commands."""
+    found = {}
+    for kind in ("json", "best.json", "hist.json", "hist_best.json", "log.json", "config.json"):
+        found[kind] = files.read_json(f"{run}/{BASE}.{kind}")
+    for kind in ("hist.json", "hist_best.json"):
+        for row in found[kind]:
+            del row[1]
+    found["metrics.jsonl"] = bytes_of(f"{run}/{BASE}.metrics.jsonl")
+    for kind in ("json", "best.json", "log.json"):
+        meta = files.read_json(f"{run}/{BASE}.{kind}.meta.json")
+        skipped = ("seconds", "made", "command", "meta_sha256")
+        found[f"{kind}.meta.json"] = {key: value for key, value in meta.items() if key not in skipped}
+    for kind in ("npz", "checkpoint.npz"):
+        with np.load(f"{run}/{BASE}.{kind}") as archive:
+            found |= {f"{kind} {name}": archive[name].tolist() for name in archive.files if name != "logs"}
+    return found
+
+
+def test_a_stopped_and_resumed_training_is_an_undisturbed_one(made, tmp_path, monkeypatch):
+    """Catches state that the checkpoint forgets, a learning rate that begins anew, and rows logged twice."""
+    game, whole = made
+    run, update, done = another(made, tmp_path), ppo.PPO.update, []
+
+    def stopping(self, *arguments):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(arguments)
+        return update(self, *arguments)
+
+    monkeypatch.setattr(ppo.PPO, "update", stopping)
+    assert train(game, run).code == 130
+    monkeypatch.undo()
+    resumed = train(game, run)
+    assert "going on from generation 3" in resumed.out
+    assert written(run) == written(whole)
+    log = files.read_json(f"{run}/{BASE}.log.json")
+    assert [row[0] for row in log] == [2, 4]
+    rates = np.array([rate for rate, _ in done])
+    np.testing.assert_allclose(rates, TINY.learning_rate * np.array([1, 0.775, 0.55]))
+    again = train(game, run)
+    assert (again.code, "nothing to do" in again.out) == (0, True)
+    assert written(run) == written(whole)
+
+
+def test_its_file_plays_in_model_py_as_it_was_evaluated_in_training(made, tmp_path, monkeypatch):
+    """Catches layers in another order, another mode, and parameters that are not those of the file."""
+    game, run = made
+    score = files.read_json(f"{run}/{BASE}.best.json")[1]
+    played = tmp_path / "scores.json"
+    words = "toydream", "norender", f"{run}/{BASE}.best.json", 400_000, "--episodes", TINY.eval_episodes
+    done = commands.call(play.main, game, *words, "--temperature", TINY.temperature, "--run", run, "--out", played)
+    assert done.code == 0, done.err
+    scores = json.loads(played.read_text())
+    assert scores["mean"] == pytest.approx(score)
+    assert scores["std"] > 0, "all dreams are alike, so that this could not fail"
+
+
+def test_each_mean_of_the_log_is_a_network(made, rng):
+    """Catches what chooses among the means by real games taking them for linear controllers."""
+    game, run = made
+    path = f"{run}/{BASE}.log.json"
+    meta, loaded = agents.on_its_models(game, path, "evolution", argparse.Namespace(run=run, unverified=False))
+    mean = np.array(files.read_json(path)[-1][2])
+    agent, saved, state = (
+        agents.acting(game, path, meta, loaded, mean),
+        agent_of(game, run, f"{BASE}.json"),
+        states(rng),
+    )
+    actions = agent.policy([0]).act(state)
+    np.testing.assert_array_equal(actions, saved.policy([0]).act(state))
+    assert len(np.unique(actions)) > 1
+    with pytest.raises(UserError, match="do not fit layers of 20, 6, 5, 3"):
+        agents.acting(game, path, meta, loaded, mean[1:])
+
+
+def test_the_studio_is_driven_by_a_network(made):
+    """Catches an agent with hidden layers that the page cannot load, or that acts outside of the game's choices."""
+    game, run = made
+    page = session.Session(lambda name: session.Stage(game, run), seed=1000)
+
+    def ask(do, **message):
+        answer = page.answer(json.dumps({"do": do, "temperature": 1.0, "held": {}, **message}))
+        about = json.loads(answer.partition(b"\n")[0])
+        assert "error" not in about, about
+        return about
+
+    assert ask("open", game="toy")["no_agent"] == ""
+    ask("start", world="dream", frame=0)
+    assert tuple(ask("step", driver="agent", keys=[])["action"]) in CHOICES
+    ask("start", world="game", frame=0)
+    assert tuple(ask("step", driver="agent", keys=[])["action"]) in CHOICES
+
+
+def test_on_a_linear_controller_it_begins_as_that_plays_and_goes_on_from_its_own_file(made, tmp_path, rng):
+    """Catches a base that is not kept, a network that is random at the start, and one that begins anew."""
+    game, run = made[0], another(made, tmp_path)
+    weight, state = linear(made, run), states(rng)
+    flags = "--generations", 1, "--value_updates", 1, "--controller_mode", "zch"
+    done = train(game, run, "--start_from", "log/linear.json", *flags)
+    assert done.code == 0, done.err
+    meta = provenance.read(f"{run}/{BASE}.json", "controller", "toy")
+    assert meta["parents"]["start_from"] == files.sha256(f"{run}/log/linear.json")
+    agent = agent_of(game, run, f"{BASE}.json")
+    np.testing.assert_allclose(agent.parameters[-FEATURES:], weight, atol=1e-6)
+    action = agent.policy([0]).act(state)
+    raw = agent_of(game, run, "log/linear.json").policy(range(200)).act(state)
+    np.testing.assert_array_equal(action, np.sign(raw) * (np.abs(raw) > 1 / 3))
+    assert len(np.unique(action)) == 3
+
+    learnt = agent.parameters.copy()
+    learnt[:-FEATURES] += np.round(rng.normal(size=len(learnt) - FEATURES), 4)
+    controller.write(f"{run}/log/learnt.json", learnt)
+    about = meta["config"], meta["parents"], 1.0
+    provenance.write(f"{run}/log/learnt.json", "controller", "toy", *about, unverified=False)
+    done = train(game, run, "--start_from", "log/learnt.json", "--fresh", "--tether", 0.5, *flags)
+    assert done.code == 0, done.err
+    np.testing.assert_allclose(agent_of(game, run, f"{BASE}.json").parameters, learnt, atol=2e-3)
+
+
+def test_the_tether_on_a_linear_controller_holds_the_network_to_that(made, tmp_path, monkeypatch):
+    """Catches a tether that is given and held to nothing."""
+    game, run, held_to = made[0], another(made, tmp_path), []
+    weight = linear(made, run)
+
+    class Noted(ppo.PPO):
+        def __init__(self, world, policy, cfg, parameters, reference):
+            held_to.append(reference)
+            raise UserError("enough seen")
+
+    monkeypatch.setattr(ppo, "PPO", Noted)
+    for flags in ([], ["--tether", 0.1]):
+        assert train(game, run, "--start_from", "log/linear.json", *flags).refused("enough seen")
+    assert held_to[0] is None
+    policy = network.policy_for(game.config, FEATURES, TINY.hidden, weight)
+    np.testing.assert_array_equal(held_to[1], np.zeros(policy.network.parameters))
+
+
+def test_an_update_that_is_not_finite_ends_it_at_the_last_checkpoint_from_which_it_goes_on(made, tmp_path):
+    """Catches a checkpoint of NaN, and a lower learning rate that is refused as another training."""
+    game, run = made[0], another(made, tmp_path)
+    assert train(game, run, "--generations", 1, "--value_updates", 0).code == 0
+    before = bytes_of(f"{run}/{BASE}.checkpoint.npz")
+    done = train(game, run, "--generations", 2, "--value_updates", 0, "--learning_rate", 1e38)
+    assert done.code == 2
+    assert "update 2: " in done.err.splitlines()[-1]
+    assert "--learning_rate" in done.err.splitlines()[-1]
+    assert bytes_of(f"{run}/{BASE}.checkpoint.npz") == before
+    done = train(game, run, "--generations", 2, "--value_updates", 0, "--learning_rate", 1e-4)
+    assert (done.code, "going on from generation 1" in done.out) == (0, True)
+    assert len(files.read_json(f"{run}/{BASE}.hist.json")) == 2
+
+
+def test_dreams_start_along_the_recorded_games_of_the_run(made, tmp_path, rng):
+    """Catches starts at first frames only, or along games that another VAE has seen."""
+    game, run = made[0], another(made, tmp_path)
+    loaded, length = models.load_run(game, run), np.array([7, 4])
+    mu, logvar, action, reward = (
+        rng.normal(size=(11, *more)).astype(np.float16) for more in [(toy.Z,)] * 2 + [(1,), ()]
+    )
+    done = np.isin(np.arange(11), np.cumsum(length) - 1)
+    path = f"{run}/series/series.npz"
+    files.write_npz(path, mu=mu, logvar=logvar, action=action, reward=reward, done=done, length=length)
+    arguments = argparse.Namespace(run=run, unverified=False)
+
+    def starts(vae, every):
+        provenance.write(path, "series", "toy", settings.Series(), {"vae": vae}, 1.0, unverified=False)
+        cfg, made_of = dataclasses.replace(TINY, starts_every=every), provenance.Parents({}, False)
+        return policy_gradient._starts(game, cfg, arguments, loaded, loaded.rnn, made_of), made_of
+
+    found, made_of = starts(loaded.hashes["vae"], 1)
+    assert made_of.hashes == {"series": files.sha256(path)}
+    assert found.age.tolist() == [0] * 3 + sorted([*range(7), *range(4)])
+    assert {tuple(row) for row in mu.astype(np.float32)} == {tuple(row) for row in found.mu[3:]}
+    assert not starts(loaded.hashes["vae"], 0)[0].age.any()
+    with pytest.raises(UserError, match="was encoded by another VAE"):
+        starts("a" * 64, 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--hidden", "0"], ["hidden layers 0", "such as 128,64"]),
+        (["--value_hidden", "8,x"], ["hidden layers 8,x"]),
+        (["--minibatch", "100"], ["--minibatch 100", "16 x 8 steps"]),
+        (["--tether", "0.1"], ["--tether 0.1", "--start_from"]),
+        (["--starts_every", "5"], ["series.npz", "no such file"]),
+        (["--eval_episodes", "100001"], ["--eval_episodes"]),
+        (["--controller_mode", "z_hidden"], ["--controller_mode", "z_hidden"]),
+        (["--start_from", "own.json", "--hidden", "7"], ["own.json", "has hidden layers of 6,5, not of 7"]),
+        (["--start_from", "own.json", "--controller_mode", "z"], ["own.json", "reads zch, not z"]),
+        (["--start_from", "alone.json"], ["alone.json", "has no alone.json.meta.json"]),
+        (["--start_from", "misfit.json"], ["misfit.json", "parameters do not fit layers of 20, 6, 6, 3"]),
+        (["--start_from", "strange.json"], ["strange.json", "its meta has no network"]),
+    ],
+)
+def test_what_does_not_fit_is_one_line(made, tmp_path, flags, words):
+    """Catches a traceback, or a training that goes on with something else than was asked for."""
+    game, run = made[0], another(made, tmp_path)
+    for name in ("own", "alone", "misfit", "strange"):
+        for ending in ("", ".meta.json") if name != "alone" else ("",):
+            shutil.copy(f"{made[1]}/{BASE}.json{ending}", f"{run}/{name}.json{ending}")
+    for name, hidden in (("misfit", "6,6"), ("strange", 65)):
+        meta = provenance.read(f"{run}/{name}.json", "controller", "toy")
+        provenance.save(f"{run}/{name}.json", meta | {"config": meta["config"] | {"hidden": hidden}})
+    done = train(game, run, *flags)
+    assert done.refused(*words), done.err
+    assert not os.path.exists(f"{run}/log"), "an error leaves no trace"
+
+
+def test_a_world_without_rewards_and_joined_letters_are_refused(made, tmp_path):
+    """Catches a policy gradient on rewards that are all zero, and an evolution that is called ppo."""
+    game, run = made[0], another(made, tmp_path)
+    config = argparse.Namespace(**{name: value for name, value in vars(game.config).items() if name != "PPO"})
+    config.TRAIN = {"laptop": settings.Train(n=1)}
+    mute = dataclasses.replace(game, config=config)
+    assert train(mute, run).refused("-o ppo", "the toy brings no reward", "-o cma")
+    assert commands.call(evolve.main, mute, "-oppo", "--run", run).refused("-oppo", "-o ppo")

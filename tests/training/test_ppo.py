@@ -1,0 +1,264 @@
+"""common/training/ppo.py: it learns, its advantages are those of the formula, and a resumed run is the same run."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from common.agent import controller, mdnrnn, network
+from common.runtime import settings
+from common.runtime.cli import UserError
+from common.training import ppo
+from common.worlds import candidates, tensor_dreams
+
+SHAPE = mdnrnn.Shape(3, 1, 4, restart=True)
+FEATURES = SHAPE.z_size + 2 * SHAPE.hidden_size
+LOGIT, LOGMIX = 0, 1  # the first columns of the MDN-RNN's output
+SIDES = network.Choice([[-1.0], [0.0], [1.0]])
+SMALL = network.Policy(2, (4,), SIDES)
+QUICK = settings.Ppo(steps=16, epochs=2, minibatch=256, value_updates=2, value_hidden="16", seed_start=1000)
+POOL = tensor_dreams.first_frames((np.zeros((5, 3)), np.zeros((5, 3))), SHAPE.hidden_size)
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch):
+    """Products in float32, so that what is expected holds on every processor."""
+    monkeypatch.setenv("WORLDMODELS_DTYPE", "float32")
+
+
+def deadly_to_the_right():
+    """An MDN-RNN that dreams only its noise, and ends a dream when the action is positive."""
+    rnn = mdnrnn.MDNRNN(SHAPE, "float32")
+    kernel, bias, output_w, output_b = (np.zeros(variable.shape, np.float32) for variable in rnn.variables)
+    kernel[SHAPE.z_size, 4:8] = 10  # the action decides the candidate j
+    bias[0:4] = bias[12:16] = 20  # gates i and o are open
+    bias[8:12] = -20  # f is shut: nothing is remembered
+    output_w[:, LOGIT] = 1
+    output_b[LOGIT] = -1
+    output_b[LOGMIX::15] = 50  # only the first component of each dimension is ever chosen
+    rnn.set_weights([kernel, bias, output_w, output_b])
+    return rnn
+
+
+def tiny_dreams(rows=32, models=1, dropout=0.0, max_steps=50):
+    """Dreams that end when the action is positive."""
+    return tensor_dreams.Dreams([deadly_to_the_right()] * models, [POOL] * models, 1.0, max_steps, rows, dropout)
+
+
+class Bandit:
+    """Each row shows a number; the reward is 1 for the side that the number is on, or -(action - number)^2."""
+
+    rows = 64
+
+    def __init__(self, continuous=False):
+        self._continuous = continuous
+
+    def start(self, seed):
+        return (tf.random.stateless_uniform([self.rows, 1], seed, -1.0, 1.0),)
+
+    def features(self, state):
+        return tf.concat([state[0], tf.ones([self.rows, 1])], axis=1)
+
+    def step(self, state, action, seed):
+        (shown,) = state
+        right = -tf.square(action - shown) if self._continuous else tf.cast(action * tf.sign(shown) > 0, tf.float32)
+        return self.start(seed), right[:, 0], tf.ones([self.rows], tf.bool)
+
+
+def learned(world, policy, settings, updates, **options):
+    """PPO after so many updates, and the last update's metrics."""
+    learner = ppo.PPO(world, policy, settings, **options)
+    for _ in range(updates):
+        metrics = learner.update(1e-2)
+    return learner, metrics
+
+
+def test_the_best_arm_of_a_bandit_is_found():
+    """Catches a sign wrong in the objective, rows shuffled against their advantages, and logits of another action."""
+    learner, metrics = learned(Bandit(), network.Policy(2, (16,), SIDES), QUICK, 60)
+    assert metrics["reward"] > 0.95
+    z = np.float32([[-0.5], [0.5]])
+    policy = candidates.NetworkPlayer(learner.policy, "zc", learner.parameters())
+    action = policy.act((z, z, np.ones_like(z)))
+    np.testing.assert_array_equal(action, [[-1], [1]])
+
+
+def test_a_continuous_bandit_is_followed():
+    """Catches a log-probability, range or greedy action of the squashed normal that is not that of what was drawn."""
+    head = network.SquashedNormal([-1.0], [1.0])
+    learner, _ = learned(Bandit(continuous=True), network.Policy(2, (16,), head), QUICK, 100)
+    z = np.linspace(-0.8, 0.8, 9, dtype=np.float32)[:, np.newaxis]
+    action = candidates.NetworkPlayer(learner.policy, "zc", learner.parameters()).act((z, z, np.ones_like(z)))
+    assert np.abs(action - z).max() < 0.15
+
+
+def test_in_a_dream_it_learns_not_to_die():
+    """The dream ends on every positive action: the best policy never takes one. Catches a reward of the wrong sign."""
+    _, metrics = learned(tiny_dreams(), network.Policy(FEATURES, (8,), SIDES), QUICK, 40)
+    assert metrics["ends"] < 0.05  # a third of all steps at the start; 1/50 where only the time is up
+    assert metrics["reward"] > -0.03
+
+
+def test_advantages_are_those_of_the_formula(rng):
+    """Against a float64 loop. Catches a bootstrap across an end, a value one step off, lambda misplaced."""
+    reward, value = rng.normal(size=(2, 7, 5))
+    done, last = rng.random((7, 5)) < 0.3, rng.normal(size=5)
+    expected, later = np.zeros((7, 5)), np.zeros(5)
+    following = np.concatenate([value[1:], last[np.newaxis]])
+    for t in reversed(range(7)):
+        alive = 1.0 - done[t]
+        later = reward[t] + 0.9 * following[t] * alive - value[t] + 0.9 * 0.8 * alive * later
+        expected[t] = later
+    args = (tf.constant(x, tf.float32) for x in (reward, done, value, last))
+    np.testing.assert_allclose(ppo.advantages(*args, 0.9, 0.8), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_resumed_run_is_the_undisturbed_one():
+    """Bit for bit, over the end of the value's head start. Catches state that the arrays lack: ages, Adam, keys."""
+
+    def new():
+        return ppo.PPO(tiny_dreams(models=2, dropout=0.5), network.Policy(FEATURES, (8,), SIDES), QUICK)
+
+    whole = new()
+    for _ in range(2):
+        whole.update()
+    halfway = whole.arrays()
+    for _ in range(2):
+        whole.update()
+    resumed = new()
+    resumed.update()  # which the restored arrays must undo
+    resumed.restore(halfway)
+    for _ in range(2):
+        resumed.update()
+    for name, array in whole.arrays().items():
+        np.testing.assert_array_equal(resumed.arrays()[name], array, err_msg=name)
+    assert whole.updates == 4
+
+
+def test_what_is_not_finite_stops_it_and_the_last_good_state_stays():
+    """Catches weights overwritten by NaN before anybody looks."""
+    learner, _ = learned(tiny_dreams(), network.Policy(FEATURES, (8,), SIDES), QUICK, 3)
+    before = learner.arrays()
+    with pytest.raises(UserError, match=r"^update 4: .* not finite; the state before it is kept"):
+        learner.update(learning_rate=np.inf)
+    for name, array in learner.arrays().items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
+    assert np.isfinite(learner.update()["value_loss"])
+    assert learner.updates == 4
+
+
+def test_an_mdn_rnn_that_gives_nan_stops_it():
+    """Catches dreams of NaN, from which the policy learns nothing, going on for hours."""
+    broken = deadly_to_the_right()
+    broken.output_b.assign(np.full(SHAPE.output_size, np.nan, np.float32))
+    dreams = tensor_dreams.Dreams([broken], [POOL], 1.0, 50, 32)
+    with pytest.raises(UserError, match=r"^update 1: .* not finite"):
+        ppo.PPO(dreams, network.Policy(FEATURES, (8,), SIDES), QUICK).update()
+
+
+def test_the_exported_network_reads_features_as_they_are(rng):
+    """Catches a scale, a mean or a layer's order that the flat vector leaves out."""
+    learner, _ = learned(tiny_dreams(), network.Policy(FEATURES, (8, 4), SIDES), QUICK, 4)
+    features = rng.normal(size=(6, FEATURES)).astype(np.float32)
+    arrays, x, start = learner.arrays(), None, 0
+    mean, square = (arrays[name].astype(float) for name in ("feature_mean", "feature_square"))
+    assert np.abs(mean).max() > 0.05, "the features' scale was not measured"
+    flat = arrays["networks"].astype(float)
+    x = (features - mean) / np.sqrt(np.maximum(square - mean**2, ppo.SMALLEST_SPREAD**2))
+    for k, (inputs, outputs) in enumerate(itertools.pairwise((FEATURES, 8, 4, 3))):
+        bias, weight = np.split(flat[start : start + outputs * (1 + inputs)], [outputs])
+        x = (np.tanh(x) if k else x) @ weight.reshape(inputs, outputs) + bias
+        start += outputs * (1 + inputs)
+    exported = learner.policy.network.unpack(learner.parameters())
+    np.testing.assert_allclose(learner.policy.outputs(exported, features), x, rtol=1e-3, atol=1e-4)
+
+
+def test_measuring_the_features_does_not_change_the_policy():
+    """The first updates only measure and teach the value. Catches weights that are not adapted to the new scale."""
+    rng = np.random.default_rng(1000)
+    policy = network.Policy(FEATURES, (8,), SIDES)
+    start = policy.network.initial(rng, last=1.0)
+    learner, _ = learned(tiny_dreams(), policy, QUICK, 2, parameters=start)
+    np.testing.assert_allclose(learner.parameters(), start, rtol=1e-3, atol=1e-4)
+
+
+def test_a_tether_holds_the_policy_to_its_reference():
+    """Where dying is forbidden but the reference does it all the same, a strong tether wins over the reward."""
+    policy = network.Policy(FEATURES, (8,), SIDES)
+    reference = np.zeros(policy.network.parameters, np.float32)  # all three actions alike
+    learner = ppo.PPO(tiny_dreams(), policy, QUICK, reference=reference)
+    for _ in range(30):
+        loose = learner.update(1e-2, tether=0.0)
+    for _ in range(30):
+        held = learner.update(1e-2, tether=10.0)
+    assert loose["tether"] > 0.2
+    assert held["tether"] < 0.02
+
+
+def test_dreams_of_an_ensemble_end_and_begin_anew_where_they_should():
+    """Catches a row that goes on after its end, an age that is not reset, and memory kept from the dream before."""
+    world = tiny_dreams(rows=6, models=2, max_steps=3)
+    state = world.start(tf.constant([1000, 0]))
+    die = np.float32([[1], [-1], [-1], [-1], [1], [-1]])
+    state, reward, done = world.step(state, die, tf.constant([1000, 1]))
+    np.testing.assert_array_equal(done, die[:, 0] > 0)
+    np.testing.assert_array_equal(reward, -(die[:, 0] > 0).astype(float))
+    np.testing.assert_array_equal(state[3], [0, 1, 1, 1, 0, 1])
+    assert not np.any(state[1].numpy()[done.numpy()])
+    for t in range(2):
+        state, reward, done = world.step(state, -np.ones((6, 1), np.float32), tf.constant([1000, 2 + t]))
+    np.testing.assert_array_equal(done, die[:, 0] < 0)  # their time is up, which costs nothing
+    np.testing.assert_array_equal(reward, np.zeros(6))
+    np.testing.assert_array_equal(state[3], [2, 0, 0, 0, 2, 0])
+
+
+@pytest.mark.parametrize("mode", settings.NETWORK_MODES)
+def test_the_policy_learns_on_what_it_reads_when_it_plays(mode, rng):
+    """Catches h and c in another order in the dreams that it learns in than in the game."""
+    dreams = tensor_dreams.Dreams([deadly_to_the_right()], [POOL], 1.0, 50, 6, mode=mode)
+    z, h, c = (rng.normal(size=(6, size)).astype(np.float32) for size in (3, 4, 4))
+    read = controller.Controller(mode, 3, 4, 1, bias=False).features(z, h, c)
+    np.testing.assert_array_equal(dreams.features((z, h, c, np.zeros(6, np.int32))), read)
+    policy = network.Policy(read.shape[1], (), SIDES)
+    weight = rng.normal(size=policy.network.parameters).astype(np.float32)
+    action = candidates.NetworkPlayer(policy, mode, weight).act((z, h, c))
+    outputs = policy.network(policy.network.unpack(weight), read)
+    np.testing.assert_array_equal(action[:, 0], np.argmax(outputs, axis=1) - 1)
+
+
+def test_starts_along_games_are_what_was_remembered_there(rng):
+    """Catches a memory one step off, of another game, or past a game's end."""
+    rnn = mdnrnn.MDNRNN(SHAPE, "float32")
+    rnn.set_weights([rng.normal(0, 0.5, variable.shape) for variable in rnn.variables])
+    games = [
+        (rng.normal(size=(n, 3)).astype(np.float32), np.full((n, 3), -40, np.float32), rng.normal(size=(n, 1)))
+        for n in (9, 5)
+    ]
+    starts = tensor_dreams.along_games(rnn, games, 1, 1000)
+    assert sorted(starts.age.tolist()) == sorted([*range(9), *range(5)])
+    for mu, _, action in games:
+        h, c = rnn.initial_state(1)
+        for t in range(len(mu)):
+            row = np.flatnonzero(np.all(np.isclose(starts.mu, mu[t]), axis=1))[0]
+            assert starts.age[row] == t
+            np.testing.assert_allclose(starts.h[row], h[0], atol=1e-5)
+            np.testing.assert_allclose(starts.c[row], c[0], atol=1e-5)
+            inputs = mdnrnn.inputs_of(mu[t : t + 1], action[t : t + 1], np.float32([t == 0]))
+            h, c = rnn.step(rnn.prepared(), inputs, (h, c))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: tiny_dreams(rows=31, models=2), "--rows 31: do not divide among 2"),
+        (
+            lambda: ppo.PPO(Bandit(), SMALL, settings.Ppo(steps=3, minibatch=100)),
+            r"--minibatch 100: does not divide the 64 x 3 steps",
+        ),
+        (lambda: ppo.PPO(Bandit(), SMALL, QUICK, np.zeros(5)), "5 parameters; a network of"),
+    ],
+)
+def test_what_does_not_fit_is_named(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
