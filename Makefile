@@ -50,6 +50,7 @@ bench: setup
 	$(PY) bench/dream.py
 	$(PY) bench/carracing.py
 	$(PY) bench/ppo.py
+	$(PY) bench/planner.py
 
 setup: .venv/installed
 	@mkdir -p runs

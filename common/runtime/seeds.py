@@ -16,7 +16,7 @@ VALIDATION = (400_000, 499_999)
 LARGEST = 2**31 - 1  # what every game takes
 EVALUATION = 400_000  # the first seed of the episodes that evolution evaluates its mean on
 REAL_GAMES = 420_000  # the first seed of the real games that choose among controllers evolved in a dream
-PLANNED_GAMES = 430_000  # the first seed of the real games that choose among models to plan in
+PLANNED_GAMES = 450_000  # the first seed of the real games that choose among models to plan in
 
 
 def purpose(seed: int) -> str:
