@@ -1,4 +1,4 @@
-# make run: the agents that ship play, then the whole procedure in small for Doom. make play: the studio, a page to play the
+# make run: the agents that ship play, then the whole procedure in small, from nothing. make play: the studio, a page to play the
 # dreams in. make site: the same page as static files, in site/. make test: lint and all tests but the slow. make faults:
 # every fault injected into whole commands. make soak: half an hour of them, and an undisturbed twin.
 PYTHON ?= python3
@@ -21,8 +21,8 @@ run: setup
 	cd carracing && $(PY) model.py norender random 1000 --episodes 16 --out ../runs/carracing.random.json
 	@echo "== CarRacing: one episode to watch =="
 	cd carracing && $(PY) model.py render "$(call AGENT,carracing)" 1000 --video ../runs/carracing.mp4
-	@echo "== Doom, the whole procedure in small, from nothing: play, learn the world, learn in the dream, play =="
-	cd doomrnn && $(PY) iterate.py --preset smoke --run ../runs/smoke
+	@echo "== CarRacing, the whole procedure in small, from nothing: play, learn the world, evolve, play =="
+	cd carracing && $(PY) iterate.py --preset smoke --run ../runs/smoke
 	@echo "Scores: runs/doomreal.json, doomreal.random.json, carracing.json, carracing.random.json, smoke/rounds.json"
 	@echo "Videos: runs/doomreal.mp4, runs/carracing.mp4"
 
