@@ -74,17 +74,12 @@ def read_vae(path):
 
 
 def shipped_files(game):
-    """{path from the root: kind} of all that ships of a game."""
-    first, *others = game.config.SHIPPED
-    present = [group for group in others if any(_ships(os.path.join(game.name, path)) for path in group.values())]
-    found = {os.path.join(game.name, path): kind for group in (first, *present) for kind, path in group.items()}
-    controllers = [preset.controller for preset in getattr(game.config, "ITERATE", {}).values() if preset.controller]
-    found |= {path: "controller" for path in controllers if _ships(path)}
-    return found | {game.config.SHIPPED_CONTROLLER: "controller"}
-
-
-def _ships(path):
-    return os.path.exists(os.path.join(games_here.ROOT, path))
+    """{path from the root: kind} of all that ships of a game; a set of which nothing is there does not ship yet."""
+    sets = [{os.path.join(game.name, path): kind for kind, path in group.items()} for group in game.config.SHIPPED]
+    there = [group for group in sets if any(os.path.exists(os.path.join(games_here.ROOT, path)) for path in group)]
+    return {path: kind for group in there for path, kind in group.items()} | {
+        game.config.SHIPPED_CONTROLLER: "controller"
+    }
 
 
 def copy_of(game, root, **changes):

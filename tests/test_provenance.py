@@ -274,6 +274,20 @@ def test_a_controller_that_proves_nothing_is_refused(nothing_plays, tmp_path, na
     assert not any(path.is_file() for path in run.rglob("*"))  # an error leaves no trace
 
 
+@pytest.mark.parametrize("name", GAMES)
+def test_a_file_is_of_its_game_and_of_its_kind(nothing_plays, tmp_path, name):
+    """Catches the controller of the other game, and another kind of file, each with its own meta."""
+    game = GAMES[name]
+    (other,) = (one for one in GAMES.values() if one is not game)
+    words = words_of("model", game, agents.shipped(other), tmp_path)
+    done = call(play.main, game, *words)
+    assert done.refused(f"is the controller of {other.name}, not the controller of {name}"), done
+    rnn = os.path.join(game.folder, game.config.SHIPPED[0]["rnn"])
+    done = call(play.main, game, *words_of("model", game, rnn, tmp_path))
+    assert done.refused(f"is the rnn of {name}, not the controller of {name}"), done
+    assert not nothing_plays
+
+
 @pytest.mark.parametrize("script", ["model", "extract", "train", "dream_model"])
 @pytest.mark.parametrize("name", GAMES)
 def test_unverified_plays_and_what_it_makes_says_so(nothing_plays, tmp_path, name, script):
