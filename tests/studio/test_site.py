@@ -614,6 +614,7 @@ def test_it_plays_without_a_network_after_the_first_load(chromium, root, tmp_pat
         chromium.ready()
         kept = "return navigator.serviceWorker.ready.then(() => caches.keys()).then((names) => names.length)"
         chromium.until(lambda: chromium.call(kept) == 2)  # the page, and the weights
+    chromium.driver.execute_cdp_cmd("Network.clearBrowserCache", {})  # not what the page has kept itself
     chromium.open(f"{url}/pages/dream/#game=doomrnn&seed=3000")
     chromium.ready()
     chromium.press(LEFT)
