@@ -73,13 +73,25 @@ def read_vae(path):
     return _vae(files.sha256(path), str(path))
 
 
+def controllers(game):
+    """Paths from the root of the controllers that ship, or will: the one, and those of other presets of iterate.py."""
+    presets = getattr(game.config, "ITERATE", {}).values()
+    others = {preset.controller for preset in presets if preset.controller}
+    return [game.config.SHIPPED_CONTROLLER, *sorted(others - {game.config.SHIPPED_CONTROLLER})]
+
+
 def shipped_files(game):
     """{path from the root: kind} of all that ships of a game; a set of which nothing is there does not ship yet."""
     sets = [{os.path.join(game.name, path): kind for kind, path in group.items()} for group in game.config.SHIPPED]
-    there = [group for group in sets if any(os.path.exists(os.path.join(games_here.ROOT, path)) for path in group)]
-    return {path: kind for group in there for path, kind in group.items()} | {
-        game.config.SHIPPED_CONTROLLER: "controller"
-    }
+    there = [group for group in sets if any(map(is_there, group))]
+    found = {path: kind for group in there for path, kind in group.items()}
+    one, *others = controllers(game)
+    return found | {path: "controller" for path in (one, *filter(is_there, others))}
+
+
+def is_there(path):
+    """Whether the repository has this file."""
+    return os.path.exists(os.path.join(games_here.ROOT, path))
 
 
 def copy_of(game, root, **changes):

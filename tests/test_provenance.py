@@ -27,6 +27,7 @@ from common.training import evolve, vae_and_rnn
 META = provenance.ENDING
 WORLD = {"doomrnn": ["doomreal"], "carracing": []}
 SCRIPTS = {"model": play.main, "extract": record.main, "train": evolve.main, "dream_model": play.watch_dream}
+TEXT = ("Makefile", ".bash", ".cff", ".ipynb", ".js", ".mjs", ".html", ".md", ".py", ".toml", ".yml", "run")
 SCRIPTS |= {"fidelity": fidelity.main}
 
 
@@ -461,14 +462,13 @@ def test_also_in_compares_content(runs_copy, nothing_plays):
 
 def test_no_other_controller_is_hard_wired():
     """Catches a path of a controller, in a script, notebook or document, that is not the constant of its game."""
-    allowed = {game.config.SHIPPED_CONTROLLER for game in GAMES.values()}
+    allowed = {path for game in GAMES.values() for path in commands.controllers(game)}
     for game in GAMES.values():
         cfg = game.config.TRAIN["smoke"]  # what make run evolves and then plays
         allowed.add(f"log/{game.name}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}.best.json")
     found = {}
     for name in tracked():
-        elsewhere = name.startswith(("tests/", "log/", "docs/history/")) or name.endswith(META)
-        if elsewhere or name.endswith((".png", ".json", ".jsonl", ".npz")):
+        if name.startswith(("tests/", "log/", "docs/history/")) or not name.endswith(TEXT):
             continue
         with open(os.path.join(ROOT, name), encoding="utf-8") as file:
             paths = re.findall(r"(?:^|[\s\"'`(=\\]|\.\./)(log/[\w.]+?\.(?:best|picked)\.json)", file.read(), re.M)
