@@ -3,10 +3,14 @@
 Source: Ha & Schmidhuber 2018, section 5, the iterative training procedure. Rounds are data in config.py. The stages are
 the commands that users type as well, one after the other:
 
-<run>/record/, <run>/series/   all recordings, and the same encoded by the VAE
-<run>/round<k>/                the VAE, the MDN-RNNs and the evolution of round k, with links to unchanged ones
-<run>/iterate.json             preset, seed, rounds, and each stage that is done with its command and seconds
-<run>/rounds.json              a line for each round: time, games, scores; rounds.png is a picture of it
+<run>/record/           all recordings
+<run>/round<k>/         the VAE, the series, the MDN-RNNs and the evolution of round k, with links to unchanged ones
+<run>/iterate.json      preset, seed, rounds, and each stage that is done with its command and seconds
+<run>/rounds.json       a line for each round: time, games, scores; rounds.png is a picture of it
+
+A run can go on in another place or on another machine. Keep iterate.json, rounds.json and, of every round, log/ and the
+.json files of tf_*/ (of rnn<k>/tf_*/ too) with their metas. Recordings and series need not be kept: they are made again
+when a round needs them, by the same commands and the same controllers.
 """
 
 import argparse
@@ -29,7 +33,10 @@ SEEDS_PER_RUN = 30_000  # of recordings, so that runs with different seeds recor
 RUNS = (seeds.TRAINING[1] + 1 - seeds.TRAINING[0]) // SEEDS_PER_RUN
 NOTE_SECONDS = 10  # between notes of the time of a stage, so that the time of a killed one counts too
 REPORT = 430_000  # first seed of the validation games for the report of a round; other ones choose its controller
+INTERRUPT_SECONDS = 2.0  # that a stage has to end by itself after Ctrl-C
 MEMORY_GB = 3.0  # the most memory that a stage needs
+Span = tuple[str, int, int]
+"""("random" or "own", first seed, episodes) of what one command records"""
 
 
 def main(game: Game, description: str | None) -> None:
@@ -51,8 +58,11 @@ def main(game: Game, description: str | None) -> None:
     if arguments.ship:
         ship(game, arguments.ship)
         return
+    if os.path.exists(arguments.run) and not os.path.isdir(arguments.run):
+        raise UserError(f"--run {arguments.run}: is not a folder")
     os.makedirs(arguments.run, exist_ok=True)
     held = runs.lock(os.path.join(arguments.run, "lock"))
+    files.remove_temporary(arguments.run)
     Iteration(game, arguments.run, arguments.preset, arguments.seed, presets[arguments.preset]).go()
     held.close()
 
@@ -75,35 +85,51 @@ class Iteration:
     def __init__(self, game: Game, run: str, preset: str, seed: int, cfg: settings.Iterate) -> None:
         self._game, self._run, self._seed, self._rounds, self._backend = game, run, seed, cfg.rounds, cfg.backend
         self._path, self._rounds_path = os.path.join(run, "iterate.json"), os.path.join(run, "rounds.json")
+        self._record_folder = os.path.join(run, "record")
         self._first_seed = seeds.TRAINING[0] + (seed - 1) * SEEDS_PER_RUN
+        first = cfg.rounds[0]
+        if not first.random or first.own or None in (first.vae, first.rnn, first.train):
+            raise UserError(f"{preset}: its first round must have random, vae, rnn and train, and no own games")
         self._state = self._opened({"game": game.name, "preset": preset, "seed": seed})
-        if not self._state["done"]:
+        self._lines: list[dict[str, Any]] = _made(self._rounds_path) if os.path.exists(self._rounds_path) else []
+        if len(self._lines) < len(self._rounds):
             self._check_room(cfg)
 
     def _opened(self, about: dict[str, Any]) -> dict[str, Any]:
         rounds = json.loads(json.dumps([dataclasses.asdict(one) for one in self._rounds]))
         try:
             before = files.read_json(self._path)
+            known = {name: before[name] for name in about}
+            begun = max((int(stage.split("/")[0]) for stage in before["seconds"]), default=0)
+            usual = dataclasses.asdict(settings.Round())  # a field that is younger than the run had its default
+            earlier = [usual | one for one in before["rounds"]]
+            before = before | {name: dict(before[name]) for name in ("done", "seconds")}
         except FileNotFoundError:
+            left = [
+                name for name in ("record", "round1", "rounds.json") if os.path.exists(os.path.join(self._run, name))
+            ]
+            if left:
+                raise UserError(
+                    f"--run {self._run}: has {left[0]} but no iterate.json; bring that too, or give another --run"
+                ) from None
             return about | {"rounds": rounds, "done": {}, "seconds": {}}
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{self._path}: damaged ({error}); begin in another --run") from None
         for name, value in about.items():
-            if before[name] != value:
-                raise UserError(
-                    f"--run {self._run}: is a run of {name} {before[name]}, not {value}; give another --run"
-                )
-        begun = max((int(stage.split("/")[0]) for stage in before["seconds"]), default=0)
-        usual = dataclasses.asdict(settings.Round())  # a field that is younger than the run had its default
-        earlier = [usual | one for one in before["rounds"]]
+            if known[name] != value:
+                raise UserError(f"--run {self._run}: is a run of {name} {known[name]}, not {value}; give another --run")
         changed = [k + 1 for k in range(begun) if rounds[k : k + 1] != earlier[k : k + 1]]
         if changed:
             raise UserError(f"{self._path}: round {changed[0]} was edited after it began; give another --run")
         return before | {"rounds": rounds}
 
     def _check_room(self, cfg: settings.Iterate) -> None:
-        episodes = sum(one.random + one.own for one in self._rounds)
-        needed = episodes * cfg.mb_per_episode / 1000
+        last = max(
+            (k for k in range(len(self._lines) + 1, len(self._rounds) + 1) if self._reads_recordings(k)), default=0
+        )
+        spans = [span for k in range(1, last + 1) for span in self._recordings(k)]
+        missing = sum(episodes - len(self._there(first, episodes)) for _, first, episodes in spans)
+        needed = missing * cfg.mb_per_episode / 1000
         free = shutil.disk_usage(self._run).free / 1e9
         if free < needed:
             raise UserError(
@@ -115,11 +141,14 @@ class Iteration:
 
     def go(self) -> None:
         """Plays all rounds that are not done."""
-        if os.path.exists(self._rounds_path) and len(files.read_json(self._rounds_path)) == len(self._rounds):
+        if len(self._lines) >= len(self._rounds):
             print(f"{self._rounds_path}: all {len(self._rounds)} rounds are done; nothing to do")
             return
+        self._save()  # before anything else, so that nothing lies there without it
         for number, one in enumerate(self._rounds, 1):
-            self._play_round(number, one)
+            self._make_folder(number, one)
+            if number > len(self._lines):
+                self._play_round(number, one)
 
     def _folder(self, number: int) -> str:
         return os.path.join(self._run, f"round{number}")
@@ -129,50 +158,161 @@ class Iteration:
         path = os.path.join(self._folder(number), name)
         if not os.path.lexists(path):
             os.symlink(os.path.relpath(target, os.path.dirname(path)), path)
+        os.makedirs(os.path.realpath(path), exist_ok=True)  # it may not have come along to another machine
+
+    def _make_folder(self, number: int, one: Any) -> None:
+        """Makes the folder of a round, with links to what does not change in it."""
+        folder, before = self._folder(number), self._folder(number - 1)
+        os.makedirs(folder, exist_ok=True)
+        self._link(number, "record", self._record_folder)
+        unchanged = ("tf_vae", "series") * (one.vae is None) + ("tf_rnn", "tf_initial_z") * (one.rnn is None)
+        for name in unchanged:
+            self._link(number, name, os.path.join(before, name))
+
+    def _named(self, path: str, folder: str) -> str:
+        """What to call a file of the run in a stage of a folder: as seen from there, wherever the run lies.
+
+        Stages look a name up here first, then in their folder. If something else has the name here, it is the path.
+        """
+        name = os.path.join(os.path.relpath(self._run, folder), os.path.relpath(path, self._run))
+        other = os.path.exists(name) and os.path.realpath(name) != os.path.realpath(path)
+        return path if other else name
+
+    def _controller(self, number: int) -> str:
+        """Path of the controller of a round that is done."""
+        return os.path.join(self._run, self._state["done"][f"{number}/agent"]["controller"])
 
     def _play_round(self, number: int, one: Any) -> None:
         folder, before = self._folder(number), self._folder(number - 1) if number > 1 else ""
-        os.makedirs(folder, exist_ok=True)
-        os.makedirs(os.path.join(self._run, "record"), exist_ok=True)
-        self._link(number, "record", os.path.join(self._run, "record"))
-        first = self._first_seed + sum(earlier.random + earlier.own for earlier in self._rounds[: number - 1])
-        if one.random:
-            flags = one.record | {"episodes": one.random, "first_seed": first}
-            self._stage(number, "random", "extract", flags, self._run)
-        if one.own:
-            flags = one.record | {"episodes": one.own, "first_seed": first + one.random, "explore": one.explore}
-            controller = self._state["done"][f"{number - 1}/agent"]["controller"]
-            flags |= {"controller": os.path.join(self._run, controller)}
-            self._stage(number, "own", "extract", flags, before)
+        for span in self._recordings(number):
+            self._record(number, one, span)
+        self._restore(number)
+
+        def goes_on_from(name: str, **flags: Any) -> dict[str, Any]:
+            return ({"start_from": self._named(os.path.join(before, name), folder)} if before else {}) | flags
+
         if one.vae is not None:
-            start = {"start_from": os.path.join(before, "tf_vae", "vae.json")} if before else {}
-            self._stage(number, "vae", "vae_train", one.vae | start | {"seed": self._seed}, folder)
-        else:
-            self._link(number, "tf_vae", os.path.join(before, "tf_vae"))
-            self._link(number, "series", os.path.join(before, "series"))
-        if one.random or one.own or one.vae is not None:
-            self._stage(number, "series", "series", {}, folder)
+            flags = one.vae | goes_on_from("tf_vae/vae.json", seed=self._seed)
+            self._stage(number, "vae", "vae_train", flags, folder, "tf_vae/vae.json")
+        if self._must_encode(number):
+            at = self._encoded_in(number)
+            self._forget(f"{at}/series")
+            self._stage(at, "series", "series", {}, self._folder(at))
         if one.rnn is not None:
-            start = {"start_from": os.path.join(before, "tf_rnn", "rnn.json")} if before else {}
-            flags = self._newest(number, one) | one.rnn | start | {"seed": 100 * self._seed + number}
-            self._stage(number, "rnn", "rnn_train", flags, folder)
-        else:
-            self._link(number, "tf_rnn", os.path.join(before, "tf_rnn"))
-            self._link(number, "tf_initial_z", os.path.join(before, "tf_initial_z"))
+            flags = self._newest(number, one) | one.rnn
+            flags |= goes_on_from("tf_rnn/rnn.json", seed=100 * self._seed + number)
+            self._stage(number, "rnn", "rnn_train", flags, folder, "tf_rnn/rnn.json")
         others = self._train_more_rnns(number, one, folder)
         if one.train is not None:
-            self._evolve(number, one, folder, before, others)
+            self._evolve(number, one, folder, others)
         self._report(number, one, folder)
+
+    def _recordings(self, number: int) -> list[Span]:
+        """What is recorded in a round."""
+        one = self._rounds[number - 1]
+        first = self._first_seed + sum(earlier.random + earlier.own for earlier in self._rounds[: number - 1])
+        spans = [("random", first, one.random), ("own", first + one.random, one.own)]
+        return [span for span in spans if span[2]]
+
+    def _record(self, number: int, one: Any, span: Span) -> None:
+        name, first, episodes = span
+        flags, folder = one.record | {"episodes": episodes, "first_seed": first}, self._run
+        if name == "own":
+            folder = self._folder(number - 1)
+            flags |= {"explore": one.explore, "controller": self._named(self._controller(number - 1), folder)}
+        self._stage(number, name, "extract", flags, folder)
+
+    def _there(self, first: int, episodes: int) -> list[int]:
+        """The seeds of a span of which there are recordings."""
+        folder = self._record_folder
+        return [s for s in range(first, first + episodes) if os.path.exists(os.path.join(folder, f"{s}.npz"))]
+
+    def _summary(self, first: int) -> str:
+        return os.path.join(self._record_folder, f"{first}.summary.json")
+
+    def _is_recorded(self, span: Span) -> bool:
+        """Whether a span has its summary and as many recordings as that says."""
+        _, first, episodes = span
+        try:
+            return len(self._there(first, episodes)) >= int(files.read_json(self._summary(first))["kept"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return False
+
+    def _encoded_in(self, number: int) -> int:
+        """The last round up to this one that encodes recordings."""
+        rounds = self._rounds[:number]
+        return max(k for k, one in enumerate(rounds, 1) if one.random or one.own or one.vae is not None)
+
+    def _must_encode(self, number: int) -> bool:
+        """Whether series.py is to run in a round: for the first time, or because a later stage needs what is gone."""
+        at = self._encoded_in(number)
+        if f"{at}/series" not in self._state["done"] or f"{at}/series" in self._state.get("anew", []):
+            return True
+        gone = not os.path.exists(os.path.join(self._folder(at), "series", "series.npz"))
+        return gone and bool(self._readers(number))
+
+    def _reads_recordings(self, number: int) -> bool:
+        """Whether a stage of a round that is not done reads the recordings."""
+        one = self._rounds[number - 1]
+        return (one.vae is not None and f"{number}/vae" not in self._state["done"]) or self._must_encode(number)
+
+    def _readers(self, number: int) -> list[str]:
+        """The stages of a round that are not done and read the series."""
+        one = self._rounds[number - 1]
+        names = ["rnn"] * (one.rnn is not None) + [f"rnn{k + 2}" for k in range(one.more_rnns)]
+        names += ["train"] * self._starts_along_games(one)
+        return [key for key in (f"{number}/{name}" for name in names) if key not in self._state["done"]]
+
+    def _starts_along_games(self, one: Any) -> bool:
+        """Whether the dreams of the evolution of a round start along the recorded games."""
+        flags, config = one.train or {}, self._game.config
+        name = "PPO" if flags.get("o") == "ppo" else "TRAIN_DREAM" if flags.get("world") == "dream" else "TRAIN"
+        cfg = getattr(config, name, {}).get(self._state["preset"])
+        return any(flags.get(flag, getattr(cfg, flag, 0)) for flag in ("starts", "starts_every"))
+
+    def _restore(self, number: int) -> None:
+        """Makes recordings again that are gone, if a stage of this round reads them.
+
+        They may differ from the lost ones in the last bits, so what had begun on those begins anew.
+
+        Raises:
+            UserError: there are recordings of another origin.
+        """
+        if not self._reads_recordings(number):
+            return
+        end = self._first_seed + sum(one.random + one.own for one in self._rounds[:number])
+        for name in os.listdir(self._record_folder):
+            seed = name.removesuffix(".npz")
+            if name.endswith(".npz") and seed.isdigit() and not self._first_seed <= int(seed) < end:
+                raise UserError(f"{os.path.join(self._record_folder, name)}: is not of this run; take it out of there")
+        lost = [(k, span) for k in range(1, number + 1) for span in self._recordings(k) if not self._is_recorded(span)]
+        encoded = f"{self._encoded_in(number)}/series"
+        if lost or encoded in self._state["done"]:
+            anew = [f"{number}/vae"] * bool(lost) + self._readers(number)
+            anew = [key for key in anew if key in self._state["seconds"] and key not in self._state["done"]]
+            anew += [encoded] * bool(lost)
+            self._state["anew"] = sorted({*self._state.get("anew", []), *anew})
+        for k, span in lost:
+            print(f"round {k}: recordings from seed {span[1]} on are gone; they are made again", flush=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(self._summary(span[1]))
+            self._forget(f"{k}/{span[0]}")
+            self._record(k, self._rounds[k - 1], span)
+
+    def _forget(self, key: str) -> None:
+        """Lets a stage count as not done."""
+        self._state["done"].pop(key, None)
 
     def _newest(self, number: int, one: Any) -> dict[str, Any]:
         """The flags that give separate streams to the games of the controllers of this run."""
-        own = sum(earlier.own for earlier in self._rounds[:number])
-        held_out = one.rnn.get("validation_episodes", 0)
+        own, usual = sum(earlier.own for earlier in self._rounds[:number]), self._game.config.RNN
+        held_out = (one.rnn or {}).get("validation_episodes", usual[self._state["preset"]].validation_episodes)
         return {"newest": own - held_out, "newest_share": one.own_share} if own > held_out else {}
 
     def _train_more_rnns(self, number: int, one: Any, folder: str) -> list[str]:
         """Further MDN-RNNs of a round, each in its own folder; returns their files."""
         made, start = [], os.path.join(folder, "tf_rnn", "rnn.json")
+        usual = self._newest(number, one) | (one.rnn or {}) | one.more
         for k in range(one.more_rnns):
             own = os.path.join(folder, f"rnn{k + 2}")
             os.makedirs(own, exist_ok=True)
@@ -180,55 +320,57 @@ class Iteration:
                 path = os.path.join(own, name)
                 if not os.path.lexists(path):
                     os.symlink(os.path.join(os.pardir, name), path)
-            flags = (
-                (one.rnn or {}) | one.more | {"start_from": start, "seed": 100 * self._seed + number + 1000 * (k + 1)}
-            )
-            self._stage(number, f"rnn{k + 2}", "rnn_train", flags, own)
+            flags = usual | {"start_from": self._named(start, own), "seed": 100 * self._seed + number + 1000 * (k + 1)}
+            self._stage(number, f"rnn{k + 2}", "rnn_train", flags, own, "tf_rnn/rnn.json")
             start = os.path.join(own, "tf_rnn", "rnn.json")
             made.append(start)
         return made
 
-    def _evolve(self, number: int, one: Any, folder: str, before: str, others: list[str]) -> None:
+    def _evolve(self, number: int, one: Any, folder: str, others: list[str]) -> None:
         """Evolves the controller, and chooses among the evaluated means by their scores in the real game."""
         flags = one.train | {"seed_start": 100 * self._seed + number}
-        if before and "start_from" not in flags:
-            earlier = self._state["done"][f"{number - 1}/agent"]["controller"]
-            flags |= {"start_from": os.path.join(self._run, earlier)}
+        if number > 1 and "start_from" not in flags:
+            flags |= {"start_from": self._named(self._controller(number - 1), folder)}
         if others:
-            flags |= {"also_in": ",".join(others)}
+            flags |= {"also_in": ",".join(self._named(path, folder) for path in others)}
         self._stage(number, "train", "train", flags, folder)
         log = self._only(os.path.join(folder, "log"), ".log.json")
         ending = "best.json"
-        if len(files.read_json(log)) > 1:  # else there is nothing to choose
+        if len(_made(log)) > 1:  # else there is nothing to choose
             flags = {"": log, "episodes": one.games, "final_episodes": 2 * one.games}
-            self._stage(number, "pick", "pick_best", flags, folder)
             ending = "picked.json"
-        picked = os.path.relpath(log.removesuffix("log.json") + ending, self._run)
-        self._note(number, "agent", controller=picked)
+            picked = os.path.join("log", os.path.basename(log).removesuffix("log.json") + ending)
+            self._stage(number, "pick", "pick_best", flags, folder, picked)
+        if f"{number}/agent" not in self._state["done"]:
+            self._note(number, "agent", controller=os.path.relpath(log.removesuffix("log.json") + ending, self._run))
 
     @staticmethod
     def _only(folder: str, ending: str) -> str:
-        found = [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(ending)]
+        found = [name for name in os.listdir(folder) if name.endswith(ending)] if os.path.isdir(folder) else []
         if len(found) != 1:
-            raise UserError(f"{folder}: holds {len(found)} files *{ending}, not one; was something else evolved there?")
-        return found[0]
+            raise UserError(
+                f"{folder}: holds {len(found)} files *{ending}, not one; bring the one that was evolved there, alone"
+            )
+        return os.path.join(folder, found[0])
 
     def _report(self, number: int, one: Any, folder: str) -> None:
         """Plays the controller on separate validation games, and adds the line of the round."""
         if f"{number}/agent" not in self._state["done"]:
             self._note(number, "agent", **self._state["done"][f"{number - 1}/agent"])
-        file = os.path.join(self._run, self._state["done"][f"{number}/agent"]["controller"])
-        scores = os.path.join(folder, "scores.json")
+        file = self._controller(number)
+        scores, fidelity = os.path.join(folder, "scores.json"), os.path.join(folder, "fidelity.json")
+        for name, path in (("score", scores), ("fidelity", fidelity)):  # what is gone is made again
+            if not os.path.exists(path):
+                self._forget(f"{number}/{name}")
         flags = {"": [*self._how_to_play(), "norender", file, REPORT], "episodes": one.games, "out": scores}
         flags |= {"backend": self._backend} if self._backend else {}
         self._stage(number, "score", "model", flags, folder, preset=False)
         if self._game.config.RESTART:
-            fidelity = os.path.join(folder, "fidelity.json")
             self._stage(number, "fidelity", "fidelity", {"": file, "out": fidelity}, folder, preset=False)
         line = self._line(number, folder, file)
-        lines = files.read_json(self._rounds_path) if os.path.exists(self._rounds_path) else []
-        files.write_json(self._rounds_path, [*lines[: number - 1], line], indent=1)
-        draw(self._rounds_path, os.path.join(self._run, "rounds.png"), self._game.title)
+        self._lines.append(line)
+        draw(self._lines, os.path.join(self._run, "rounds.png"), self._game.title)
+        files.write_json(self._rounds_path, self._lines, indent=1)  # from now on the round is done
         print(words(line), flush=True)
 
     def _how_to_play(self) -> list[str]:
@@ -236,7 +378,7 @@ class Iteration:
 
     def _line(self, number: int, folder: str, file: str) -> dict[str, Any]:
         """What rounds.json says of a round."""
-        scores, meta = files.read_json(os.path.join(folder, "scores.json")), files.read_json(file + provenance.ENDING)
+        scores, meta = _made(os.path.join(folder, "scores.json")), provenance.read(file, "controller", self._game.name)
         seconds = {name: round(time, 1) for name, time in self._state["seconds"].items()}
         done = self._rounds[:number]
         line = {
@@ -250,18 +392,41 @@ class Iteration:
             "seconds": {name.split("/")[1]: time for name, time in seconds.items() if name.startswith(f"{number}/")},
         }
         fidelity = os.path.join(folder, "fidelity.json")
-        return line | ({"fidelity": files.read_json(fidelity)} if os.path.exists(fidelity) else {})
+        return line | ({"fidelity": _made(fidelity)} if os.path.exists(fidelity) else {})
 
     def _note(self, number: int, name: str, **about: Any) -> None:
         self._state["done"][f"{number}/{name}"] = about
+        self._save()
+
+    def _save(self) -> None:
         files.write_json(self._path, self._state, indent=1)
 
+    def _is_done(self, key: str, result: str) -> bool:
+        """Whether a stage is noted as done, and its result is there, if it is a file that is kept.
+
+        Raises:
+            UserError: the result is gone, and a later stage has built on it.
+        """
+        done = self._state["done"]
+        if key not in done or not result or os.path.exists(result):
+            return key in done
+        if key != list(done)[-1]:
+            raise UserError(f"{result}: is gone, and what came later needs it; bring it back, or give another --run")
+        return False
+
     def _stage(
-        self, number: int, name: str, script: str, flags: dict[str, Any], folder: str, preset: bool = True
+        self,
+        number: int,
+        name: str,
+        script: str,
+        flags: dict[str, Any],
+        folder: str,
+        result: str = "",
+        preset: bool = True,
     ) -> None:
         """Runs one stage to its end, unless it is done. Its output goes where the output of this command goes."""
         key = f"{number}/{name}"
-        if key in self._state["done"]:
+        if self._is_done(key, result and os.path.join(folder, result)):
             return
         words = [os.path.join(self._game.folder, f"{script}.py")]
         extra = flags.get("", [])
@@ -273,28 +438,55 @@ class Iteration:
                 words.append(f"--{flag}" if value else f"--no-{flag}")
             elif flag:
                 words += [f"--{flag}", str(value)]
+        anew = self._state.get("anew", [])
+        words += ["--fresh"] * (key in anew)
         print(f"round {number} of {len(self._rounds)}: {script}.py {' '.join(words[1:])}", flush=True)
+        code = self._run_to_its_end(key, words)
+        if code:
+            raise UserError(
+                f"round {number}: {script}.py ended with code {code}, see above; the same command goes on there"
+            )
+        if anew:
+            self._state["anew"] = [other for other in anew if other != key]
+        self._note(number, name, command=[os.path.basename(words[0]), *words[1:]])
+
+    def _run_to_its_end(self, key: str, words: list[str]) -> int:
+        """Runs the command of a stage, notes its time now and then, and returns its exit code."""
         before, began = self._state["seconds"].get(key, 0.0), time.monotonic()
+
+        def note_time() -> None:
+            self._state["seconds"][key] = before + time.monotonic() - began
+            self._save()
+
+        note_time()  # a round that has begun must not be edited
         process = subprocess.Popen(bound.command(sys.executable, *words))
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    code = process.wait(NOTE_SECONDS)
-                    break
-                self._state["seconds"][key] = before + time.monotonic() - began
-                files.write_json(self._path, self._state, indent=1)
-        except BaseException:  # Ctrl-C reaches the stage as well, which saves its state
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
+                    return process.wait(NOTE_SECONDS)
+                note_time()
+        except BaseException:  # a terminal sends Ctrl-C to the stage as well, else it is passed on
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(INTERRUPT_SECONDS)
+            process.send_signal(signal.SIGINT)  # does nothing if it has ended
             process.wait()
             raise
-        self._state["seconds"][key] = before + time.monotonic() - began
-        if code:
-            files.write_json(self._path, self._state, indent=1)
-            raise UserError(
-                f"round {number}: {script}.py ended with code {code}, see above; the same command goes on there"
-            )
-        self._note(number, name, command=[os.path.basename(words[0]), *words[1:]])
+        finally:
+            note_time()
+
+
+def _made(path: str) -> Any:
+    """The value of a .json file that the run has made.
+
+    Raises:
+        UserError: it is not there, or damaged.
+    """
+    try:
+        return files.read_json(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; bring it back, or give another --run") from None
+    except ValueError as error:
+        raise UserError(f"{error}; remove it, and the same command makes it again") from None
 
 
 def words(line: dict[str, Any]) -> str:
@@ -311,14 +503,13 @@ def words(line: dict[str, Any]) -> str:
     )
 
 
-def draw(rounds: str, path: str, title: str) -> None:
-    """Draws rounds.json: the real score of each round over the time of the run."""
+def draw(lines: list[dict[str, Any]], path: str, title: str) -> None:
+    """Draws the lines of rounds.json: the real score of each round over the time of the run."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    lines = files.read_json(rounds)
     figure, axes = pyplot.subplots(figsize=(6, 4))
     minutes, means, errors = (
         [line["minutes"] for line in lines],
@@ -346,26 +537,36 @@ def ship(game: Game, run: str) -> None:
     try:
         state = files.read_json(os.path.join(run, "iterate.json"))
         lines = files.read_json(os.path.join(run, "rounds.json"))
-    except (FileNotFoundError, ValueError) as error:
+        of, preset, seed, rounds = (state[name] for name in ("game", "preset", "seed", "rounds"))
+        best = max(lines, key=lambda line: (line["real"]["mean"], line["round"]))["round"]
+        picked = os.path.join(run, state["done"][f"{best}/agent"]["controller"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--ship {run}: not a finished run of iterate.py ({error})") from None
-    if state["game"] != game.name:
-        raise UserError(f"--ship {run}: is a run of {state['game']}, not of {game.name}")
-    if len(lines) < len(state["rounds"]):
-        raise UserError(f"--ship {run}: {len(lines)} of {len(state['rounds'])} rounds are done; finish it first")
-    best = max(lines, key=lambda line: (line["real"]["mean"], line["round"]))["round"]
-    folder = os.path.join(run, f"round{best}")
-    picked = os.path.join(run, state["done"][f"{best}/agent"]["controller"])
-    config, cfg = game.config, getattr(game.config, "ITERATE", {})[state["preset"]]
+    if of != game.name:
+        raise UserError(f"--ship {run}: is a run of {of}, not of {game.name}")
+    if len(lines) < len(rounds):
+        raise UserError(f"--ship {run}: {len(lines)} of {len(rounds)} rounds are done; finish it first")
+    config, cfg = game.config, getattr(game.config, "ITERATE", {}).get(preset)
+    if cfg is None or cfg.ships >= len(config.SHIPPED):
+        raise UserError(f"--ship {run}: config.py does not say where an agent of the preset {preset} ships")
+    pairs = {name: os.path.join(run, f"round{best}", config.TRAINED[name]) for name in ("vae", "rnn", "initial_z")}
+    _check_chain(game, run, pairs, picked)
+    for name, path in pairs.items():
+        provenance.copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]))
     target = cfg.controller or config.SHIPPED_CONTROLLER
-    pairs = {name: os.path.join(folder, config.TRAINED[name]) for name in ("vae", "rnn", "initial_z")}
-    metas = {name: provenance.read(path, name, game.name) for name, path in pairs.items()}
-    metas["controller"] = provenance.read(picked, "controller", game.name)
+    provenance.copy(picked, os.path.join(ROOT, target))
+    files.write_json(os.path.join(ROOT, "log", f"{game.name}.{preset}.{seed}.rounds.json"), lines, indent=1)
+    print(f"{target}: is the agent of round {best} of {run} now")
+
+
+def _check_chain(game: Game, run: str, pairs: dict[str, str], controller: str) -> None:
+    """UserError if the files of an agent were not verified, or do not belong together."""
+    metas = {
+        name: provenance.read(path, name, game.name) for name, path in (pairs | {"controller": controller}).items()
+    }
     for name, meta in metas.items():
         if meta.get("unverified"):
             raise UserError(f"--ship {run}: its {name} was made from files that were not verified")
     for name, path in pairs.items():
-        provenance.copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]))
-    provenance.copy(picked, os.path.join(ROOT, target))
-    rounds = os.path.join(ROOT, "log", f"{game.name}.{state['preset']}.{state['seed']}.rounds.json")
-    shutil.copy(os.path.join(run, "rounds.json"), rounds)
-    print(f"{target}: is the agent of round {best} of {run} now")
+        if metas[name]["sha256"] != metas["controller"]["parents"].get(name):
+            raise UserError(f"--ship {run}: {controller} was evolved on another {name} than {path}")

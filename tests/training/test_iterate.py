@@ -1,145 +1,733 @@
-"""common/training/iterate.py: which stages a round runs, and what is shipped where. No stage is run here."""
+"""common/training/iterate.py: which commands a run gives, what it survives, and what it ships. Stages are stages.py."""
 
+import contextlib
 import dataclasses
-import itertools
+import io
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 import types
 
 import pytest
 
-from common.runtime import files, provenance, settings
-from common.runtime.cli import UserError
+from common.game import ROOT, Game
+from common.runtime import cli, files, provenance, runs, settings
 from common.training import iterate
 
-import toy
+import stages
+
+FIRST = settings.Round(random=6, vae={"steps": 3}, rnn={"steps": 4}, train={"t": 8}, games=5)
+SECOND = settings.Round(
+    random=2,
+    own=8,
+    explore=0.3,
+    record={"max_frames": 9},
+    own_share=0.25,
+    rnn={"steps": 2, "validation_episodes": 3},
+    more_rnns=2,
+    more={"learning_rate": 0.1},
+    train={"generations": 1, "sample_z": False},
+    games=7,
+)
+TWO = settings.Iterate((FIRST, SECOND), mb_per_episode=1.0, backend="fast")
+RUN_IN_PROCESS = """
+import sys
+sys.path[:0] = [{tests!r}]
+import test_iterate
+from common.runtime import cli
+from common.training import iterate
+iterate.NOTE_SECONDS, iterate.INTERRUPT_SECONDS = 0.1, 0.5
+cli.run_main(lambda: iterate.main(test_iterate.game_in({folder!r}), ""))
+"""
+
+
+def game_in(folder, rounds=TWO.rounds, **changes):
+    """A game of such stages in a folder, which also stands for the root of the repository."""
+    stages.install(folder)
+    names = tuple(stages.MODELS)
+    config = types.SimpleNamespace(
+        __file__=os.path.join(folder, "config.py"),
+        GAME="stub",
+        RESTART=True,
+        TRAINED=stages.MODELS,
+        SHIPPED=tuple({name: f"{place}/{name}.json" for name in names} for place in ("first", "second")),
+        SHIPPED_CONTROLLER="log/stub.best.json",
+        RNN={"small": settings.RestartRnn(validation_episodes=4), "other": settings.RestartRnn()},
+        TRAIN={"small": settings.DreamTrain()},
+        ITERATE={"small": dataclasses.replace(TWO, rounds=rounds), "other": TWO},
+    )
+    vars(config).update(changes)
+    return Game(
+        config=config,
+        title="Stub",
+        goal="",
+        reward={},
+        keys={},
+        actions={},
+        keyboard_action=lambda keys: [0],
+        real_games=lambda rows, backend="": None,
+        random_policies={},
+        world_names={"real": "stubreal"},
+    )
+
+
+class Here:
+    """A stage in this process, for tests in which none is killed."""
+
+    def __init__(self, command):
+        argv, self.code = command[command.index(sys.executable, 1) + 1 :], 0
+        try:
+            stages.main(argv)
+        except SystemExit as end:
+            self.code = end.code
+
+    def wait(self, timeout=None):
+        return self.code
+
+    def send_signal(self, number):
+        raise AssertionError("a stage that has ended got a signal")
 
 
 @pytest.fixture
-def game(tmp_path, monkeypatch):
-    """The toy, with two sets of weights that ship and a preset that ships the second."""
-    (tmp_path / "toy").mkdir()
-    made = toy.game_in(str(tmp_path / "toy"))
-    rounds = tuple(settings.Round(own=k and 2, rnn={}, train={}) for k in range(3))
-    made.config.ITERATE = {
-        "laptop": settings.Iterate(rounds, 0.1),
-        "dream": settings.Iterate(rounds, 0.1, backend="fast", ships=1, controller="log/toy.dream.best.json"),
-    }
-    monkeypatch.setattr(iterate, "ROOT", str(tmp_path))
-    return made
+def folder(tmp_path, monkeypatch):
+    """An empty game folder, and stages that are called in this process."""
+    here = types.SimpleNamespace(Popen=Here, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(iterate, "subprocess", here)
+    monkeypatch.setattr(runs, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(os, "fsync", lambda file: None)  # which takes most of the time
+    monkeypatch.setattr(iterate, "draw", lambda lines, path, title: files.write_json(path, len(lines)))
+    monkeypatch.setattr(iterate, "ROOT", str(tmp_path / "root"))
+    return str(tmp_path / "game")
 
 
-def finished_run(game, tmp_path, preset, means):
-    """A run of rounds with these validation scores; every file of it says its kind and its round."""
-    run = tmp_path / "run"
-    state = {"game": "toy", "preset": preset, "seed": 3, "rounds": [{}] * len(means), "done": {}, "seconds": {}}
-    lines = []
-    for number, mean in enumerate(means, 1):
-        folder, controller = run / f"round{number}", f"round{number}/log/c.json"
-        paths = toy.in_run(game, str(folder)) | {"controller": str(run / controller)}
-        for name, path in paths.items():
-            files.write_json(path, [name, number])
-            provenance.write(path, name, "toy", settings.Rnn(), {}, 1.0, unverified=False)
-        state["done"][f"{number}/agent"] = {"controller": controller}
-        lines.append({"round": number, "real": {"mean": mean}})
-    files.write_json(str(run / "iterate.json"), state)
-    files.write_json(str(run / "rounds.json"), lines)
-    return str(run)
+def call(game, *words):
+    """iterate.py with these words: (exit code, stdout, stderr)."""
+    out, err, before, code = io.StringIO(), io.StringIO(), sys.argv, 0
+    sys.argv = ["iterate.py", *map(str, words)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            cli.run_main(lambda: iterate.main(game, ""))
+    except SystemExit as end:
+        code = end.code
+    finally:
+        sys.argv = before
+    return code, out.getvalue(), err.getvalue()
+
+
+def start(game, run, *words, preset="small", seed=3):
+    return call(game, "--preset", preset, "--seed", seed, "--run", run, *words)
+
+
+def commands(folder):
+    """The commands since the last time, and forgets them."""
+    path = os.path.join(folder, "commands.jsonl")
+    if not os.path.exists(path):
+        return []
+    with open(path) as file:
+        lines = [json.loads(line) for line in file]
+    os.remove(path)
+    return lines
+
+
+def fault(folder, script, where, how):
+    files.write_json(os.path.join(folder, "fault.json"), {"script": script, "in": where, "how": how})
+
+
+def lines_of(run):
+    """rounds.json without its times."""
+    return [
+        {name: value for name, value in line.items() if name not in ("minutes", "seconds")}
+        for line in files.read_json(os.path.join(run, "rounds.json"))
+    ]
+
+
+def everything(run):
+    """{path: content} of the folder of a run, to see that nothing changes; links are not followed."""
+    found = {}
+    for place, _, names in os.walk(run):
+        for name in names:
+            path = os.path.join(place, name)
+            if name != "lock" and not os.path.islink(path):
+                with open(path, "rb") as file:
+                    found[os.path.relpath(path, run)] = file.read()
+    return found
+
+
+def refused(result, *words):
+    """Whether a start ended with exit code 2 and one line that has these words."""
+    code, _, err = result
+    assert (code, len(err.strip().splitlines())) == (2, 1), result
+    assert all(str(word) in err for word in words), err
+    return True
+
+
+@pytest.fixture
+def undisturbed(folder, tmp_path):
+    """The lines of rounds.json of a run that nothing disturbed."""
+    run = str(tmp_path / "undisturbed")
+    assert start(game_in(folder), run)[0] == 0
+    commands(folder)
+    return lines_of(run)
+
+
+def test_a_plan_of_two_rounds_gives_these_commands(folder, tmp_path):
+    """Catches a flag lost, wrong or of another round; a seed that two stages share; a stage out of its order."""
+    run = str(tmp_path / "run")
+    code, out, err = start(game_in(folder), run)
+    assert (code, err) == (0, "")
+    one, two = f"{run}/round1", f"{run}/round2"
+    small, log = ("--preset", "small"), "log/stub.cma.1.4"
+    later = ("--steps", "2", "--validation_episodes", "3")
+    # of 8 own games the 3 newest are held out; the preset has no say here
+    newest = ("--newest", "5", "--newest_share", "0.25")
+    expected = [
+        ("extract", *small, "--run", run, "--episodes", 6, "--first_seed", 62000),
+        ("vae_train", *small, "--run", one, "--steps", 3, "--seed", 3),
+        ("series", *small, "--run", one),
+        ("rnn_train", *small, "--run", one, "--steps", 4, "--seed", 301),
+        ("train", *small, "--run", one, "--t", 8, "--seed_start", 301),
+        ("pick_best", f"{one}/{log}.log.json", "--run", one, "--episodes", 5, "--final_episodes", 10),
+        ("model", "stubreal", "norender", f"{one}/{log}.picked.json", iterate.REPORT, "--run", one)
+        + ("--episodes", 5, "--out", f"{one}/scores.json", "--backend", "fast"),
+        ("fidelity", f"{one}/{log}.picked.json", "--run", one, "--out", f"{one}/fidelity.json"),
+        ("extract", *small, "--run", run, "--max_frames", 9, "--episodes", 2, "--first_seed", 62006),
+        ("extract", *small, "--run", one, "--max_frames", 9, "--episodes", 8, "--first_seed", 62008)
+        + ("--explore", 0.3, "--controller", f"../round1/{log}.picked.json"),
+        ("series", *small, "--run", two),
+        ("rnn_train", *small, "--run", two, *newest, *later)
+        + ("--start_from", "../round1/tf_rnn/rnn.json", "--seed", 302),
+        ("rnn_train", *small, "--run", f"{two}/rnn2", *newest, *later, "--learning_rate", 0.1)
+        + ("--start_from", "../../round2/tf_rnn/rnn.json", "--seed", 1302),
+        ("rnn_train", *small, "--run", f"{two}/rnn3", *newest, *later, "--learning_rate", 0.1)
+        + ("--start_from", "../../round2/rnn2/tf_rnn/rnn.json", "--seed", 2302),
+        ("train", *small, "--run", two, "--generations", 1, "--no-sample_z", "--seed_start", 302)
+        + ("--start_from", f"../round1/{log}.picked.json")
+        + ("--also_in", "../round2/rnn2/tf_rnn/rnn.json,../round2/rnn3/tf_rnn/rnn.json"),
+        ("model", "stubreal", "norender", f"{two}/{log}.best.json", iterate.REPORT, "--run", two)
+        + ("--episodes", 7, "--out", f"{two}/scores.json", "--backend", "fast"),
+        ("fidelity", f"{two}/{log}.best.json", "--run", two, "--out", f"{two}/fidelity.json"),
+    ]
+    got = commands(folder)
+    for found, wanted in zip(got, expected, strict=False):
+        assert found == [str(word) for word in wanted]
+    assert len(got) == len(expected)
+    links = {"round1/record": "record", "round2/record": "record"}
+    links |= {"round2/tf_vae": "round1/tf_vae", "round2/series": "round1/series"}
+    links |= {f"round2/rnn{k}/{name}": f"round1/{name}" for k in (2, 3) for name in ("tf_vae", "series")}
+    for link, target in links.items():
+        assert os.path.islink(os.path.join(run, link))
+        assert not os.path.isabs(os.readlink(os.path.join(run, link)))
+        assert os.path.samefile(os.path.join(run, link), os.path.join(run, target))
+    assert out.count("validation games)") == 2
+
+
+def test_each_round_has_a_line_and_the_picture_shows_it(folder, tmp_path):
+    """Catches games of one round counted for another, a dream score that is the real one, and time that falls."""
+    run = str(tmp_path / "run")
+    start(game_in(folder), run)
+    one, two = files.read_json(f"{run}/rounds.json")
+    assert [(line["round"], line["random_games"], line["own_games"]) for line in (one, two)] == [(1, 6, 0), (2, 8, 8)]
+    assert (one["dream"], two["dream"]) == (650.0, 700.0)  # of the mean that was picked, and of the best
+    for line, ending, games in ((one, "picked", 5), (two, "best", 7)):
+        path = f"{run}/round{line['round']}/log/stub.cma.1.4.{ending}.json"
+        scores = files.read_json(f"{run}/round{line['round']}/scores.json")
+        assert line["controller"] == files.sha256(path)
+        real = {"mean": scores["mean"], "std": 10.0, "stderr": 1.0, "n": games, "first_seed": iterate.REPORT}
+        assert line["real"] == real
+        assert line["fidelity"] == {"dream": {"mean": 500.0}, "recall": 0.5}
+    assert list(one["seconds"]) == ["random", "vae", "series", "rnn", "train", "pick", "score", "fidelity"]
+    assert list(two["seconds"]) == ["random", "own", "series", "rnn", "rnn2", "rnn3", "train", "score", "fidelity"]
+    assert one["minutes"] <= two["minutes"]
+    assert files.read_json(f"{run}/rounds.png") == 2
+    assert "dream 650, dream at temperature 1 500, game" in iterate.words(one)
+
+
+def test_the_picture_is_drawn(tmp_path):
+    """Catches a picture that cannot be drawn, or is no picture."""
+    lines = [{"minutes": 10.0 * k, "real": {"mean": 100.0 * k, "stderr": 5.0}} for k in (1, 2)]
+    iterate.draw(lines, str(tmp_path / "rounds.png"), "Stub")
+    assert (tmp_path / "rounds.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_round_without_flags_of_its_own_runs_every_stage(folder, tmp_path):
+    """Catches {} taken for None: the paper's round trains with the numbers of the preset, and no flag."""
+    bare = settings.Round(random=2, vae={}, rnn={}, train={})
+    assert start(game_in(folder, (bare,)), tmp_path / "run")[0] == 0
+    scripts = [script for script, *_ in commands(folder)]
+    assert scripts == ["extract", "vae_train", "series", "rnn_train", "train", "pick_best", "model", "fidelity"]
+
+
+def test_a_round_that_only_trains_on_keeps_the_other_models_and_the_controller(folder, tmp_path):
+    """Catches a link to nothing, recordings that are asked for, and a controller of no round."""
+    again = settings.Round(train={"t": 4, "generations": 1}, games=5)
+    idle = settings.Round(games=6)
+    run = str(tmp_path / "run")
+    assert start(game_in(folder, (FIRST, again, idle)), run)[0] == 0
+    scripts = [(script, words[words.index("--run") + 1][-6:]) for script, *words in commands(folder)][8:]
+    assert scripts == [("train", "round2"), *[(name, f"round{k}") for k in (2, 3) for name in ("model", "fidelity")]]
+    for name in ("vae", "rnn", "initial_z"):
+        path = stages.MODELS[name]
+        assert os.path.samefile(f"{run}/round3/{path}", f"{run}/round1/{path}")
+    one, two, three = lines_of(run)
+    assert one["controller"] != two["controller"] == three["controller"]
+
+
+@pytest.mark.parametrize(("generations", "chosen"), [(1, "best"), (3, "picked")])
+def test_the_real_game_chooses_only_where_there_is_a_choice(folder, tmp_path, generations, chosen):
+    """Catches hundreds of real games played to choose among one, and a mean that the dream alone chose."""
+    one = dataclasses.replace(FIRST, train={"generations": generations})
+    start(game_in(folder, (one,)), tmp_path / "run")
+    assert ("pick_best" in [script for script, *_ in commands(folder)]) == (chosen == "picked")
+    controller = files.read_json(tmp_path / "run" / "iterate.json")["done"]["1/agent"]["controller"]
+    assert controller == f"round1/log/stub.cma.1.4.{chosen}.json"
+
+
+STAGES_OF_TWO = [  # script, the end of its --run, and how many commands of the plan come before it
+    ("extract", "run", 0),
+    ("vae_train", "round1", 1),
+    ("series", "round1", 2),
+    ("rnn_train", "round1", 3),
+    ("train", "round1", 4),
+    ("pick_best", "round1", 5),
+    ("model", "round1", 6),
+    ("fidelity", "round1", 7),
+    ("extract", "round1", 9),
+    ("rnn_train", "rnn2", 12),
+    ("train", "round2", 14),
+    ("fidelity", "round2", 16),
+]
+
+
+@pytest.mark.parametrize(("script", "where", "before"), STAGES_OF_TWO)
+def test_a_stage_that_fails_is_run_again_alone(folder, tmp_path, undisturbed, script, where, before):
+    """Catches a failed stage noted as done, a finished one run again, and a round that differs afterwards."""
+    run, game = str(tmp_path / "run"), game_in(folder)
+    fault(folder, script, where, 3)
+    assert refused(start(game, run), f"round {1 if before < 8 else 2}", f"{script}.py", "code 3")
+    assert len(commands(folder)) == before + 1
+    assert start(game, run)[0] == 0
+    assert len(commands(folder)) == 17 - before
+    assert lines_of(run) == undisturbed
+    code, out, _ = start(game, run)
+    assert (code, commands(folder)) == (0, [])
+    assert "nothing to do" in out
+
+
+def test_a_kill_between_two_files_loses_nothing(folder, tmp_path, monkeypatch, undisturbed):
+    """Catches a line that is doubled or missing where iterate.py itself is killed before or after any write."""
+    run, game = str(tmp_path / "run"), game_in(folder)
+    write, left, deaths = files.write_json, [0], 0
+
+    class Killed(BaseException):
+        pass
+
+    def dying(path, *value, **how):
+        if os.path.dirname(path) == run:
+            left[0] -= 1
+            if not left[0] and deaths % 2:
+                raise Killed
+        write(path, *value, **how)
+        if not left[0]:
+            raise Killed
+
+    monkeypatch.setattr(iterate.files, "write_json", dying)
+    while True:
+        left[0] = 5 + deaths % 4  # a stage takes four writes
+        try:
+            assert start(game, run)[0] == 0
+            break
+        except Killed:
+            deaths += 1
+    assert deaths > 8
+    monkeypatch.undo()
+    assert lines_of(run) == undisturbed
+
+
+def process_of(folder, run, **options):
+    """iterate.py in a process of its own."""
+    code = RUN_IN_PROCESS.format(tests=os.path.dirname(__file__), folder=folder)
+    words = [sys.executable, "-c", code, "--preset", "small", "--seed", "3", "--run", run]
+    environment = os.environ | {"PYTHONPATH": ROOT}
+    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **options)
+
+
+def wait_for(path):
+    until = time.monotonic() + 30
+    while not os.path.exists(path):
+        assert time.monotonic() < until, f"{path}: not within 30 s"
+        time.sleep(0.02)
+    return files.read_json(path)
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="stages are bound to iterate.py on Linux only")
+@pytest.mark.parametrize("how", ["stage killed", "killed", "Ctrl-C", "Ctrl-C to it alone"])
+def test_whatever_ends_it_the_same_command_goes_on(tmp_path, monkeypatch, undisturbed, folder, how):
+    """Catches a stage that outlives iterate.py and writes into the next start, and time that is not counted."""
+    run = str(tmp_path / "run")
+    fault(folder, "rnn_train", "round1", "kill" if how == "stage killed" else "hang")
+    process = process_of(folder, run, start_new_session=True)
+    try:
+        if how != "stage killed":
+            stage = wait_for(os.path.join(folder, "hangs.json"))
+            time.sleep(0.3)  # three notes of the time
+            if how == "killed":
+                process.kill()
+            else:
+                (os.killpg if how == "Ctrl-C" else os.kill)(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    code = {"stage killed": 2, "killed": -signal.SIGKILL}.get(how, 130)
+    assert process.returncode == code, err
+    if how == "stage killed":
+        assert b"rnn_train.py ended with code -9" in err
+    else:
+        until = time.monotonic() + 5  # the kernel needs a moment
+        while is_alive(stage) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not is_alive(stage)
+        assert files.read_json(f"{run}/iterate.json")["seconds"]["1/rnn"] > 0.2
+    assert len(commands(folder)) == 4
+    assert start(game_in(folder), run)[0] == 0
+    assert len(commands(folder)) == 17 - 3
+    assert lines_of(run) == undisturbed
+
+
+def test_what_is_not_this_run_is_refused_and_kept(folder, tmp_path):
+    """Catches two runs mixed in a folder: another preset, seed or game, and rounds that were edited."""
+    run, game = str(tmp_path / "run"), game_in(folder)
+    fault(folder, "rnn_train", "round1", 3)
+    start(game, run)
+    commands(folder)
+    before = everything(run)
+    assert refused(start(game, run, preset="other"), run, "preset small, not other")
+    assert refused(start(game, run, seed=4), run, "seed 3, not 4")
+    assert refused(start(game_in(folder, GAME="another"), run), run, "game stub, not another")
+    edited = dataclasses.replace(FIRST, games=6), SECOND
+    assert refused(start(game_in(folder, edited), run), "iterate.json", "round 1 was edited")
+    assert everything(run) == before
+    assert commands(folder) == []
+    later = FIRST, dataclasses.replace(SECOND, games=6)
+    assert start(game_in(folder, later), run)[0] == 0
+    assert files.read_json(f"{run}/rounds.json")[1]["real"]["n"] == 6
+
+
+def test_a_round_has_begun_with_its_first_stage(folder, tmp_path):
+    """Catches a run of another seed begun over the recordings of one that was killed at once."""
+    run, game = str(tmp_path / "run"), game_in(folder)
+    fault(folder, "extract", "run", 3)
+    start(game, run)
+    assert refused(start(game, run, seed=4), "seed 3, not 4")
+    assert refused(start(game_in(folder, (dataclasses.replace(FIRST, random=7), SECOND)), run), "round 1 was edited")
+
+
+@pytest.mark.parametrize("damage", ['{"game": "stub"', '["stub"]', '{"game": "stub"}', "", '{"seconds": {"x/y": 1}}'])
+def test_a_damaged_iterate_json_is_named_and_kept(folder, tmp_path, damage):
+    """Catches a traceback, and a run that begins anew over its old files."""
+    run, game = str(tmp_path / "run"), game_in(folder)
+    fault(folder, "rnn_train", "round1", 3)
+    start(game, run)
+    path = tmp_path / "run" / "iterate.json"
+    if damage.startswith('{"seconds'):
+        damage = json.dumps(files.read_json(path) | json.loads(damage))
+    path.write_text(damage)
+    before = everything(run)
+    assert refused(start(game, run), "iterate.json: damaged")
+    assert everything(run) == before
+
+
+def test_a_damaged_or_lost_rounds_json_is_written_again(folder, tmp_path, undisturbed):
+    """Catches a traceback, and rounds that are played again."""
+    run, game = tmp_path / "run", game_in(folder)
+    start(game, run)
+    commands(folder)
+    (run / "rounds.json").write_text("[{")
+    assert refused(start(game, run), "rounds.json", "remove it")
+    (run / "rounds.json").unlink()
+    assert start(game, run)[0] == 0
+    assert commands(folder) == []
+    assert lines_of(run) == undisturbed
+
+
+def test_what_lies_there_already_is_not_taken_for_the_run(folder, tmp_path):
+    """Catches recordings of unknown origin that become those of the run, and a folder that is a file."""
+    os.makedirs(tmp_path / "run" / "record")
+    assert refused(start(game_in(folder), tmp_path / "run"), "has record but no iterate.json")
+    (tmp_path / "file").write_text("")
+    assert refused(start(game_in(folder), tmp_path / "file"), "is not a folder")
+    assert commands(folder) == []
+
+
+def test_a_recording_of_another_run_is_refused(folder, tmp_path):
+    """Catches models that learn from games that are not the run's own; a later round's games are not there yet."""
+    run, game = tmp_path / "run", game_in(folder)
+    fault(folder, "rnn_train", "round1", 3)
+    start(game, str(run))
+    foreign = run / "record" / "62016.npz"  # the run has 62,000 to 62,015
+    foreign.write_bytes(b"62016 random")
+    assert refused(start(game, str(run)), str(foreign), "not of this run")
+    foreign.unlink()
+    assert start(game, str(run))[0] == 0
+
+
+def test_a_second_process_is_refused(folder, tmp_path):
+    """Catches two processes that train the same models at the same time."""
+    run = str(tmp_path / "run")
+    os.makedirs(run)
+    held = runs.lock(os.path.join(run, "lock"))
+    assert refused(start(game_in(folder), run), run, "another process")
+    held.close()
+    assert os.listdir(run) == ["lock"]
+    assert start(game_in(folder), run)[0] == 0
+
+
+def test_a_disk_that_is_too_small_is_said_before_round_1(folder, tmp_path, monkeypatch):
+    """Catches a disk that is full after hours; only what is still to be recorded counts, so that a run can go on."""
+    run, game = str(tmp_path / "run"), game_in(folder)
+    game.config.ITERATE["small"] = dataclasses.replace(game.config.ITERATE["small"], mb_per_episode=1000.0)
+    free = [15.9e9]
+    monkeypatch.setattr(iterate.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=free[0]))
+    assert refused(start(game, run), "needs about 16 GB of disk", "16 GB are free")
+    assert os.listdir(run) == ["lock"]
+    free[0] = 16.1e9
+    fault(folder, "extract", "run", 3)  # after three of six
+    start(game, run)
+    free[0] = 12.9e9
+    assert refused(start(game, run), "needs about 13 GB")
+    free[0] = 13.1e9
+    assert start(game, run)[0] == 0
+    free[0] = 16.1e9
+    monkeypatch.setattr(iterate, "MEMORY_GB", 1e6)
+    assert refused(start(game, tmp_path / "other"), "1000000 GB of memory")
+
+
+KEPT = ("iterate.json", "rounds.json")
+
+
+def moved(run, target):
+    """A run as the docstring of iterate.py says that it can be kept: without recordings, series, links, checkpoints."""
+    for place, _, names in os.walk(run):
+        inside = os.path.relpath(place, run)
+        for name in names:
+            if name in KEPT or "/log" in inside or ("/tf_" in inside and name.endswith(".json")):
+                os.makedirs(os.path.join(target, inside), exist_ok=True)
+                shutil.copy(os.path.join(place, name), os.path.join(target, inside, name))
+    return str(target)
+
+
+def played(seen):
+    """[(script, the end of its --run, its first seed or None, whether it is --fresh)] of commands."""
+    found = []
+    for script, *words in seen:
+        flags = dict(zip(words, [*words[1:], ""], strict=True))
+        found.append((script, os.path.basename(flags["--run"]), flags.get("--first_seed"), "--fresh" in words))
+    return found
+
+
+THIRD = settings.Round(own=4, rnn={"steps": 2}, train={"generations": 1}, games=5)
+REPORT = [("model", "round1", None, False), ("fidelity", "round1", None, False)]
+NEXT = [("extract", "round2", "62016", False)]
+ALL = [
+    ("extract", "moved", "62000", False),
+    ("extract", "moved", "62006", False),
+    ("extract", "round1", "62008", False),
+]
 
 
 @pytest.mark.parametrize(
-    ("preset", "place", "controller"),
-    [("laptop", "first", "log/toy.cma.1.4.best.json"), ("dream", "second", "log/toy.dream.best.json")],
+    ("stopped", "again"),
+    [
+        # what a stage that is not done reads is made again, by the round that made it; what began on it begins anew
+        (("vae_train", "round1"), [ALL[0], ("vae_train", "round1", None, True), ("series", "round1", None, True)]),
+        (("rnn_train", "round1"), [ALL[0], ("series", "round1", None, True), ("rnn_train", "round1", None, True)]),
+        (("train", "round1"), [("train", "round1", None, False)]),
+        (("fidelity", "round1"), [*REPORT, *ALL[1:], ALL[0]]),
+        (("rnn_train", "rnn2"), [*ALL, ("series", "round2", None, True), ("rnn_train", "rnn2", None, True)]),
+        (("extract", "round2"), [*NEXT, *ALL, ("series", "round3", None, True)]),
+        (("rnn_train", "round3"), [*ALL, *NEXT, ("series", "round3", None, True), ("rnn_train", "round3", None, True)]),
+        (("train", "round3"), [("train", "round3", None, False), ("model", "round3", None, False)]),
+    ],
 )
-def test_the_best_round_ships_to_the_place_of_its_preset(game, tmp_path, preset, place, controller):
-    """Catches the last round shipped where an earlier one plays better, and one preset's agent over another's."""
-    iterate.ship(game, finished_run(game, tmp_path, preset, [5.0, 9.0, 7.0]))
-    for name in ("vae", "rnn", "initial_z"):
-        path = str(tmp_path / "toy" / place / f"{name}.json")
-        assert files.read_json(path) == [name, 2]
-        provenance.read(path, name, "toy")
-    assert files.read_json(str(tmp_path / controller)) == ["controller", 2]
-    assert not (tmp_path / "toy" / {"first": "second", "second": "first"}[place]).exists()
-    assert (tmp_path / "log" / f"toy.{preset}.3.rounds.json").exists()
+def test_a_run_goes_on_on_another_machine(folder, tmp_path, stopped, again):
+    """Catches a stage that asks for what did not come along, and recordings made again that nothing needs."""
+    rounds, run = (FIRST, SECOND, THIRD), str(tmp_path / "run")
+    game = game_in(folder, rounds)
+    start(game, str(tmp_path / "whole"))
+    fault(folder, *stopped, 3)
+    start(game, run)
+    commands(folder)
+    there = moved(run, tmp_path / "elsewhere" / "moved")
+    code, _, err = start(game, there)
+    assert (code, err) == (0, "")
+    assert played(commands(folder))[: len(again)] == again
+    assert lines_of(there) == lines_of(tmp_path / "whole")
 
 
-def test_an_unfinished_run_does_not_ship(game, tmp_path):
-    """Catches a run that is shipped before it could be chosen among all its rounds."""
-    run = finished_run(game, tmp_path, "dream", [5.0, 9.0])
-    state = files.read_json(os.path.join(run, "iterate.json"))
-    files.write_json(os.path.join(run, "iterate.json"), state | {"rounds": [{}] * 3})
-    with pytest.raises(UserError, match="2 of 3 rounds are done"):
-        iterate.ship(game, run)
+def test_what_is_made_again_is_made_again_after_a_kill_too(folder, tmp_path):
+    """Catches half of the lost recordings taken for all, and an MDN-RNN that goes on with a series it did not begin."""
+    rounds, run = (FIRST, SECOND, THIRD), str(tmp_path / "run")
+    game = game_in(folder, rounds)
+    start(game, str(tmp_path / "whole"))
+    fault(folder, "rnn_train", "round3", 3)
+    start(game, run)
+    there = moved(run, tmp_path / "moved")
+    for k, (script, where) in enumerate([("extract", "round1"), ("extract", "round2"), ("series", "round3")]):
+        fault(folder, script, where, 3)
+        commands(folder)
+        assert refused(start(game, there), script)
+        assert len(commands(folder)) == (3, 2, 2)[k]
+    assert start(game, there)[0] == 0
+    assert played(commands(folder))[:2] == [("series", "round3", None, True), ("rnn_train", "round3", None, True)]
+    assert lines_of(there) == lines_of(tmp_path / "whole")
+
+
+def test_a_single_lost_recording_is_made_again(folder, tmp_path, undisturbed):
+    """Catches a VAE that learns from fewer games than its run has: the summary alone proves nothing."""
+    run, game = str(tmp_path / "run"), game_in(folder)
+    fault(folder, "series", "round2", 3)
+    start(game, run)
+    commands(folder)
+    os.remove(f"{run}/record/62003.npz")
+    kept = os.stat(f"{run}/record/62002.npz")
+    assert start(game, run)[0] == 0
+    again = [("extract", "run", "62000", False), ("series", "round2", None, True)]
+    assert played(commands(folder))[:2] == again
+    assert os.stat(f"{run}/record/62002.npz").st_mtime_ns == kept.st_mtime_ns
+    assert lines_of(run) == undisturbed
+
+
+def test_a_lost_series_is_encoded_again_for_who_reads_it(folder, tmp_path):
+    """Catches an evolution along recorded games that finds no series, and recordings made again that are there."""
+    along = dataclasses.replace(FIRST, train={"starts": 3})
+    run, game = tmp_path / "run", game_in(folder, (along,))
+    start(game, str(tmp_path / "whole"))
+    fault(folder, "train", "round1", 3)
+    start(game, str(run))
+    commands(folder)
+    shutil.rmtree(run / "round1" / "series")
+    assert start(game, str(run))[0] == 0
+    again = [("series", "round1", None, False), ("train", "round1", None, True)]
+    assert played(commands(folder))[:2] == again
+    assert lines_of(run) == lines_of(tmp_path / "whole")
+
+
+def test_what_must_be_kept_is_named_if_it_is_gone(folder, tmp_path, undisturbed):
+    """Catches a VAE trained anew under an MDN-RNN that knows another one; the very last result is made again."""
+    run, game = tmp_path / "run", game_in(folder)
+    fault(folder, "train", "round1", 3)
+    start(game, str(run))
+    aside = shutil.move(run / "round1" / "tf_vae", tmp_path / "aside")
+    assert refused(start(game, str(run)), "round1/tf_vae/vae.json", "is gone")
+    shutil.move(aside, run / "round1" / "tf_vae")
+    os.remove(run / "round1" / "tf_rnn" / "rnn.json")
+    commands(folder)
+    assert start(game, str(run))[0] == 0
+    assert [script for script, *_ in commands(folder)][:2] == ["rnn_train", "train"]
+    assert lines_of(run) == undisturbed
+
+
+def test_a_file_of_that_name_where_the_user_is_does_not_come_in_between(folder, tmp_path, monkeypatch):
+    """Catches a stage that starts from a model of another run, because stages look in the current folder first."""
+    game = game_in(folder)
+    for seed, name in ((4, "other"), (3, "run")):
+        os.makedirs(tmp_path / name / "here", exist_ok=seed == 3)
+        monkeypatch.chdir(tmp_path / "other" / "here")
+        commands(folder)
+        assert start(game, str(tmp_path / name), seed=seed)[0] == 0
+    starts = [words[words.index("--start_from") + 1] for _, *words in commands(folder) if "--start_from" in words]
+    assert starts[0] == str(tmp_path / "run" / "round1" / "tf_rnn" / "rnn.json")
 
 
 @pytest.fixture
-def commands(game, tmp_path, monkeypatch):
-    """(rounds, preset) -> [(script, words)] of what iterate.py runs for them; what a stage makes is made up."""
-
-    def run(rounds, preset="dream", evaluated=1):
-        found = []
-
-        def call(words):
-            script, words = os.path.basename(words[0]).removesuffix(".py"), [str(word) for word in words[1:]]
-            found.append((script, words))
-            folder = words[words.index("--run") + 1]
-            if script == "train":
-                log = os.path.join(folder, "log", "c.")
-                files.write_json(log + "log.json", [[1, 2.0, [0]]] * evaluated)
-                for ending in ("best.json", "picked.json"):
-                    files.write_json(log + ending, [[0], 2.0])
-                    about = {"score": {"of": "dream", "mean": 2.0}}
-                    provenance.write(log + ending, "controller", "toy", {}, {}, 1.0, unverified=False, **about)
-            if script == "model":
-                scores = {"mean": 1.0, "std": 1.0, "stderr": 1.0, "n": 4}
-                files.write_json(words[words.index("--out") + 1], scores)
-            return types.SimpleNamespace(wait=lambda seconds=None: 0)
-
-        monkeypatch.setattr(iterate.bound, "command", lambda _, *words: words)
-        monkeypatch.setattr(iterate.subprocess, "Popen", call)
-        monkeypatch.setattr(iterate, "draw", lambda *_: None)
-        game.config.RESTART = False
-        (tmp_path / "run").mkdir(exist_ok=True)
-        cfg = dataclasses.replace(game.config.ITERATE[preset], rounds=rounds)
-        iterate.Iteration(game, str(tmp_path / "run"), preset, 1, cfg).go()
-        return found
-
-    return run
+def root(folder, tmp_path):
+    """What stands for the root of the repository."""
+    os.makedirs(tmp_path / "root" / "log")
+    return tmp_path / "root"
 
 
-def test_a_stage_without_flags_of_its_own_still_runs(commands):
-    """Catches `vae={}`, the preset as it is, taken for a round that trains none."""
-    found = commands((settings.Round(random=2, vae={}, rnn={}, train={}),))
-    assert [script for script, _ in found] == ["extract", "vae_train", "series", "rnn_train", "train", "model"]
-    found = dict(found)
-    assert found["model"][-2:] == ["--backend", "fast"]
-    assert found["train"][:2] == ["--preset", "dream"]
+def test_ship_copies_the_best_round_with_its_metas(folder, root, tmp_path):
+    """Catches the last round shipped for the best, a set that is not this preset's, and a meta left behind."""
+    run, game = tmp_path / "run", game_in(folder)
+    start(game, str(run))
+    lines = files.read_json(run / "rounds.json")
+    best = max(lines, key=lambda line: line["real"]["mean"])["round"]
+    for ships, controller, place, target in ((0, "", "first", "log/stub.best.json"), (1, "log/b.json", "second", "")):
+        game.config.ITERATE["small"] = dataclasses.replace(
+            game.config.ITERATE["small"], ships=ships, controller=controller
+        )
+        for number in (best, 3 - best):
+            changed = [line | {"real": line["real"] | {"mean": float(line["round"] == number)}} for line in lines]
+            files.write_json(str(run / "rounds.json"), changed)
+            code, out, _ = call(game, "--ship", run)
+            assert code == 0
+            assert f"round {number}" in out
+            shipped = root / (target or controller)
+            assert files.sha256(shipped) == lines[number - 1]["controller"]
+            provenance.read(str(shipped), "controller", "stub")
+            for name in stages.MODELS:
+                made = provenance.read(os.path.join(folder, place, f"{name}.json"), name, "stub")
+                assert made["sha256"] == files.sha256(run / f"round{number}" / stages.MODELS[name])
+            assert files.read_json(root / "log" / "stub.small.3.rounds.json") == changed
 
 
-def test_the_flags_of_a_round_reach_its_stages(commands):
-    """Catches recordings off their leash, the newest games overruled, and a choice where there is none."""
-    first = settings.Round(random=2, record={"patience": 80}, vae={"steps": 5}, rnn={}, train={})
-    second = settings.Round(own=3, record={"patience": 70}, rnn={"newest": 7}, train={"world": "dream"}, games=4)
-    found = commands((first, second), evaluated=2)
-    by_script = {}
-    for script, words in found:
-        by_script.setdefault(script, []).append(dict(itertools.pairwise(words)))
-    assert [flags["--patience"] for flags in by_script["extract"]] == ["80", "70"]
-    assert by_script["rnn_train"][1]["--newest"] == "7"
-    assert by_script["train"][1]["--world"] == "dream"
-    assert len(by_script["vae_train"]) == 1
-    assert len(by_script["pick_best"]) == 2
-    assert by_script["model"][1]["--episodes"] == "4"
+def test_ship_refuses_what_does_not_prove_itself(folder, root, tmp_path):
+    """Catches an agent that ships half made, of another game, edited, from unverified files, or on other models."""
+    run, game = tmp_path / "run", game_in(folder, (FIRST,))
+    assert refused(call(game, "--ship", run), "not a finished run")
+    start(game, str(run))
+    before = everything(folder)
+    log, models = run / "round1" / "log" / "stub.cma.1.4.picked.json", run / "round1"
+    assert refused(call(game_in(folder, GAME="another"), "--ship", run), "of stub, not of another")
+    state = files.read_json(run / "iterate.json")
+    files.write_json(str(run / "iterate.json"), state | {"rounds": [*state["rounds"], {}]})
+    assert refused(call(game, "--ship", run), "1 of 2 rounds are done")
+    files.write_json(str(run / "iterate.json"), state | {"preset": "gone"})
+    assert refused(call(game, "--ship", run), "preset gone")
+    for damaged in ({}, [], {"game": "stub"}):
+        files.write_json(str(run / "iterate.json"), damaged)
+        assert refused(call(game, "--ship", run), "not a finished run")
+    files.write_json(str(run / "iterate.json"), state)
+    meta = files.read_json(str(log) + provenance.ENDING)
+    meta.pop(provenance.SEAL)
+    for path, change, word in (
+        (log, {"unverified": True}, "not verified"),
+        (log, {"parents": meta["parents"] | {"rnn": "0" * 64}}, "evolved on another rnn"),
+        (models / stages.MODELS["vae"], {"sha256": "0" * 64}, "is not the file"),
+    ):
+        own = files.read_json(str(path) + provenance.ENDING)
+        own.pop(provenance.SEAL)
+        provenance.save(str(path), own | change)
+        assert refused(call(game, "--ship", run), word)
+        provenance.save(str(path), own)
+    log.write_text("edited")
+    assert refused(call(game, "--ship", run), "is not the file")
+    assert everything(folder) == before
+    assert os.listdir(root) == ["log"]
+    assert os.listdir(root / "log") == []
 
 
-def test_a_run_goes_on_where_rounds_have_a_field_that_is_younger(commands, tmp_path):
-    """Catches a run that an update of the code makes impossible to finish; an edit is still refused."""
-    rounds = (settings.Round(random=2, vae={}, rnn={}, train={}), settings.Round(own=1, train={}))
-    commands(rounds[:1])
-    path = tmp_path / "run" / "iterate.json"
-    state = json.loads(path.read_text())
-    del state["rounds"][0]["record"]
-    path.write_text(json.dumps(state))
-    assert [script for script, _ in commands(rounds)][:2] == ["extract", "series"]
-    with pytest.raises(UserError, match="round 1 was edited"):
-        commands((dataclasses.replace(rounds[0], random=3), rounds[1]))
+def test_one_of_run_and_ship(folder, tmp_path):
+    """Catches a run that is shipped before it is played."""
+    assert refused(call(game_in(folder)), "--run DIR or --ship DIR")
+    assert refused(call(game_in(folder), "--run", tmp_path / "a", "--ship", tmp_path / "a"), "--run DIR or --ship DIR")
+    assert os.listdir(tmp_path) == ["game"]
+
+
+@pytest.mark.parametrize("change", [{"random": 0}, {"own": 1}, {"vae": None}, {"rnn": None}, {"train": None}])
+def test_a_first_round_begins_from_nothing(folder, tmp_path, change):
+    """Catches a link to the models of no round, which a stage finds missing after an hour of recording."""
+    rounds = dataclasses.replace(FIRST, **change), SECOND
+    assert refused(start(game_in(folder, rounds), tmp_path / "run"), "first round")
+    assert commands(folder) == []
