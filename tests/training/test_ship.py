@@ -1,0 +1,69 @@
+"""iterate.py --ship: which round ships, and to where. No stage is run here."""
+
+import os
+
+import pytest
+
+from common.runtime import files, provenance, settings
+from common.runtime.cli import UserError
+from common.training import iterate
+
+import toy
+
+
+@pytest.fixture
+def game(tmp_path, monkeypatch):
+    """The toy, with two sets of weights that ship and a preset that ships the second."""
+    (tmp_path / "toy").mkdir()
+    made = toy.game_in(str(tmp_path / "toy"))
+    rounds = tuple(settings.Round(own=k and 2, rnn={}, train={}) for k in range(3))
+    made.config.ITERATE = {
+        "laptop": settings.Iterate(rounds, 0.1),
+        "dream": settings.Iterate(rounds, 0.1, backend="fast", ships=1, controller="log/toy.dream.best.json"),
+    }
+    monkeypatch.setattr(iterate, "ROOT", str(tmp_path))
+    return made
+
+
+def finished_run(game, tmp_path, preset, means):
+    """A run of rounds with these validation scores; every file of it says its kind and its round."""
+    run = tmp_path / "run"
+    state = {"game": "toy", "preset": preset, "seed": 3, "rounds": [{}] * len(means), "done": {}, "seconds": {}}
+    lines = []
+    for number, mean in enumerate(means, 1):
+        folder, controller = run / f"round{number}", f"round{number}/log/c.json"
+        paths = toy.in_run(game, str(folder)) | {"controller": str(run / controller)}
+        for name, path in paths.items():
+            files.write_json(path, [name, number])
+            made_on = {other: files.sha256(paths[other]) for other in paths if name == "controller" != other}
+            provenance.write(path, name, "toy", settings.Rnn(), made_on, 1.0, unverified=False)
+        state["done"][f"{number}/agent"] = {"controller": controller}
+        lines.append({"round": number, "real": {"mean": mean}})
+    files.write_json(str(run / "iterate.json"), state)
+    files.write_json(str(run / "rounds.json"), lines)
+    return str(run)
+
+
+@pytest.mark.parametrize(
+    ("preset", "place", "controller"),
+    [("laptop", "first", "log/toy.cma.1.4.best.json"), ("dream", "second", "log/toy.dream.best.json")],
+)
+def test_the_best_round_ships_to_the_place_of_its_preset(game, tmp_path, preset, place, controller):
+    """Catches the last round shipped where an earlier one plays better, and one preset's agent over another's."""
+    iterate.ship(game, finished_run(game, tmp_path, preset, [5.0, 9.0, 7.0]))
+    for name in ("vae", "rnn", "initial_z"):
+        path = str(tmp_path / "toy" / place / f"{name}.json")
+        assert files.read_json(path) == [name, 2]
+        provenance.read(path, name, "toy")
+    assert files.read_json(str(tmp_path / controller)) == ["controller", 2]
+    assert not (tmp_path / "toy" / {"first": "second", "second": "first"}[place]).exists()
+    assert (tmp_path / "log" / f"toy.{preset}.3.rounds.json").exists()
+
+
+def test_an_unfinished_run_does_not_ship(game, tmp_path):
+    """Catches a run that is shipped before it could be chosen among all its rounds."""
+    run = finished_run(game, tmp_path, "dream", [5.0, 9.0])
+    state = files.read_json(os.path.join(run, "iterate.json"))
+    files.write_json(os.path.join(run, "iterate.json"), state | {"rounds": [{}] * 3})
+    with pytest.raises(UserError, match="2 of 3 rounds are done"):
+        iterate.ship(game, run)
