@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from common.game import Game
 from common.play import agents, play
 from common.protocols import Seeds
-from common.runtime import cli, devices, files, provenance
+from common.runtime import cli, devices, files, provenance, seeds
 from common.worlds import rollouts
 from common.worlds.encoded import EncodedGames
 
@@ -64,6 +64,8 @@ def main(game: Game, description: str | None) -> None:
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with the tf_*/ and log/ of this run")
     parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
     arguments = parser.parse_args()
+    episodes = np.arange(FIRST_SEED, FIRST_SEED + arguments.games)
+    seeds.check(episodes, "validation", "--games")
     devices.for_blocks()
     agent = agents.load(game, arguments)
     most = game.config.MAX_STEPS
@@ -73,7 +75,6 @@ def main(game: Game, description: str | None) -> None:
         watched.append(Watched(agent.world(game.real_games(rows)), most))
         return watched[-1]
 
-    episodes = np.arange(FIRST_SEED, FIRST_SEED + arguments.games)
     _, real = play.measure(make_world, agent.policy, episodes)
     logits = np.concatenate([row for world in watched for row in world.logits])
     died = np.concatenate([row for world in watched for row in world.died])

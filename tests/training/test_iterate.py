@@ -328,7 +328,7 @@ def test_a_kill_between_two_files_loses_nothing(folder, tmp_path, monkeypatch, u
     def dying(path, *value, **how):
         if os.path.dirname(path) == run:
             left[0] -= 1
-            if not left[0] and deaths % 2:
+            if not left[0] and not deaths % 2:
                 raise Killed
         write(path, *value, **how)
         if not left[0]:
@@ -336,7 +336,7 @@ def test_a_kill_between_two_files_loses_nothing(folder, tmp_path, monkeypatch, u
 
     monkeypatch.setattr(iterate.files, "write_json", dying)
     while True:
-        left[0] = 5 + deaths % 4  # a stage takes four writes
+        left[0] = 5 + deaths % 4 if deaths else 1  # a stage takes four writes
         try:
             assert start(game, run)[0] == 0
             break
@@ -424,11 +424,20 @@ def test_what_is_not_this_run_is_refused_and_kept(folder, tmp_path):
     assert files.read_json(f"{run}/rounds.json")[1]["real"]["n"] == 6
 
 
-def test_a_round_has_begun_with_its_first_stage(folder, tmp_path):
-    """Catches a run of another seed begun over the recordings of one that was killed at once."""
+def test_a_round_has_begun_with_its_first_stage(folder, tmp_path, monkeypatch):
+    """Catches a run of another seed, or an edited one, begun over the recordings of one that was killed at once."""
     run, game = str(tmp_path / "run"), game_in(folder)
-    fault(folder, "extract", "run", 3)
-    start(game, run)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(command):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(iterate.subprocess, "Popen", killed)
+        with pytest.raises(Killed):
+            start(game, run)
     assert refused(start(game, run, seed=4), "seed 3, not 4")
     assert refused(start(game_in(folder, (dataclasses.replace(FIRST, random=7), SECOND)), run), "round 1 was edited")
 

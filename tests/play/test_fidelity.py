@@ -1,0 +1,150 @@
+"""common/play/fidelity.py: deaths and their prediction, counted by hand, in games and dreams of known lengths."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from common.play import agents, fidelity, play
+from common.runtime import cli, files
+
+MOST = 12  # steps of an episode
+
+
+def length_of(seed):
+    """1 to 12 steps; a twelfth of the episodes ends with the time."""
+    return 1 + seed * 5 % MOST
+
+
+def logit_of(seed, step):
+    """High before every third death, else of no meaning."""
+    return 50.0 if step == length_of(seed) and seed % 3 == 0 else np.sin(seed * 7.3 + step)
+
+
+class Episodes:
+    """Episodes of known lengths; `hidden` tells whose rows they are. Stands for games, dreams and the MDN-RNN."""
+
+    def __init__(self):
+        self.rnn = self
+
+    def prepared(self):
+        return "weights"
+
+    def predict(self, weights, hidden):
+        assert weights == "weights"
+        return None, types.SimpleNamespace(numpy=lambda: np.array([logit_of(*row) for row in hidden], np.float32))
+
+    def reset(self, seeds):
+        self.seeds, self.steps = np.array(seeds), 0
+        return self.seeds
+
+    def step(self, action):
+        assert len(action) == len(self.seeds)
+        self.steps += 1
+        self.hidden = [(int(seed), self.steps) for seed in self.seeds]
+        done = np.array([length_of(seed) == self.steps for seed in self.seeds])
+        self.seeds = self.seeds[~done]
+        return self.seeds, np.ones(len(done)), done
+
+
+class Idle:
+    def __init__(self, seeds):
+        self.rows = len(seeds)
+
+    def act(self, state):
+        return np.zeros((self.rows, 1))
+
+    def keep(self, on):
+        self.rows = len(on)
+
+
+@pytest.fixture
+def game(monkeypatch):
+    """A game and an agent of such episodes; dreams have the lengths of games 3 seeds later."""
+    agent = types.SimpleNamespace(world=lambda games: games, policy=Idle, models=None, about=lambda: {"controller": 1})
+    monkeypatch.setattr(agents, "load", lambda game, arguments: agent)
+
+    class Dreams(Episodes):
+        def reset(self, seeds):
+            return super().reset(np.array(seeds) + 3)
+
+    def dreams(game, models, temperature):
+        assert temperature == 1
+        return Dreams()
+
+    monkeypatch.setattr(play, "dreams", dreams)
+    monkeypatch.setattr(fidelity.devices, "for_blocks", lambda: None)
+    monkeypatch.setattr(fidelity, "AGES", (0, 4, 8, MOST))
+    config = types.SimpleNamespace(MAX_STEPS=MOST)
+    return types.SimpleNamespace(config=config, real_games=lambda rows: Episodes())
+
+
+def call(game, monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["fidelity.py", *map(str, words)])
+    cli.run_main(lambda: fidelity.main(game, ""))
+
+
+def by_hand(seeds):
+    """The summary of these episodes, step by step."""
+    steps, deaths = {}, {}
+    for seed in seeds:
+        for age in range(1, length_of(seed) + 1):
+            span = "0-4" if age <= 4 else "4-8" if age <= 8 else "8-12"
+            steps[span] = steps.get(span, 0) + 1
+            deaths[span] = deaths.get(span, 0) + (age == length_of(seed) < MOST)
+    return {span: round(1000 * deaths[span] / steps[span], 2) for span in steps}
+
+
+def test_the_figures_are_those_counted_by_hand(game, monkeypatch, tmp_path, capsys):
+    """Catches a logit of another step or row, an end by time that counts as a death, the game taken for the dream."""
+    path = tmp_path / "fidelity.json"
+    call(game, monkeypatch, "FILE", "--games", 120, "--dreams", 50, "--out", path)
+    found = files.read_json(path)
+    real = range(fidelity.FIRST_SEED, fidelity.FIRST_SEED + 120)
+    dreamt = range(fidelity.FIRST_SEED + 3, fidelity.FIRST_SEED + 53)
+    for name, seeds in (("real", real), ("dream", dreamt)):
+        assert found[name]["n"] == len(seeds)
+        assert found[name]["mean"] == pytest.approx(np.mean([length_of(seed) for seed in seeds]))
+        assert found[name]["deaths_per_1000_steps"] == by_hand(seeds)
+    deaths = [seed for seed in real if length_of(seed) < MOST]
+    others = [logit_of(seed, k) for seed in real for k in range(1, length_of(seed) + (length_of(seed) == MOST))]
+    threshold = sorted(others)[-3]  # 0.3 % of 670 steps are two alarms
+    assert sum(x > threshold for x in others) / len(others) == pytest.approx(0.003, abs=2e-4)
+    predicted = sum(logit_of(seed, length_of(seed)) > threshold for seed in deaths)
+    assert found["recall"] == pytest.approx(predicted / len(deaths))
+    assert 0.2 < found["recall"] < 0.5
+    assert found["controller"] == 1
+    assert '"recall"' in capsys.readouterr().out
+
+
+def test_deaths_by_age():
+    """Catches the step of a death counted for the next age, steps after it, and ages that nobody has come to."""
+    found = fidelity.summary(np.array([150, 200, 201, 450, 2100, 2100]), 2100)
+    assert found["deaths_per_1000_steps"] == {
+        "0-200": 1.74,  # 2 in 150 + 5 * 200
+        "200-400": 1.66,  # 1 in 1 + 3 * 200
+        "400-600": 2.22,  # 1 in 50 + 2 * 200
+        "600-1000": 0.0,
+        "1000-1500": 0.0,
+        "1500-2100": 0.0,  # the time was up
+    }
+    assert (found["n"], found["mean"]) == (6, pytest.approx(5201 / 6))
+    young = fidelity.summary(np.array([100, 50]), 2100)["deaths_per_1000_steps"]
+    assert young == {"0-200": 13.33} | dict.fromkeys(["200-400", "400-600", "600-1000", "1000-1500", "1500-2100"])
+
+
+def test_recall_at_a_rate_of_false_alarms(rng):
+    """Catches a threshold over all steps, deaths too, and the share of alarms that are deaths (precision)."""
+    alive, dead = rng.permutation(np.arange(1000.0)), np.array([996.0, 997.0, 1200.0, -5.0])
+    logits, died = np.concatenate([alive, dead]), np.arange(1004) >= 1000
+    assert fidelity.recall(logits, died) == 0.5  # three of 1,000 are above 996.003
+    assert fidelity.recall(logits, np.zeros(1004, bool)) is None
+
+
+def test_games_are_of_validation_seeds_only(game, monkeypatch, capsys):
+    """Catches test games played by asking for many."""
+    with pytest.raises(SystemExit) as end:
+        call(game, monkeypatch, "FILE", "--games", 60_001)
+    assert end.value.code == 2
+    assert "--games" in capsys.readouterr().err
