@@ -311,8 +311,7 @@ def policy_of(config: Config, features: int, hidden: str, parameters: np.ndarray
     """
     alone = policy_for(config, features, hidden)
     under = np.ravel(parameters)[alone.parameters :]
-    known = len(under) == base_size(config, features) and len(under)
-    policy = policy_for(config, features, hidden, under) if known else alone
+    policy = policy_for(config, features, hidden, under) if len(under) == base_size(config, features) else alone
     if parameters.shape != (policy.parameters,):
         raise UserError(f"{parameters.size} parameters do not fit layers of {', '.join(map(str, alone.network.sizes))}")
     return policy

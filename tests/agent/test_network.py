@@ -11,8 +11,12 @@ from common.agent import network
 from common.runtime.cli import UserError
 
 CHOICES = ((-1.0,), (0.0,), (1.0,))
-DOOM = types.SimpleNamespace(CHOICES=CHOICES, ACTION_LOW=(-1.0,), ACTION_HIGH=(1.0,))
-CAR = types.SimpleNamespace(ACTION_LOW=(-1.0, 0.0, 0.0), ACTION_HIGH=(1.0, 1.0, 1.0))
+DOOM = types.SimpleNamespace(
+    CHOICES=CHOICES, ACTION_SIZE=1, ACTION_LOW=(-1.0,), ACTION_HIGH=(1.0,), CONTROLLER_BIAS=False
+)
+CAR = types.SimpleNamespace(
+    ACTION_SIZE=3, ACTION_LOW=(-1.0, 0.0, 0.0), ACTION_HIGH=(1.0, 1.0, 1.0), CONTROLLER_BIAS=True
+)
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +108,8 @@ def test_the_parameters_of_a_file_tell_whether_a_linear_controller_is_under_the_
     for count in (alone.parameters - 1, alone.parameters + 1, alone.parameters + 5, 0):
         with pytest.raises(UserError, match=rf"^{count} parameters do not fit layers of 4, 5, 3"):
             network.policy_of(DOOM, 4, "5", np.zeros(count))
+    car = network.policy_for(CAR, 4, "5").parameters
+    assert network.policy_of(CAR, 4, "5", np.zeros(car + 3 * 5)).base is not None
     for shape in ((), (1, alone.parameters)):
         with pytest.raises(UserError, match="parameters do not fit"):
             network.policy_of(DOOM, 4, "5", np.zeros(shape))

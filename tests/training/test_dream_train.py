@@ -191,7 +191,9 @@ def test_a_network_is_read_back_as_it_was_written(tmp_path, rng, on_linear):
     flat = policy.network.initial(rng, last=1.0).round(4)
     path = str(tmp_path / "c.json")
     controller.write(path, np.concatenate([flat, base if on_linear else []]))
-    read, parameters = agents.read_network(CARRACING, path, {"config": {"hidden": "16"}}, FEATURES)
+    meta = {"config": {"controller_mode": "zh", "hidden": "16"}}
+    loaded = types.SimpleNamespace(rnn=types.SimpleNamespace(shape=SHAPE))
+    read, parameters = agents.read_network(CARRACING, path, meta, loaded)
     features = rng.normal(size=(5, FEATURES)).astype(np.float32)
     found = read.outputs(read.network.unpack(parameters), features)
     np.testing.assert_allclose(found, policy.outputs(policy.network.unpack(flat), features), atol=1e-5)
