@@ -377,10 +377,10 @@ def test_the_best_model_on_validation_is_the_result(undisturbed, tmp_path, monke
     scores, written = iter([5.0, 3.0, 9.0]), []
     real = rollouts.rollout
 
-    def scored(world, policy, seeds):
-        if seeds[0] == seeds.PLANNED_GAMES:
-            return np.full(len(seeds), next(scores)), np.ones(len(seeds))
-        return real(world, policy, seeds)
+    def scored(world, policy, episodes):
+        if episodes[0] == seeds.PLANNED_GAMES:
+            return np.full(len(episodes), next(scores)), np.ones(len(episodes))
+        return real(world, policy, episodes)
 
     monkeypatch.setattr(planet.rollouts, "rollout", scored)
     monkeypatch.setattr(planet.runs.Stage, "write_meta", lambda *_, validation: written.append(validation["mean"]))
