@@ -66,11 +66,11 @@ class DreamWorld:
             here = index[self._dream]
             memory = tf.constant(self.starts.h[here]), tf.constant(self.starts.c[here])
             self._restart = tf.constant(self.starts.age[here] == 0, tf.float32)
-        self.state, self._alive = (z, *memory), tf.ones([len(self._dream)])
-        uniform = [
-            rng.random(self.rnn.shape.hidden_size, np.float32) if self.dropout else [1.0] for rng in self._streams
-        ]
-        self._mask = mdnrnn.dropout_mask(np.array(uniform, np.float32), self.dropout)
+        self.state, self._mask = (z, *memory), None
+        self._alive = tf.ones([len(self._dream)]) if self._pay else None
+        if self.dropout:
+            uniform = [rng.random(self.rnn.shape.hidden_size, np.float32) for rng in self._streams]
+            self._mask = mdnrnn.dropout_mask(np.stack(uniform), self.dropout)
         self._steps = 0
         return self.state
 
@@ -84,7 +84,8 @@ class DreamWorld:
         done, reward = done.numpy() | (self._steps >= self.max_steps), reward.numpy()
         if done.any():
             on = np.flatnonzero(~done)
-            z, h, c, self._alive = (tf.gather(part, on) for part in (z, h, c, self._alive))
+            z, h, c = (tf.gather(part, on) for part in (z, h, c))
+            self._alive = None if self._alive is None else tf.gather(self._alive, on)
             self._dream = self._dream[on]
         if done.any() or self._steps == 1:
             self._restart = tf.zeros([len(self._dream)])
@@ -117,12 +118,12 @@ class DreamWorld:
     ) -> tuple[tf.Tensor, ...]:
         mask, uniform, normal, temperature = noise
         own_noise = tf.gather(uniform, dream), tf.gather(normal, dream)
-        own_mask = tf.gather(mask, dream) if self.dropout else None
+        own_mask = None if mask is None else tf.gather(mask, dream)
         alive = state[-1]
         z, h, c, done = next_of(self.rnn, self._weights, state[:3], restart, action, *own_noise, temperature, own_mask)
         # NaN in any input of the MDN-RNN makes all of h NaN: such a dream ends, and its return is NaN, not a high score
         sound = tf.math.is_finite(h[:, 0])
-        reward = tf.ones_like(alive)
+        reward = tf.ones_like(h[:, 0])
         if self._pay:
             seen = h if own_mask is None else h * own_mask
             reward, alive = paid(self.rnn, self._weights, seen, alive, self._pay)
