@@ -149,6 +149,15 @@ class Iteration:
             self._make_folder(number, one)
             if number > len(self._lines):
                 self._play_round(number, one)
+        print(self._played_by())
+
+    def _played_by(self) -> str:
+        """The command that scores the agent of the best round, for people."""
+        best = max(self._lines, key=lambda line: (line["real"]["mean"], line["round"]))["round"]
+        folder = self._folder(best)
+        file = os.path.relpath(os.path.join(self._run, self._state["done"][f"{best}/agent"]["controller"]), folder)
+        words = ["python", "model.py", *self._how_to_play(), "norender", file, "1000", "--run", folder]
+        return f"the best round is {best}; its agent plays by: {' '.join(words)}"
 
     def _folder(self, number: int) -> str:
         return os.path.join(self._run, f"round{number}")
