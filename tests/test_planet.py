@@ -372,20 +372,38 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, monk
         assert archive["step"] == 3
 
 
-def test_the_best_model_on_validation_is_the_result(undisturbed, tmp_path, monkeypatch):
-    """Catches a result that is the last model, or the best of the games it learned in."""
-    scores, written = iter([5.0, 3.0, 9.0]), []
+@pytest.fixture
+def validated(monkeypatch):
+    """(scores that validations are to give, the scores of the models that became the result)."""
+    scores, written = [], []
     real = rollouts.rollout
 
     def scored(world, policy, episodes):
         if episodes[0] == seeds.PLANNED_GAMES:
-            return np.full(len(episodes), next(scores)), np.ones(len(episodes))
+            return np.full(len(episodes), scores.pop(0)), np.ones(len(episodes))
         return real(world, policy, episodes)
 
     monkeypatch.setattr(planet.rollouts, "rollout", scored)
     monkeypatch.setattr(planet.runs.Stage, "write_meta", lambda *_, validation: written.append(validation["mean"]))
+    return scores, written
+
+
+def test_the_best_model_on_validation_is_the_result(validated, tmp_path):
+    """Catches a result that is the last model, or the best of the games it learned in."""
+    scores, written = validated
+    scores += [5.0, 3.0, 9.0]
     trained(dot_game(laptop=SMALL), tmp_path)
     assert written == [5.0, 9.0]
+
+
+def test_the_best_score_survives_a_new_start(validated, tmp_path):
+    """Catches a result that is overwritten by a worse model, because a start knows nothing of the one before."""
+    scores, written = validated
+    scores += [9.0, 3.0, 5.0]
+    trained(dot_game(laptop=SMALL), tmp_path, "--episodes", "5")
+    trained(dot_game(laptop=SMALL), tmp_path)
+    assert scores == []
+    assert written == [9.0]
 
 
 def test_it_learns_from_recordings_in_place_of_random_episodes(undisturbed, tmp_path):
