@@ -123,7 +123,7 @@ class Game:
 
     @property
     def frames_picture(self) -> str:
-        """Path of a picture of 64x64 frames side by side, from which dreams can start in the studio."""
+        """Path of a picture of 64x64 frames, one below the other, from which dreams can start in the studio."""
         return os.path.join(self.folder, "frames.png")
 
 

@@ -84,7 +84,11 @@ def encode(game: Game, description: str | None) -> None:
 def _vae_of(game: Game, run: str) -> str:
     """Path of the VAE that a run encodes with: its own if it has trained one, else the first that ships."""
     own = os.path.join(run, game.config.TRAINED["vae"])
-    return own if os.path.exists(own) else models.find(game, run)["vae"]
+    if os.path.exists(own):
+        return own
+    if not models.sets(game, run):
+        raise UserError(f"{own}: no such file, and no VAE ships; train one first with: python vae_train.py")
+    return models.find(game, run)["vae"]
 
 
 def _source(data: str, parents: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ class RssmDreams:
         self._weights, self._spread = self._model.prepared(), float(temperature or 1.0) ** 0.5
         self.fps, self._max_steps = max(1, found.config.FPS // repeat), -(-found.config.MAX_STEPS // repeat)
         picture = np.asarray(Image.open(found.frames_picture).convert("RGB"))
-        self._first = np.stack(np.split(picture, picture.shape[1] // 64, axis=1))
+        self._first = picture.reshape(-1, 64, 64, 3)  # one below the other
         self._rngs: dict[int, np.random.Generator] = {}
         shape = self._model.shape
         self._h, self._s = np.zeros((rows, shape.memory), np.float32), np.zeros((rows, shape.stochastic), np.float32)
