@@ -16,13 +16,14 @@ import pytest
 from commands import GAMES, call, in_this_process  # noqa: F401
 
 from common import game as games_here
-from common.agent import models
+from common.agent import models, planet, planner, rssm
 from common.data import recordings
 from common.game import ROOT
 from common.play import agents, fidelity, play, record, select, video
 from common.runtime import files, provenance
 from common.studio import session
 from common.training import evolve, vae_and_rnn
+from common.training import planet as planet_training
 
 META = provenance.ENDING
 WORLD = {"doomrnn": ["doomreal"], "carracing": []}
@@ -227,6 +228,8 @@ def with_a_torn_meta(source, target):
     os.truncate(target + META, 100)
 
 
+PLAYERS = [(name, script) for name in GAMES for script in ("model", "extract", "train", "dream_model")]
+PLAYERS.append(("doomrnn", "fidelity"))  # of games in which dreams end
 DAMAGES = (without_meta, edited, with_edited_meta, with_the_meta_of_another, with_a_torn_meta)
 
 
@@ -258,13 +261,10 @@ def written(run):
     return {path.name: json.loads(path.read_text()) for path in names}
 
 
-@pytest.mark.parametrize("script", ["model", "extract", "train", "dream_model", "fidelity"])
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize(("name", "script"), PLAYERS)
 def test_a_controller_that_proves_nothing_is_refused(nothing_plays, tmp_path, name, damage, script):
     """Catches a command that plays a controller copied without its meta, or edited, or with another's meta."""
-    if script == "fidelity" and not GAMES[name].config.RESTART:
-        pytest.skip("its dreams do not end")
     game, path, run = GAMES[name], str(tmp_path / "agent.json"), tmp_path / "run"
     run.mkdir()
     damage(agents.shipped(game), path)
@@ -863,10 +863,11 @@ def test_what_learns_from_other_seeds_all_the_same_says_so(run, small):
 def test_validation_episodes_are_those_with_the_largest_seeds(run, small, monkeypatch):
     """Catches episodes held out by their place in the file, or in the order of the text of their seeds."""
     lengths = {2005: 31, 10_000: 32, 9_999: 33, 300_000: 34}
-    for seed, length in lengths.items():  # recorded later, encoded in other parts
-        frames = np.zeros((length, 64, 64, 3), np.uint8)
-        done = np.arange(length) == length - 1
-        recordings.write(run / "record", seed, frames, np.zeros(length), np.ones(length), done)
+    for later in ((10_000, 300_000), (2005, 9_999)):  # recorded later, encoded in other parts
+        for seed in later:
+            frames = np.zeros((lengths[seed], 64, 64, 3), np.uint8)
+            done = np.arange(len(frames)) == len(frames) - 1
+            recordings.write(run / "record", seed, frames, np.zeros(len(frames)), np.ones(len(frames)), done)
         stage(vae_and_rnn.encode, small, run)
     seen = []
     monkeypatch.setattr(vae_and_rnn.RnnTrainer, "losses_on", lambda self, unseen: seen.append(unseen) or np.zeros(2))
@@ -933,3 +934,35 @@ def test_the_evolution_of_a_log_is_of_its_kind(run, small, played):
     done = call(play.main, small, "doomreal", "norender", run / "log" / f"{LOG}.log.json", "--run", run)
     assert done.refused("is the evolution of doomrnn, not the controller of doomrnn"), done
     assert not played
+
+
+# --- planet.py ---
+
+
+def test_an_rssm_without_its_meta(tmp_path, played):
+    """Catches a planner that plays by an RSSM of unknown origin, and scores of it that look like all others."""
+    shape = rssm.Shape(1, True, deterministic=8, stochastic=3, hidden=8, head=8, depth=1)
+    path, out = str(tmp_path / planet.FOLDER / planet.FILE), tmp_path / "scores.json"
+    planet.write(path, rssm.RSSM(shape), planner.Search(3, 2, 10, 2), 4)
+    words = ["norender", 1000, "--episodes", 2, "--run", tmp_path, "--out", out]
+    done = call(planet_training.main, GAMES["doomrnn"], *words)
+    assert done.refused("has no rssm.npz.meta.json", "--unverified"), done
+    assert not played
+    assert call(planet_training.main, GAMES["doomrnn"], *words, "--unverified").code == 0
+    assert json.loads(out.read_text())["unverified"] is True
+    provenance.write(path, "rssm", "doomrnn", {}, {}, 1.0, unverified=False)
+    assert call(planet_training.main, GAMES["doomrnn"], *words).code == 0
+    assert "unverified" not in json.loads(out.read_text())
+
+
+@pytest.mark.parametrize("seed", [1000, 400_000, 500_000])
+def test_an_rssm_learns_from_training_seeds_only(tmp_path, seed):
+    """Catches test games in the memory of a planner."""
+    frames = np.zeros((30, 64, 64, 3), np.uint8)
+    for one in (3000, seed):
+        recordings.write(str(tmp_path / "record"), one, frames, np.zeros(30), np.ones(30), np.arange(30) == 29)
+    words = ["train", "--preset", "smoke", "--run", tmp_path, "--recordings", tmp_path / "record"]
+    done = call(planet_training.main, GAMES["doomrnn"], *words)
+    assert done.code == 2, done
+    assert "are not all for training" in done.err
+    assert not (tmp_path / planet.FOLDER).exists()

@@ -12,7 +12,7 @@ from common.agent.planner import Planner, Search
 from common.game import Game
 from common.play import agents, play, video
 from common.protocols import Policy, World
-from common.runtime import cli, devices, files, seeds
+from common.runtime import cli, devices, files, provenance, seeds
 from common.runtime.cli import UserError
 from common.worlds import games
 from common.worlds.believed import BelievedGames, Planning
@@ -70,7 +70,7 @@ def main(game: Game, description: str | None, arguments: Sequence[str] | None = 
         about |= {"rssm": {"path": agents.name_of(agent.path), "sha256": files.sha256(agent.path)}}
         about |= {"planner": dataclasses.asdict(search), "action_repeat": agent.action_repeat}
         about |= {"length_unit": f"{agent.action_repeat} steps of the game"} | (
-            {} if agent.meta else {"unverified": True}
+            {"unverified": True} if provenance.any_unverified(agent.meta) else {}
         )
         play.report(parsed, episodes, returns, lengths, **about)
         return

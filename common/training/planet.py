@@ -54,9 +54,11 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     cfg, arguments = cli.parse(game.config.PLANET, description, argv)
     search = check(game, cfg)
     paths: list[str] = []
+    made_of: list[dict[str, Any]] = []
     if cfg.recordings:
         folder = agents.find(cfg.recordings, arguments.run)
         paths, _ = recordings.scan(folder)
+        made_of = recordings.training_sources(folder, paths, arguments.unverified)
     replay = new_replay(game, cfg)
     for path in paths:  # before the run is opened: an error leaves no trace
         replay.read(path)
@@ -64,7 +66,6 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     stage = runs.Stage(arguments, planet.FOLDER, planet.FILE, cfg, may_change=MAY_CHANGE, about=about)
     devices.for_training(cfg.seed)
     learner = Learner(game, cfg, search, stage, replay)
-    made_of = recordings.sources(folder, paths) if paths else []
     parents = provenance.Parents({"recordings": made_of} if paths else {}, provenance.any_unverified(*made_of))
     learner.resume()
     if learner.finished:
