@@ -54,10 +54,20 @@ def _fault(folder, script, flags):
             os.remove(path)
             if about["how"] == "hang":
                 files.write_json(os.path.join(folder, "hangs.json"), os.getpid())
-                time.sleep(HANG_SECONDS)
+                _hang(folder)
             if about["how"] == "kill":
                 os.kill(os.getpid(), 9)
             sys.exit(about["how"])
+
+
+def _hang(folder):
+    """Waits; after Ctrl-C it takes a moment to end, and notes that it could."""
+    try:
+        time.sleep(HANG_SECONDS)
+    except KeyboardInterrupt:
+        time.sleep(0.3)
+        files.write_json(os.path.join(folder, "ended.json"), "by itself")
+        sys.exit(130)
 
 
 def _write(path, kind, made_of, parents, **more):

@@ -374,7 +374,7 @@ def is_alive(pid):
 @pytest.mark.skipif(sys.platform != "linux", reason="stages are bound to iterate.py on Linux only")
 @pytest.mark.parametrize("how", ["stage killed", "killed", "Ctrl-C", "Ctrl-C to it alone"])
 def test_whatever_ends_it_the_same_command_goes_on(tmp_path, monkeypatch, undisturbed, folder, how):
-    """Catches a stage that outlives iterate.py and writes into the next start, and time that is not counted."""
+    """Catches a stage that outlives iterate.py, one that is not let end by itself, and time that is not counted."""
     run = str(tmp_path / "run")
     fault(folder, "rnn_train", "round1", "kill" if how == "stage killed" else "hang")
     process = process_of(folder, run, start_new_session=True)
@@ -399,6 +399,7 @@ def test_whatever_ends_it_the_same_command_goes_on(tmp_path, monkeypatch, undist
             time.sleep(0.02)
         assert not is_alive(stage)
         assert files.read_json(f"{run}/iterate.json")["seconds"]["1/rnn"] > 0.2
+        assert os.path.exists(os.path.join(folder, "ended.json")) == (how != "killed")
     assert len(commands(folder)) == 4
     assert start(game_in(folder), run)[0] == 0
     assert len(commands(folder)) == 17 - 3
