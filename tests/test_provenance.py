@@ -542,6 +542,18 @@ def test_score_files_of_the_random_policy(tmp_path, played):
         assert scores["controller"] == "random"
         assert ("models" in scores) == has_models
         assert scores["backend"] == ("dream" if has_models else "vizdoom")
+        assert "unverified" not in scores
+
+
+def test_dreams_of_unverified_models_say_so(runs_copy, tmp_path, played):
+    """Catches scores of the random policy in the dream of nobody knows which models, that look like all others."""
+    folder, _ = runs_copy
+    os.remove(str(folder / "one" / GAMES["doomrnn"].config.TRAINED["rnn"]) + META)
+    words = ["doomrnn", "norender", "random", 1500, "--run", folder / "one", "--out", tmp_path / "scores.json"]
+    assert call(play.main, GAMES["doomrnn"], *words).refused("has no rnn.json.meta.json")
+    assert not played
+    assert call(play.main, GAMES["doomrnn"], *words, "--unverified").code == 0
+    assert json.loads((tmp_path / "scores.json").read_text())["unverified"] is True
 
 
 # --- from recordings to a controller ---
