@@ -33,7 +33,7 @@ site: setup
 	$(PY) -m common.studio.export --out site
 
 test: setup lint
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 faults: setup
 	$(PY) -m pytest tests/faults -m "slow or not slow"

@@ -51,9 +51,6 @@ def _bound_engine() -> str:
     return path
 
 
-_ENGINE = _bound_engine()
-
-
 class DoomTakeCover:
     """One game. The reward is 1 for every tic alive; an episode ends at death or after the time limit."""
 
@@ -71,9 +68,9 @@ class DoomTakeCover:
         game.set_window_visible(False)
         game.set_sound_enabled(False)
         game.set_mode(vizdoom.Mode.PLAYER)
-        game.set_vizdoom_path(_ENGINE)
         # It makes ./_vizdoom/ when it starts, a race between two processes in one folder: each has its own.
         with _starting, contextlib.chdir(_folder.name):
+            game.set_vizdoom_path(_bound_engine())
             game.init()
         weakref.finalize(self, game.close)
         self._game = game

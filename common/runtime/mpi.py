@@ -120,7 +120,7 @@ class Ranks:
     def __init__(self, make_worker: Callable[[], Worker]) -> None:
         from mpi4py import MPI
 
-        bound.bind()  # to the launcher: without it nothing would end this rank
+        bound.bind(os.getppid())  # to the launcher: without it nothing would end this rank
         self._mpi, self._comm = MPI, MPI.COMM_WORLD
         self._comm.Set_errhandler(MPI.ERRORS_RETURN)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # MPICH's launcher sends it when another rank dies

@@ -140,7 +140,7 @@ class _Worker:
     def __init__(self, work: Worker) -> None:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(work, theirs), daemon=True)
+        self._process = spawn.Process(target=_serve, args=(work, theirs, os.getpid()), daemon=True)
         self._process.start()
         theirs.close()  # so that its end is seen when the process ends
         self.task: int | None = None
@@ -170,9 +170,9 @@ class _Worker:
         self.pipe.close()
 
 
-def _serve(work: Worker, pipe: Connection) -> None:
+def _serve(work: Worker, pipe: Connection, parent: int) -> None:
     """Computes what the pipe brings, in the other process."""
-    bound.bind()
+    bound.bind(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     while True:
         try:

@@ -2,20 +2,26 @@
 
 import pytest
 
-ROWS = []
+FAULT = "fault"  # name of the property of a test's report that is a row of the table
 
 
 @pytest.fixture
-def table():
+def table(request):
     """(fault, times injected, work lost): a row of the table; a test writes it once it has seen the results equal."""
-    return lambda fault, times, lost: ROWS.append((fault, str(times), lost, "yes"))
+
+    def write(fault, times, lost):
+        request.node.user_properties.append((FAULT, (fault, str(times), lost, "yes")))
+
+    return write
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Prints the table."""
-    if not ROWS:
+    """Prints the table. The reports may come from the processes of pytest-xdist."""
+    reports = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
+    found = [row for report in reports for name, row in report.user_properties if name == FAULT]
+    if not found:
         return
-    rows = [("fault", "times injected", "work lost", "equal to undisturbed"), *ROWS]
+    rows = [("fault", "times injected", "work lost", "equal to undisturbed"), *found]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     terminalreporter.section("faults")
     for row in rows:

@@ -1,6 +1,8 @@
 """common/runtime/parallel.py: threads that keep order, and processes that may die, hang or fail."""
 
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -8,7 +10,7 @@ import time
 
 import pytest
 
-from common.runtime import parallel
+from common.runtime import bound, parallel
 from common.runtime.cli import UserError
 
 
@@ -185,3 +187,18 @@ def test_players_do_not_outlive_a_killed_program(players, tmp_path):
     while any(map(is_alive, played(tmp_path))):
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bound programs end with their parent on Linux only")
+def test_a_program_is_not_begun_for_a_parent_that_has_died_already(tmp_path):
+    """Catches a game engine that is left behind because its player died while the engine was being started."""
+    begun = tmp_path / "begun"
+    command = bound.command(sys.executable, "-c", f"open({str(begun)!r}, 'w')")
+    assert subprocess.run(command).returncode == 0
+    assert begun.exists()
+    begun.unlink()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    of_the_dead = [str(dead.pid) if word == str(os.getpid()) else word for word in command]
+    assert subprocess.run(of_the_dead).returncode == -signal.SIGKILL
+    assert not begun.exists()
