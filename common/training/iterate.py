@@ -83,7 +83,7 @@ class Iteration:
     """
 
     def __init__(self, game: Game, run: str, preset: str, seed: int, cfg: settings.Iterate) -> None:
-        self._game, self._run, self._seed, self._rounds, self._backend = game, run, seed, cfg.rounds, cfg.backend
+        self._game, self._run, self._seed, self._cfg, self._rounds = game, run, seed, cfg, cfg.rounds
         self._path, self._rounds_path = os.path.join(run, "iterate.json"), os.path.join(run, "rounds.json")
         self._record_folder = os.path.join(run, "record")
         self._first_seed = seeds.TRAINING[0] + (seed - 1) * SEEDS_PER_RUN
@@ -141,7 +141,7 @@ class Iteration:
 
     def go(self) -> None:
         """Plays all rounds that are not done."""
-        if len(self._lines) >= len(self._rounds):
+        if len(self._lines) >= len(self._rounds) and (self._cfg.linear is None or "linear" in best_of(self._lines)):
             print(f"{self._rounds_path}: all {len(self._rounds)} rounds are done; nothing to do")
             return
         self._save()  # before anything else, so that nothing lies there without it
@@ -149,11 +149,13 @@ class Iteration:
             self._make_folder(number, one)
             if number > len(self._lines):
                 self._play_round(number, one)
+        if self._cfg.linear is not None:
+            self._evolve_linear(self._cfg.linear)
         print(self._played_by())
 
     def _played_by(self) -> str:
         """The command that scores the agent of the best round, for people."""
-        best = max(self._lines, key=lambda line: (line["real"]["mean"], line["round"]))["round"]
+        best = best_of(self._lines)["round"]
         folder = self._folder(best)
         file = os.path.relpath(os.path.join(self._run, self._state["done"][f"{best}/agent"]["controller"]), folder)
         words = ["python", "model.py", *self._how_to_play(), "norender", file, "1000", "--run", folder]
@@ -187,9 +189,9 @@ class Iteration:
         other = os.path.exists(name) and os.path.realpath(name) != os.path.realpath(path)
         return path if other else name
 
-    def _controller(self, number: int) -> str:
-        """Path of the controller of a round that is done."""
-        return os.path.join(self._run, self._state["done"][f"{number}/agent"]["controller"])
+    def _controller(self, number: int, of: str = "") -> str:
+        """Path of a controller of a round: the one, or with "linear_" the linear one."""
+        return os.path.join(self._run, self._state["done"][f"{number}/{of}agent"]["controller"])
 
     def _play_round(self, number: int, one: Any) -> None:
         folder, before = self._folder(number), self._folder(number - 1) if number > 1 else ""
@@ -214,7 +216,7 @@ class Iteration:
         others = self._train_more_rnns(number, one, folder)
         if one.train is not None:
             self._evolve(number, one, folder, others)
-        self._report(number, one, folder)
+        self._report(number, one)
 
     def _recordings(self, number: int) -> list[Span]:
         """What is recorded in a round."""
@@ -336,22 +338,49 @@ class Iteration:
         return made
 
     def _evolve(self, number: int, one: Any, folder: str, others: list[str]) -> None:
-        """Evolves the controller, and chooses among the evaluated means by their scores in the real game."""
+        """Evolves the controller of a round."""
         flags = one.train | {"seed_start": 100 * self._seed + number}
         if number > 1 and "start_from" not in flags:
             flags |= {"start_from": self._named(self._controller(number - 1), folder)}
         if others:
             flags |= {"also_in": ",".join(self._named(path, folder) for path in others)}
-        self._stage(number, "train", "train", flags, folder)
+        self._train(number, "", flags, folder, one.games)
+
+    def _train(self, number: int, of: str, flags: dict[str, Any], folder: str, games: int) -> None:
+        """Evolves a controller in a folder, and chooses among the evaluated means by their scores in the real game."""
+        self._stage(number, f"{of}train", "train", flags, folder)
         log = self._only(os.path.join(folder, "log"), ".log.json")
         ending = "best.json"
         if len(_made(log)) > 1:  # else there is nothing to choose
-            flags = {"": log, "episodes": one.games, "final_episodes": 2 * one.games}
+            flags = {"": log, "episodes": games, "final_episodes": 2 * games}
             ending = "picked.json"
             picked = os.path.join("log", os.path.basename(log).removesuffix("log.json") + ending)
-            self._stage(number, "pick", "pick_best", flags, folder, picked)
-        if f"{number}/agent" not in self._state["done"]:
-            self._note(number, "agent", controller=os.path.relpath(log.removesuffix("log.json") + ending, self._run))
+            self._stage(number, f"{of}pick", "pick_best", flags, folder, picked)
+        if f"{number}/{of}agent" not in self._state["done"]:
+            self._note(
+                number, f"{of}agent", controller=os.path.relpath(log.removesuffix("log.json") + ending, self._run)
+            )
+
+    def _evolve_linear(self, flags: dict[str, Any]) -> None:
+        """Evolves the paper's linear controller in the dream of the best round, beside the controller of that round."""
+        best = best_of(self._lines)
+        number, before = best["round"], self._folder(best["round"])
+        one, folder = self._rounds[number - 1], os.path.join(before, "linear")
+        os.makedirs(folder, exist_ok=True)
+        for name in ("tf_vae", "tf_rnn", "tf_initial_z"):
+            path = os.path.join(folder, name)
+            if not os.path.lexists(path):
+                os.symlink(os.path.join(os.pardir, name), path)
+        self._train(number, "linear_", flags | {"seed_start": 100 * self._seed}, folder, one.games)
+        file = self._controller(number, "linear_")
+        scores = self._score(number, "linear_", file, folder, one.games)
+        best["linear"] = self._scored(file, scores)
+        files.write_json(self._rounds_path, self._lines, indent=1)
+        real = best["linear"]["real"]
+        print(
+            f"linear controller: game {real['mean']:.1f} ± {real['stderr']:.1f} ({real['n']} validation games)",
+            flush=True,
+        )
 
     @staticmethod
     def _only(folder: str, ending: str) -> str:
@@ -362,19 +391,15 @@ class Iteration:
             )
         return os.path.join(folder, found[0])
 
-    def _report(self, number: int, one: Any, folder: str) -> None:
+    def _report(self, number: int, one: Any) -> None:
         """Plays the controller on separate validation games, and adds the line of the round."""
+        folder = self._folder(number)
         if f"{number}/agent" not in self._state["done"]:
             self._note(number, "agent", **self._state["done"][f"{number - 1}/agent"])
         file = self._controller(number)
-        scores, fidelity = os.path.join(folder, "scores.json"), os.path.join(folder, "fidelity.json")
-        for name, path in (("score", scores), ("fidelity", fidelity)):  # what is gone is made again
-            if not os.path.exists(path):
-                self._forget(f"{number}/{name}")
-        flags = {"": [*self._how_to_play(), "norender", file, REPORT], "episodes": one.games, "out": scores}
-        flags |= {"backend": self._backend} if self._backend else {}
-        self._stage(number, "score", "model", flags, folder, preset=False)
+        self._score(number, "", file, folder, one.games)
         if self._game.config.RESTART:
+            fidelity = self._made_again(number, "fidelity", os.path.join(folder, "fidelity.json"))
             self._stage(number, "fidelity", "fidelity", {"": file, "out": fidelity}, folder, preset=False)
         line = self._line(number, folder, file)
         self._lines.append(line)
@@ -382,12 +407,34 @@ class Iteration:
         files.write_json(self._rounds_path, self._lines, indent=1)  # from now on the round is done
         print(words(line), flush=True)
 
+    def _made_again(self, number: int, name: str, path: str) -> str:
+        """The path of a result that a stage makes again if it is gone."""
+        if not os.path.exists(path):
+            self._forget(f"{number}/{name}")
+        return path
+
+    def _score(self, number: int, of: str, file: str, folder: str, games: int) -> str:
+        """Plays a controller on the validation games of reports; returns the file of its scores."""
+        scores = self._made_again(number, f"{of}score", os.path.join(folder, "scores.json"))
+        flags = {"": [*self._how_to_play(), "norender", file, REPORT], "episodes": games, "out": scores}
+        flags |= {"backend": self._cfg.backend} if self._cfg.backend else {}
+        self._stage(number, f"{of}score", "model", flags, folder, preset=False)
+        return scores
+
+    def _scored(self, file: str, scores: str) -> dict[str, Any]:
+        """What rounds.json says of a controller: its dream score, its real score and its hash."""
+        meta, made = provenance.read(file, "controller", self._game.name), _made(scores)
+        return {
+            "dream": meta.get("dream", meta["score"]["mean"] if meta.get("score", {}).get("of") == "dream" else None),
+            "real": {key: made[key] for key in ("mean", "std", "stderr", "n")} | {"first_seed": REPORT},
+            "controller": files.sha256(file),
+        }
+
     def _how_to_play(self) -> list[str]:
         return [self._game.world_names["real"]] if self._game.world_names else []
 
     def _line(self, number: int, folder: str, file: str) -> dict[str, Any]:
         """What rounds.json says of a round."""
-        scores, meta = _made(os.path.join(folder, "scores.json")), provenance.read(file, "controller", self._game.name)
         seconds = {name: round(time, 1) for name, time in self._state["seconds"].items()}
         done = self._rounds[:number]
         line = {
@@ -395,9 +442,7 @@ class Iteration:
             "minutes": round(sum(time for name, time in seconds.items() if int(name.split("/")[0]) <= number) / 60, 1),
             "random_games": sum(one.random for one in done),
             "own_games": sum(one.own for one in done),
-            "dream": meta.get("dream", meta["score"]["mean"] if meta.get("score", {}).get("of") == "dream" else None),
-            "real": {key: scores[key] for key in ("mean", "std", "stderr", "n")} | {"first_seed": REPORT},
-            "controller": files.sha256(file),
+            **self._scored(file, os.path.join(folder, "scores.json")),
             "seconds": {name.split("/")[1]: time for name, time in seconds.items() if name.startswith(f"{number}/")},
         }
         fidelity = os.path.join(folder, "fidelity.json")
@@ -498,6 +543,11 @@ def _made(path: str) -> Any:
         raise UserError(f"{error}; remove it, and the same command makes it again") from None
 
 
+def best_of(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The line of the best round: the highest real score less its standard error, so that few games decide little."""
+    return max(lines, key=lambda line: (line["real"]["mean"] - line["real"]["stderr"], line["round"]))
+
+
 def words(line: dict[str, Any]) -> str:
     """The line of a round in words."""
     real, text = line["real"], ""
@@ -538,7 +588,8 @@ def draw(lines: list[dict[str, Any]], path: str, title: str) -> None:
 def ship(game: Game, run: str) -> None:
     """Makes the best agent of a finished run the one that ships: copies its files, with their metas.
 
-    The best is that of the round with the highest score in its validation games.
+    The best is that of `best_of` its rounds. Its linear controller, if it has one, ships beside it. The metas of all
+    that was made on the way come along in one file, <game>.<preset>.<seed>.metas.json.
 
     Raises:
         UserError: the run is of another game, not finished, or a file does not match its meta.
@@ -547,8 +598,12 @@ def ship(game: Game, run: str) -> None:
         state = files.read_json(os.path.join(run, "iterate.json"))
         lines = files.read_json(os.path.join(run, "rounds.json"))
         of, preset, seed, rounds = (state[name] for name in ("game", "preset", "seed", "rounds"))
-        best = max(lines, key=lambda line: (line["real"]["mean"], line["round"]))["round"]
-        picked = os.path.join(run, state["done"][f"{best}/agent"]["controller"])
+        best = best_of(lines)["round"]
+        picked = {
+            name: os.path.join(run, state["done"][f"{best}/{name}"]["controller"])
+            for name in ("agent", "linear_agent")
+            if f"{best}/{name}" in state["done"] or name == "agent"
+        }
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"--ship {run}: not a finished run of iterate.py ({error})") from None
     if of != game.name:
@@ -559,13 +614,29 @@ def ship(game: Game, run: str) -> None:
     if cfg is None or cfg.ships >= len(config.SHIPPED):
         raise UserError(f"--ship {run}: config.py does not say where an agent of the preset {preset} ships")
     pairs = {name: os.path.join(run, f"round{best}", config.TRAINED[name]) for name in ("vae", "rnn", "initial_z")}
-    _check_chain(game, run, pairs, picked)
+    for path in picked.values():
+        _check_chain(game, run, pairs, path)
     for name, path in pairs.items():
         provenance.copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]))
     target = cfg.controller or config.SHIPPED_CONTROLLER
-    provenance.copy(picked, os.path.join(ROOT, target))
-    files.write_json(os.path.join(ROOT, "log", f"{game.name}.{preset}.{seed}.rounds.json"), lines, indent=1)
+    targets = {"agent": target, "linear_agent": linear_beside(target)}
+    for name, path in picked.items():
+        provenance.copy(path, os.path.join(ROOT, targets[name]))
+    log = os.path.join(ROOT, "log", f"{game.name}.{preset}.{seed}")
+    files.write_json(f"{log}.rounds.json", lines, indent=1)
+    files.write_json(f"{log}.metas.json", _metas(run))
     print(f"{target}: is the agent of round {best} of {run} now")
+
+
+def linear_beside(controller: str) -> str:
+    """Path of the linear controller that ships beside a controller."""
+    return controller.removesuffix("best.json") + "linear.best.json"
+
+
+def _metas(run: str) -> list[dict[str, Any]]:
+    """The metas of all files of a run, as they are."""
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(run) for name in names]
+    return [files.read_json(path) for path in sorted(found) if path.endswith(provenance.ENDING)]
 
 
 def _check_chain(game: Game, run: str, pairs: dict[str, str], controller: str) -> None:

@@ -286,6 +286,49 @@ def test_the_real_game_chooses_only_where_there_is_a_choice(folder, tmp_path, ge
     assert controller == f"round1/log/stub.cma.1.4.{chosen}.json"
 
 
+def test_the_linear_controller_is_evolved_at_the_end_in_the_dream_of_the_best_round(folder, tmp_path):
+    """Catches a linear controller on the models of another round, one evolved twice, and one that is never reported."""
+    game, run = game_in(folder), str(tmp_path / "run")
+    game.config.ITERATE["small"] = dataclasses.replace(TWO, linear={"generations": 3})
+    fault(folder, "train", "linear", 1)
+    assert start(game, run)[0] == 2
+    best = iterate.best_of(files.read_json(f"{run}/rounds.json"))
+    where, log = f"{run}/round{best['round']}/linear", "log/stub.cma.1.4"
+    assert "linear" not in best
+    assert commands(folder)[-1][-1] == "300"
+    code, out, _ = start(game, run)
+    assert (code, out.count("linear controller: game")) == (0, 1)
+    games = best["real"]["n"]
+    assert commands(folder) == [
+        [str(word) for word in words]
+        for words in (
+            ("train", "--preset", "small", "--run", where, "--generations", 3, "--seed_start", 300),
+            (
+                "pick_best",
+                f"{where}/{log}.log.json",
+                "--run",
+                where,
+                "--episodes",
+                games,
+                "--final_episodes",
+                2 * games,
+            ),
+            ("model", "stubreal", "norender", f"{where}/{log}.picked.json", iterate.REPORT, "--run", where)
+            + ("--episodes", games, "--out", f"{where}/scores.json", "--backend", "fast"),
+        )
+    ]
+    for name in ("vae", "rnn", "initial_z"):
+        path = stages.MODELS[name]
+        assert os.path.samefile(f"{where}/{path}", f"{run}/round{best['round']}/{path}")
+    lines = files.read_json(f"{run}/rounds.json")
+    found = next(line for line in lines if "linear" in line)
+    assert found["round"] == best["round"]
+    assert found["linear"]["controller"] == files.sha256(f"{where}/{log}.picked.json")
+    assert found["linear"]["real"]["mean"] == files.read_json(f"{where}/scores.json")["mean"]
+    assert "nothing to do" in start(game, run)[1]
+    assert commands(folder) == []
+
+
 STAGES_OF_TWO = [  # script, the end of its --run, and how many commands of the plan come before it
     ("extract", "run", 0),
     ("vae_train", "round1", 1),

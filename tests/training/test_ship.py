@@ -25,7 +25,7 @@ def game(tmp_path, monkeypatch):
     return made
 
 
-def finished_run(game, tmp_path, preset, means):
+def finished_run(game, tmp_path, preset, means, linear_in=0, stderr=1.0):
     """A run of rounds with these validation scores; every file of it says its kind and its round."""
     run = tmp_path / "run"
     state = {"game": "toy", "preset": preset, "seed": 3, "rounds": [{}] * len(means), "done": {}, "seconds": {}}
@@ -33,12 +33,17 @@ def finished_run(game, tmp_path, preset, means):
     for number, mean in enumerate(means, 1):
         folder, controller = run / f"round{number}", f"round{number}/log/c.json"
         paths = toy.in_run(game, str(folder)) | {"controller": str(run / controller)}
+        if number == linear_in:
+            paths["linear"] = str(folder / "linear" / "log" / "c.json")
+            state["done"][f"{number}/linear_agent"] = {"controller": os.path.relpath(paths["linear"], run)}
         for name, path in paths.items():
             files.write_json(path, [name, number])
-            made_on = {other: files.sha256(paths[other]) for other in paths if name == "controller" != other}
-            provenance.write(path, name, "toy", settings.Rnn(), made_on, 1.0, unverified=False)
+            evolved = name in ("controller", "linear")
+            made_on = {other: files.sha256(paths[other]) for other in game.config.TRAINED if evolved}
+            kind = "controller" if evolved else name
+            provenance.write(path, kind, "toy", settings.Rnn(), made_on, 1.0, unverified=False)
         state["done"][f"{number}/agent"] = {"controller": controller}
-        lines.append({"round": number, "real": {"mean": mean}})
+        lines.append({"round": number, "real": {"mean": mean, "stderr": stderr if number == 1 else 1.0}})
     files.write_json(str(run / "iterate.json"), state)
     files.write_json(str(run / "rounds.json"), lines)
     return str(run)
@@ -58,6 +63,25 @@ def test_the_best_round_ships_to_the_place_of_its_preset(game, tmp_path, preset,
     assert files.read_json(str(tmp_path / controller)) == ["controller", 2]
     assert not (tmp_path / "toy" / {"first": "second", "second": "first"}[place]).exists()
     assert (tmp_path / "log" / f"toy.{preset}.3.rounds.json").exists()
+
+
+def test_a_mean_of_few_games_does_not_ship(game, tmp_path):
+    """Catches a round that is chosen because a few of its games went well."""
+    iterate.ship(game, finished_run(game, tmp_path, "laptop", [9.0, 8.0, 7.0], stderr=3.0))
+    assert files.read_json(str(tmp_path / game.config.SHIPPED_CONTROLLER)) == ["controller", 2]
+
+
+def test_the_linear_controller_and_the_metas_of_the_whole_run_ship_too(game, tmp_path):
+    """Catches a run whose agent cannot be followed back to its first recordings, or that hides the linear one."""
+    run = finished_run(game, tmp_path, "laptop", [5.0, 9.0, 7.0], linear_in=2)
+    iterate.ship(game, run)
+    linear = tmp_path / "log" / "toy.cma.1.4.linear.best.json"
+    assert files.read_json(str(linear)) == ["linear", 2]
+    provenance.read(str(linear), "controller", "toy")
+    metas = files.read_json(str(tmp_path / "log" / "toy.laptop.3.metas.json"))
+    made = {files.sha256(str(path)) for path in tmp_path.rglob("run/**/*.json") if path.name != "iterate.json"}
+    assert {meta["sha256"] for meta in metas} <= made
+    assert len(metas) == 3 * 4 + 1
 
 
 def test_an_unfinished_run_does_not_ship(game, tmp_path):
