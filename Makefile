@@ -1,12 +1,13 @@
 # make run: the agents that ship play, then the whole procedure in small, from nothing. make play: the studio, a page to play the
 # dreams in. make site: the same page as static files, in site/. make test: lint and all tests but the slow. make faults:
-# every fault injected into whole commands. make soak: half an hour of them, and an undisturbed twin.
+# every fault injected into whole commands. make soak: half an hour of them, and an undisturbed twin. make mutants: small wrong
+# changes to the code, each of which must turn a test red.
 PYTHON ?= python3
 PY := "$(CURDIR)/.venv/bin/python"
 # the controllers that ship, by the constant of each game; read when a recipe runs, for it needs .venv
 AGENT = $(CURDIR)/$(shell $(PY) -c "from $(1).config import SHIPPED_CONTROLLER as path; print(path)")
 
-.PHONY: run play site test faults soak lint bench setup
+.PHONY: run play site test faults soak mutants lint bench setup
 
 run: setup
 	@echo "== Doom: the agent that ships in the real game, 100 episodes =="
@@ -40,6 +41,9 @@ faults: setup
 
 soak: setup
 	$(PY) tests/faults/soak.py --out log/doomrnn.soak.jsonl
+
+mutants: setup
+	$(PY) tests/mutants.py
 
 lint: setup
 	$(PY) -m ruff check .

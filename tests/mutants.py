@@ -1,0 +1,276 @@
+"""Small wrong changes to the code, one at a time: each must turn a test red.
+
+python tests/mutants.py [--only TEXT] [--workers 2]     # make mutants; half an hour on two cores
+
+Each change is made in a copy of the repository, and only the tests of its module are run there. A change that no test
+notices is printed as GREEN: a test is missing. EQUIVALENT names the changes that are no mistakes.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ENOUGH = 0.95  # share of the changes that must turn a test red
+PATIENCE = 900  # seconds for the tests of one change; a test that hangs is red
+
+TESTS = {
+    "common/agent/controller.py": "tests/agent/test_controller.py",
+    "common/agent/mdnrnn.py": "tests/agent/test_mdnrnn.py tests/agent/test_dropout.py tests/agent/test_heads.py",
+    "common/agent/network.py": "tests/agent/test_network.py",
+    "common/agent/planner.py": "tests/test_planner.py",
+    "common/agent/rssm.py": "tests/test_rssm.py",
+    "common/agent/vae.py": "tests/agent/test_vae.py",
+    "common/data/recordings.py": "tests/data/test_recordings.py",
+    "common/data/series.py": "tests/data/test_series.py tests/data/test_mixed.py",
+    "common/play/agents.py": "tests/play/test_agents.py tests/test_provenance.py",
+    "common/play/fidelity.py": "tests/play/test_fidelity.py",
+    "common/play/play.py": "tests/play/test_play.py tests/test_golden.py tests/test_seeds.py",
+    "common/play/record.py": "tests/play/test_record.py tests/test_golden.py tests/test_seeds.py",
+    "common/play/select.py": "tests/test_golden.py tests/test_seeds.py tests/play",
+    "common/runtime/cli.py": "tests/runtime/test_cli.py",
+    "common/runtime/files.py": "tests/runtime/test_files.py",
+    "common/runtime/provenance.py": "tests/test_provenance.py",
+    "common/runtime/seeds.py": "tests/test_seeds.py",
+    "common/training/es.py": "tests/training/test_es.py",
+    "common/training/evolution.py": "tests/training/test_evolution.py",
+    "common/training/evolve.py": "tests/training/test_evolve.py tests/training/test_dream_train.py tests/test_golden.py",
+    "common/training/iterate.py": "tests/training/test_iterate.py tests/training/test_ship.py",
+    "common/training/policy_gradient.py": "tests/training/test_policy_gradient.py",
+    "common/training/ppo.py": "tests/training/test_ppo.py",
+    "common/training/vae_and_rnn.py": "tests/training/test_vae_and_rnn.py",
+    "common/worlds/candidates.py": "tests/worlds/test_candidates.py",
+    "common/worlds/dream.py": "tests/worlds/test_dream.py tests/worlds/test_dream_pay.py",
+    "common/worlds/encoded.py": "tests/worlds/test_encoded.py",
+    "common/worlds/games.py": "tests/worlds/test_games.py",
+    "common/worlds/gym_envs.py": "tests/worlds/test_gym_envs.py",
+    "common/worlds/rollouts.py": "tests/worlds/test_rollouts.py",
+    "common/worlds/tensor_dreams.py": "tests/training/test_ppo.py tests/worlds/test_dream_pay.py",
+    "carracing/env.py": "tests/games/test_carracing.py",
+    "carracing/game.py": "tests/games/test_carracing.py",
+    "doomrnn/doomreal.py": "tests/test_golden.py",
+    "doomrnn/game.py": "tests/test_golden.py",
+}
+"""the tests of each module"""
+
+MUTANTS = [
+    # the MDN-RNN
+    ("common/agent/mdnrnn.py", "for scale, part in zip(scales[1:], others, strict=True))", "for scale, part in ())"),
+    ("common/agent/mdnrnn.py", "tf.shape(batch[0]), seed + [0, replica])", "tf.shape(batch[0]), [0, replica])"),
+    ("common/agent/mdnrnn.py", "return loss * (1 + (weight - 1) * restart)", "return loss"),
+    ("common/agent/mdnrnn.py", "tf.sqrt(temperature) * normal", "temperature * normal"),
+    ("common/agent/mdnrnn.py", "logits = mixture.logmix / temperature", "logits = mixture.logmix"),
+    ("common/agent/mdnrnn.py", "tf.sigmoid(f + FORGET_BIAS)", "tf.sigmoid(f)"),
+    ("common/agent/mdnrnn.py", "return tf.cast(uniform >= dropout, tf.float32) / (1 - dropout)",
+     "return tf.cast(uniform >= dropout, tf.float32)"),
+    ("common/agent/mdnrnn.py", "z = mu + tf.exp(0.5 * logvar) * noise", "z = mu + tf.exp(logvar) * noise"),
+    ("common/agent/mdnrnn.py", "rnn.sequence(weights, inputs, 1 - restart[:-1], (h, c))",
+     "rnn.sequence(weights, inputs, tf.ones_like(restart[:-1]), (h, c))"),
+    ("common/agent/mdnrnn.py", "(part * (1 - fresh[:, tf.newaxis]) for part in state)", "(part for part in state)"),
+    ("common/agent/mdnrnn.py", "tf.clip_by_value(reward, pay.least, pay.most))", "reward)"),
+    ("common/agent/mdnrnn.py", "fell = tf.cast(reward < pay.fall_below, tf.float32)",
+     "fell = tf.cast(reward > pay.fall_below, tf.float32)"),
+    ("common/agent/mdnrnn.py", "replica_losses(batch, state, seed, dropout)", "replica_losses(batch, state, seed)"),
+    # training of the VAE and the MDN-RNN
+    ("common/training/vae_and_rnn.py", "losses, self._memory = self._train(", "losses, _ = self._train("),
+    ("common/training/vae_and_rnn.py", "losses, memory = self._evaluate(", "losses, _ = self._evaluate("),
+    ("common/training/vae_and_rnn.py", "lambda: mdnrnn.MDNRNN(shape), clipvalue=cfg.clip)",
+     "lambda: mdnrnn.MDNRNN(shape))"),
+    ("common/training/vae_and_rnn.py", "return total / batches.per_epoch", "return total"),
+    ("common/training/vae_and_rnn.py", "chunks = _chunks(game, cfg, known)", "chunks = _chunks(game, cfg, data)"),
+    ("common/training/vae_and_rnn.py", "trainer.losses_on(unseen))", "trainer.losses_on(known))"),
+    ("common/training/vae_and_rnn.py", "cfg.restart_weight if config.RESTART else 0.0", "1.0"),
+    ("common/training/vae_and_rnn.py", "np.array([self.cfg.seed, step], np.int32)))", "np.array([self.cfg.seed, 0], np.int32)))"),
+    ("common/training/vae_and_rnn.py", "weights.rnn_start_from(earlier, trainer.model, config.RNN_FILE_ORDER)", "pass"),
+    ("common/training/vae_and_rnn.py", "CosineDecay(0.0, decay, warmup_target=rate, warmup_steps=warmup)",
+     "CosineDecay(rate, decay)"),
+    # evolution: its state, its files
+    ("common/training/evolution.py", "best_before = self._best[1] if self._best else score", "best_before = previous"),
+    ("common/training/evolution.py", "np.random.default_rng([self._cfg.seed_start, self.generation])",
+     "np.random.default_rng([self._cfg.seed_start, 0])"),
+    ("common/training/evolution.py", "np.arange(seeds.EVALUATION, seeds.EVALUATION + self._cfg.eval_episodes)",
+     "self.seeds(self._cfg.eval_episodes)"),
+    ("common/training/evolution.py", "return self.strategy.mean if self._average is None else np.round(self._average, 4)",
+     "return self.strategy.mean"),
+    ("common/training/evolution.py", "(1 - self._cfg.averaging) * self.strategy.mean", "self.strategy.mean"),
+    # strategies
+    ("common/training/es.py", "self._es.tell(self._asked, list(-finite))", "self._es.tell(self._asked, list(finite))"),
+    ("common/training/es.py", "CMA(start, popsize, cfg.sigma_init, cfg.seed_start)", "CMA(start, popsize, 0.1, cfg.seed_start)"),
+    ("common/training/es.py", "CMA(start, popsize, cfg.sigma_init, cfg.seed_start)", "CMA(start, popsize, cfg.sigma_init, 0)"),
+    ("common/training/es.py", "CMA(start, popsize, cfg.sigma_init, cfg.seed_start)",
+     "CMA(0 * start, popsize, cfg.sigma_init, cfg.seed_start)"),
+    ("common/training/es.py", "np.concatenate([noise, -noise])", "np.concatenate([noise, noise])"),
+    ("common/training/es.py", "fitness[bad] = fitness[~bad].min() - 1", "fitness[bad] = fitness[~bad].max() + 1"),
+    ("common/training/es.py", "np.round(origin + coordinates @ directions.T, 4)", "np.round(coordinates @ directions.T, 4)"),
+    # train.py: who plays what
+    ("common/training/evolve.py", "run.add_evaluation(arena.evaluate(run.mean, run.evaluation_seeds()).mean())",
+     "run.add_evaluation(np.median(arena.evaluate(run.mean, run.evaluation_seeds())))"),
+    ("common/training/evolve.py", "run.add_evaluation(arena.evaluate(run.mean, run.evaluation_seeds()).mean())",
+     "run.add_evaluation(arena.evaluate(run.mean, run.seeds()).mean())"),
+    ("common/training/evolve.py", "run.strategy.tell(arena.fitness(returns))", "run.strategy.tell(returns.mean(axis=1))"),
+    ("common/training/evolve.py", "population, seeds[k :: self._count], self._rows, k)", "population, seeds, self._rows, k)"),
+    ("common/training/evolve.py", "return self._in_blocks(mean[None], seeds, False)[0][0]",
+     "return self._in_blocks(mean[None], seeds, True)[0][0]"),
+    ("common/training/evolve.py", "self._episodes_of(run.generation + 1)", "self._episodes_of(run.generation)"),
+    ("common/training/evolve.py", "loaded.vae, loaded.rnn, cfg.sample_z)", "loaded.vae, loaded.rnn, True)"),
+    ("common/training/evolve.py", "if training and cfg.patience else {}", "if cfg.patience else {}"),
+    ("common/training/evolve.py", "np.nanmedian(fitness, axis=0)", "np.nanmean(fitness, axis=0)"),
+    # the policy gradient
+    ("common/training/ppo.py", "discount * following * (1 - done) - value", "discount * following - value"),
+    ("common/training/ppo.py", "discount * smoothing * (1 - now[1]) * later", "discount * (1 - now[1]) * later"),
+    ("common/training/ppo.py", "tf.minimum(ratio * advantage, clipped * advantage)", "ratio * advantage"),
+    ("common/training/ppo.py", "tether * leaving - gain - s.entropy * entropy", "tether * leaving - gain"),
+    ("common/training/ppo.py", "learns * (tether * leaving - gain", "learns * (-gain"),
+    ("common/training/ppo.py", "(tf.math.reduce_std(advantage) + 1e-8)", "1.0"),
+    ("common/training/ppo.py", "error = error if cut is None else error * (1 - cut)", "pass"),
+    ("common/training/ppo.py", "variable.assign(tf.where(sound, after[name], v[name]))", "variable.assign(after[name])"),
+    ("common/training/policy_gradient.py", "share = 1 - (1 - LEAST_RATE) * run.generation / cfg.generations", "share = 1"),
+    ("common/training/policy_gradient.py", "cfg.dropout,\n        cfg.controller_mode,", "0.0,\n        cfg.controller_mode,"),
+    ("common/training/policy_gradient.py", "cfg.temperature,\n        game.config.MAX_STEPS,",
+     "1.0,\n        game.config.MAX_STEPS,"),
+    ("common/worlds/tensor_dreams.py", "reward, after = -tf.cast(ended, tf.float32), [z, h, c, age]",
+     "reward, after = -tf.cast(ended | (age >= self.max_steps), tf.float32), [z, h, c, age]"),
+    ("common/worlds/tensor_dreams.py", "seen = h if mask is None else h * mask", "seen = h"),
+    ("common/worlds/tensor_dreams.py", "restart = tf.cast(tf.equal(age, 0), tf.float32)", "restart = tf.zeros_like(age, tf.float32)"),
+    # iterate.py
+    ("common/training/iterate.py", 'line["real"]["mean"] - line["real"]["stderr"]', 'line["real"]["mean"]'),
+    ("common/training/iterate.py", '"seed_start": 100 * self._seed + number}\n        if number > 1', '"seed_start": self._seed}\n        if number > 1'),
+    ("common/training/iterate.py", '"newest": own - held_out', '"newest": own'),
+    ("common/training/iterate.py", '"explore": one.explore, ', ""),
+    ("common/training/iterate.py", "self._first_seed = seeds.TRAINING[0] + (seed - 1) * SEEDS_PER_RUN", "self._first_seed = seeds.TRAINING[0]"),
+    # worlds
+    ("common/worlds/dream.py", "(self._steps >= self.max_steps)", "(self._steps > self.max_steps)"),
+    ("common/worlds/dream.py", "(1 - fall) - pay.cost * fall", "(1 - fall)"),
+    ("common/worlds/dream.py", "return alive * reward, alive * (1 - fall)", "return reward, alive * (1 - fall)"),
+    ("common/worlds/dream.py", "self._dream = self._dream[on]", "self._dream = self._dream[: len(on)]"),
+    ("common/worlds/dream.py", "tf.where(sound, reward, np.nan)", "reward"),
+    ("common/worlds/encoded.py", "self._restart = np.zeros(len(frames), np.float32)", "self._restart = np.ones(len(frames), np.float32)"),
+    ("common/worlds/encoded.py", "[self._noise[k] for k in on]", "self._noise[: len(on)]"),
+    ("common/worlds/encoded.py", "if self._sample_z:", "if True:"),
+    ("common/worlds/gym_envs.py", "self._z, self._h, self._c, self._alive = map(np.array, state)",
+     "self._z, _, self._c, self._alive = map(np.array, state)"),
+    ("common/worlds/gym_envs.py", "~terminated & (self.age >= self.config.MAX_STEPS)", "self.age >= self.config.MAX_STEPS"),
+    ("common/worlds/gym_envs.py", "noise = uniform, normal, self._temperature", "noise = uniform, normal, 1.0"),
+    ("common/worlds/rollouts.py", "self._policy.keep(on)\n        self._rows = [self._rows[k] for k in on]",
+     "self._policy.keep(on)\n        self._rows = self._rows[: len(on)]"),
+    ("common/worlds/rollouts.py", "share / (mean_hold * (1 - share) + share)", "share"),
+    ("common/worlds/rollouts.py", "row.left = int(row.rng.integers(1, self._max_hold + 1))\n            row.left -= 1",
+     "row.left = int(row.rng.integers(1, self._max_hold))\n            row.left -= 1"),
+    ("common/worlds/rollouts.py", "returns.std(ddof=1)", "returns.std()"),
+    # recording and reading
+    ("common/play/record.py", "keep = len(obs) >= cfg.min_frames", "keep = len(obs) > cfg.min_frames"),
+    ("common/play/record.py", "rollouts.Exploring(agent.policy(episodes), episodes, cfg.explore,",
+     "rollouts.Exploring(agent.policy(episodes), episodes, 0.0,"),
+    ("common/play/record.py", 'action[:, 0] if game.config.ACTION_SIZE == 1 else action', "action"),
+    ("common/play/record.py", "kept = len(episodes) - short - lost", "kept = len(episodes) - short"),
+    ("common/data/recordings.py", "key=lambda name: int(name[:-4])", "key=lambda name: name[:-4]"),
+    ("common/data/recordings.py", "frames[flipped] = frames[flipped, :, ::-1]", "frames[flipped] = frames[flipped, ::-1]"),
+    ("common/data/series.py", 'episode.setdefault("done", np.arange(1, frames + 1) == frames)',
+     'episode.setdefault("done", np.zeros(frames, bool))'),
+    ("common/data/series.py", "(self.action * np.array(factors)).astype", "self.action.astype"),
+    ("common/data/series.py", "rows, fresh = index[:, cut], np.full(self.streams, k == 0, np.float32)",
+     "rows, fresh = index[:, cut], np.full(self.streams, True, np.float32)"),
+    # playing and choosing
+    ("common/play/play.py", "return dreams(game, loaded, arguments.temperature)", "return dreams(game, loaded, 1.0)"),
+    ("common/play/select.py", "key=rank, reverse=True)[:finalists]", "key=rank)[:finalists]"),
+    ("common/play/select.py", "score(parameters, more)", "score(parameters, first[: len(more)])"),
+    ("common/play/select.py", "np.arange(seeds.REAL_GAMES, seeds.REAL_GAMES + arguments.episodes)",
+     "np.arange(1000, 1000 + arguments.episodes)"),
+    ("common/play/fidelity.py", "np.quantile(logits[~died], 1 - FALSE_ALARMS)", "np.quantile(logits, 1 - FALSE_ALARMS)"),
+    ("common/play/fidelity.py", "self.died.append(done & (self._steps < self._most))", "self.died.append(done)"),
+    # the games
+    ("doomrnn/doomreal.py", "game.set_doom_skill(4)", "game.set_doom_skill(5)"),
+    ("doomrnn/doomreal.py", "game.set_episode_start_time(14)", "pass"),
+    ("doomrnn/doomreal.py", "screen[:100]", "screen"),
+    ("doomrnn/doomreal.py", "vizdoom.ScreenFormat.RGB24", "vizdoom.ScreenFormat.BGR24"),
+    ("doomrnn/doomreal.py", "LEFT if action < -1 / 3", "LEFT if action < -1 / 2"),
+    ("doomrnn/doomreal.py", "LEFT, RIGHT, STAY = [1, 0], [0, 1], [0, 0]", "RIGHT, LEFT, STAY = [1, 0], [0, 1], [0, 0]"),
+    ("carracing/env.py", "LAP_SHARE = 1.0", "LAP_SHARE = 0.95"),
+    ("carracing/env.py", "np.array(terminated) | np.array(truncated)", "np.array(terminated)"),
+    ("carracing/env.py", "[steering, (gas + 1) / 2, np.clip(brake, 0, 1)]", "[steering, (gas + 1) / 2, (brake + 1) / 2]"),
+    ("carracing/env.py", "self._idle = np.where(reward > 0, 0, self._idle + 1)", "self._idle = self._idle + 1"),
+    ("carracing/env.py", "0.1 * (self._max_steps - self._steps)", "0.1 * self._max_steps"),
+    ("carracing/game.py", "rng.uniform(0, CAUCHY_STDEV)", "rng.uniform(0, 10 * CAUCHY_STDEV)"),
+    # provenance, files, seeds
+    ("common/runtime/provenance.py", "if text != _text(meta):", "if False:"),
+    ("common/runtime/provenance.py", 'if meta.get("sha256") != files.sha256(path):', "if False:"),
+    ("common/runtime/provenance.py", "self.unverified |= any_unverified(meta)", "pass"),
+]  # fmt: skip
+"""(module, text that stands in it once, what to put in its place)"""
+
+EQUIVALENT: dict[tuple[str, str], str] = {}
+"""{(module, new text): why no test can see it}"""
+
+
+def texts_of(path: str, old: str) -> int:
+    """How often a text stands in a module."""
+    with open(os.path.join(ROOT, path)) as file:
+        return file.read().count(old)
+
+
+def copy_repository(folder: str) -> None:
+    """Copies what git tracks, and what is not yet committed of it."""
+    names = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if os.path.exists(os.path.join(ROOT, name)):
+            os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+            shutil.copy(os.path.join(ROOT, name), os.path.join(folder, name))
+
+
+def is_red(folder: str, path: str, old: str, new: str) -> bool:
+    """Makes a change in a copy of the repository, runs the tests of its module, and takes the change back."""
+    target = os.path.join(folder, path)
+    with open(target) as file:
+        text = file.read()
+    try:
+        with open(target, "w") as file:
+            file.write(text.replace(old, new))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS[path].split()]
+        environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=PATIENCE)
+        return done.returncode == 1
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        with open(target, "w") as file:
+            file.write(text)
+
+
+def main() -> None:
+    """Tries all changes, prints the list, and exits with 1 if too many of them are green."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="TEXT", help="only changes whose module has this in its path")
+    parser.add_argument("--workers", type=int, default=2, help="changes that are tried at the same time")
+    arguments = parser.parse_args()
+    chosen = [mutant for mutant in MUTANTS if arguments.only in mutant[0] and mutant[::2] not in EQUIVALENT]
+    said, green = threading.Lock(), []
+    with tempfile.TemporaryDirectory() as root:
+        folders: queue.Queue[str] = queue.Queue()
+        for k in range(arguments.workers):
+            copy_repository(os.path.join(root, str(k)))
+            folders.put(os.path.join(root, str(k)))
+
+        def attempt(mutant: tuple[str, str, str]) -> None:
+            folder = folders.get()
+            red = is_red(folder, *mutant)
+            folders.put(folder)
+            with said:
+                path, old, new = (" ".join(text.split()) for text in mutant)
+                print(f"{'red  ' if red else 'GREEN'}  {path}: {old}  ->  {new}", flush=True)
+                green.extend([] if red else [mutant])
+
+        with concurrent.futures.ThreadPoolExecutor(arguments.workers) as pool:
+            list(pool.map(attempt, chosen))
+    share = 1 - len(green) / max(1, len(chosen))
+    print(f"{len(chosen) - len(green)} of {len(chosen)} changes turn a test red ({100 * share:.0f} %)")
+    sys.exit(share < ENOUGH)
+
+
+if __name__ == "__main__":
+    main()
