@@ -400,7 +400,8 @@ class Iteration:
         self._score(number, "", file, folder, one.games)
         if self._game.config.RESTART:
             fidelity = self._made_again(number, "fidelity", os.path.join(folder, "fidelity.json"))
-            self._stage(number, "fidelity", "fidelity", {"": file, "out": fidelity}, folder, preset=False)
+            flags = {"": file, "games": max(10, one.games // 2), "out": fidelity}
+            self._stage(number, "fidelity", "fidelity", flags, folder, preset=False)
         line = self._line(number, folder, file)
         self._lines.append(line)
         draw(self._lines, os.path.join(self._run, "rounds.png"), self._game.title)
