@@ -254,6 +254,15 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
+def peak_memory_of(pid: int) -> float:
+    """The peak memory of another process so far [GB]; 0 where the system does not tell, or it has ended."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e9
+    return 0.0
+
+
 def _flat(nested: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """{"config": {"steps": 1}} -> {"steps": 1}."""
     return {key: value for part in nested.values() for key, value in part.items()}

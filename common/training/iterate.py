@@ -445,9 +445,15 @@ class Iteration:
             "own_games": sum(one.own for one in done),
             **self._scored(file, os.path.join(folder, "scores.json")),
             "seconds": {name.split("/")[1]: time for name, time in seconds.items() if name.startswith(f"{number}/")},
+            "memory_gb": {name: most for name, most in self._memory(number).items() if most},
         }
         fidelity = os.path.join(folder, "fidelity.json")
         return line | ({"fidelity": _made(fidelity)} if os.path.exists(fidelity) else {})
+
+    def _memory(self, number: int) -> dict[str, float]:
+        """The peak memory of the stages of a round that took longer than NOTE_SECONDS [GB]."""
+        every = self._state.get("memory_gb", {})
+        return {name.split("/")[1]: most for name, most in every.items() if name.startswith(f"{number}/")}
 
     def _note(self, number: int, name: str, **about: Any) -> None:
         self._state["done"][f"{number}/{name}"] = about
@@ -506,8 +512,9 @@ class Iteration:
         self._note(number, name, command=[os.path.basename(words[0]), *words[1:]])
 
     def _run_to_its_end(self, key: str, words: list[str]) -> int:
-        """Runs the command of a stage, notes its time now and then, and returns its exit code."""
+        """Runs the command of a stage, notes its time and memory now and then, and returns its exit code."""
         before, began = self._state["seconds"].get(key, 0.0), time.monotonic()
+        memory = self._state.setdefault("memory_gb", {})  # a younger note than those of other runs
 
         def note_time() -> None:
             self._state["seconds"][key] = before + time.monotonic() - began
@@ -519,6 +526,7 @@ class Iteration:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return process.wait(NOTE_SECONDS)
+                memory[key] = round(max(memory.get(key, 0.0), runs.peak_memory_of(process.pid)), 2)
                 note_time()
         except BaseException:  # a terminal sends Ctrl-C to the stage as well, else it is passed on
             with contextlib.suppress(subprocess.TimeoutExpired):

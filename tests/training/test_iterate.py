@@ -140,7 +140,7 @@ def fault(folder, script, where, how):
 def lines_of(run):
     """rounds.json without its times."""
     return [
-        {name: value for name, value in line.items() if name not in ("minutes", "seconds")}
+        {name: value for name, value in line.items() if name not in ("minutes", "seconds", "memory_gb")}
         for line in files.read_json(os.path.join(run, "rounds.json"))
     ]
 
@@ -441,7 +441,9 @@ def test_whatever_ends_it_the_same_command_goes_on(tmp_path, monkeypatch, undist
         while is_alive(stage) and time.monotonic() < until:
             time.sleep(0.02)
         assert not is_alive(stage)
-        assert files.read_json(f"{run}/iterate.json")["seconds"]["1/rnn"] > 0.2
+        noted = files.read_json(f"{run}/iterate.json")
+        assert noted["seconds"]["1/rnn"] > 0.2
+        assert 0.005 < noted["memory_gb"]["1/rnn"] < 1  # of a process that has loaded NumPy at most
         assert os.path.exists(os.path.join(folder, "ended.json")) == (how != "killed")
     assert len(commands(folder)) == 4
     assert start(game_in(folder), run)[0] == 0
