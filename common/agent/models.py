@@ -58,10 +58,11 @@ def find(game: Game, run: str) -> dict[str, str]:
     """The set that a run uses: its own if it is complete, else the first that ships; says which.
 
     Raises:
-        UserError: there is none, or no such run.
+        UserError: there is none, no such run, or it has rounds, of which one must be named.
     """
     if not os.path.isdir(run):
         raise UserError(f"--run {run}: no such folder")
+    check_no_rounds(run)
     found = sets(game, run)
     own = os.path.join(run, game.config.TRAINED["rnn"])
     if not found:
@@ -69,6 +70,20 @@ def find(game: Game, run: str) -> dict[str, str]:
     why = "" if found[0]["rnn"] == own else f" (those that ship: {run} has no complete set of its own)"
     print(f"weights: {', '.join(found[0].values())}{why}")
     return found[0]
+
+
+def rounds_of(run: str) -> list[str]:
+    """The folders of the rounds of a run of iterate.py, in order; [] for any other folder."""
+    if not os.path.exists(os.path.join(run, "iterate.json")):
+        return []
+    names = [name for name in os.listdir(run) if name.startswith("round") and name[5:].isdigit()]
+    return [os.path.join(run, name) for name in sorted(names, key=lambda name: int(name[5:]))]
+
+
+def check_no_rounds(run: str) -> None:
+    """UserError if the folder is a run of iterate.py, of which one round must be named."""
+    if rounds := rounds_of(run):
+        raise UserError(f"--run {run}: is a run of iterate.py, with models in each round; give --run {rounds[-1]}")
 
 
 def find_by_hash(game: Game, run: str, wanted: dict[str, str], file: str) -> dict[str, str]:
@@ -81,9 +96,9 @@ def find_by_hash(game: Game, run: str, wanted: dict[str, str], file: str) -> dic
         file: path of the controller, for the error.
 
     Raises:
-        UserError: no set in the run or among those that ship has these files.
+        UserError: no set in the run, in a round of it or among those that ship has these files.
     """
-    for paths in sets(game, run):
+    for paths in [paths for folder in (run, *rounds_of(run)) for paths in sets(game, folder)]:
         if all(files.sha256(paths[name]) == wanted.get(name) for name in NAMES):
             print(f"weights: {', '.join(paths.values())}, those that {file} was evolved on")
             return paths

@@ -100,6 +100,7 @@ class Stage:
         Raises:
             UserError: the run has none, or several that may be meant.
         """
+        models.check_no_rounds(run)
         if models.sets(self.game, run)[0]["rnn"] != os.path.join(run, self.game.config.TRAINED["rnn"]):
             return agents.shipped(self.game)
         place = os.path.join(glob.escape(run), "log", self.game.name)

@@ -60,6 +60,23 @@ def test_the_set_that_a_controller_was_evolved_on_is_found_by_its_hash(game):
             models.find_by_hash(game, "run", wanted, "c.json")
 
 
+def test_a_run_of_rounds_is_asked_for_one_but_finds_the_models_of_a_controller(game):
+    """Catches models that ship in place of those of a run of iterate.py, and rounds in the order of their text."""
+    for path in shipped(game, 0).values():
+        files.write_json(path, [])
+    files.write_json("run/iterate.json", {})
+    hashes = {}
+    for number in (9, 10):
+        paths = toy.in_run(game, f"run/round{number}")
+        for name, path in paths.items():
+            files.write_json(path, [name, number])
+        hashes[number] = {name: files.sha256(path) for name, path in paths.items()}
+        assert models.find_by_hash(game, "run", hashes[number], "c.json") == paths
+        assert models.find(game, f"run/round{number}") == paths
+    with pytest.raises(UserError, match=r"is a run of iterate\.py, with models in each round; give --run run/round10"):
+        models.find(game, "run")
+
+
 def test_only_what_was_made_for_each_other_is_loaded(game, capsys):
     """Catches a VAE that was trained anew below an MDN-RNN, a file without a meta, and an --unverified that refuses."""
     paths = toy.in_run(game, "run")
