@@ -94,18 +94,18 @@ FIRST_ROUND = settings.Round(
 EARLY_ROUND = settings.Round(
     own=200,
     rnn={"streams": 64, "sequence_length": 200, "steps": 80, "learning_rate": 1e-3, "validation_episodes": 20},
-    train={"o": "ppo", "generations": 35, "value_updates": 5, "eval_steps": 35},
+    train={"o": "ppo", "generations": 40, "value_updates": 5, "eval_steps": 40},
     games=64,
 )
 LATE_ROUND = replace(EARLY_ROUND, own=100)
-LAST_ROUND = replace(LATE_ROUND, train={"o": "ppo", "generations": 80, "value_updates": 5, "eval_steps": 20}, games=200)
+LAST_ROUND = replace(LATE_ROUND, train={"o": "ppo", "generations": 80, "value_updates": 5, "eval_steps": 40}, games=100)
 ITERATE = {
     # the paper's experiment: one round; the real game chooses among the means that were evaluated
     "paper": settings.Iterate((settings.Round(random=12800, vae={}, rnn={}, train={}),), mb_per_episode=1.4),
     "laptop": settings.Iterate(
-        (FIRST_ROUND, *[EARLY_ROUND] * 3, *[LATE_ROUND] * 10, LAST_ROUND),
+        (FIRST_ROUND, *[EARLY_ROUND] * 3, *[LATE_ROUND] * 4, LAST_ROUND),
         mb_per_episode=4.0,
-        linear={"generations": 60, "eval_steps": 20},
+        linear={"generations": 60, "eval_steps": 30},
     ),
     "smoke": settings.Iterate(
         (
