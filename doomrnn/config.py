@@ -94,10 +94,10 @@ FIRST_ROUND = settings.Round(
 EARLY_ROUND = settings.Round(
     own=200,
     rnn={"streams": 64, "sequence_length": 200, "steps": 80, "learning_rate": 1e-3, "validation_episodes": 20},
-    train={"o": "ppo", "generations": 40, "value_updates": 5, "eval_steps": 40},
+    train={"o": "ppo", "generations": 35, "value_updates": 5, "eval_steps": 35},
     games=64,
 )
-LATE_ROUND = replace(EARLY_ROUND, own=100)
+LATE_ROUND = replace(EARLY_ROUND, own=100, train={"o": "ppo", "generations": 60, "value_updates": 5, "eval_steps": 60})
 LAST_ROUND = replace(LATE_ROUND, train={"o": "ppo", "generations": 80, "value_updates": 5, "eval_steps": 40}, games=100)
 ITERATE = {
     # the paper's experiment: one round; the real game chooses among the means that were evaluated
