@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from common.game import ROOT, Game
@@ -631,6 +632,7 @@ def ship(game: Game, run: str) -> None:
     targets = {"agent": target, "linear_agent": linear_beside(target)}
     for name, path in picked.items():
         provenance.copy(path, os.path.join(ROOT, targets[name]))
+    _ship_curves(game, pairs, picked.values())
     log = os.path.join(ROOT, "log", f"{game.name}.{preset}.{seed}")
     files.write_json(f"{log}.rounds.json", lines, indent=1)
     files.write_json(f"{log}.metas.json", _metas(run))
@@ -640,6 +642,22 @@ def ship(game: Game, run: str) -> None:
 def linear_beside(controller: str) -> str:
     """Path of the linear controller that ships beside a controller."""
     return controller.removesuffix("best.json") + "linear.best.json"
+
+
+def _ship_curves(game: Game, pairs: dict[str, str], controllers: Iterable[str]) -> None:
+    """Copies the training curves of models and controllers to log/, where plot_training_progress.ipynb shows them."""
+    curves = {
+        os.path.join(os.path.dirname(pairs[name]), "metrics.jsonl"): f"{game.name}.{name}.metrics.jsonl"
+        for name in ("vae", "rnn")
+    }
+    for path in controllers:
+        base = path.removesuffix("picked.json").removesuffix("best.json")
+        curves |= {f"{base}{ending}": os.path.basename(base) + ending for ending in ("hist.json", "hist_best.json")}
+    for source, name in curves.items():
+        if not os.path.exists(source):
+            continue  # it did not come along to this machine, and nothing needs it
+        with open(source, "rb") as file, files.atomic(os.path.join(ROOT, "log", name)) as copied:
+            copied.write(file.read())
 
 
 def _metas(run: str) -> list[dict[str, Any]]:

@@ -31,10 +31,10 @@ def finished_run(game, tmp_path, preset, means, linear_in=0, stderr=1.0):
     state = {"game": "toy", "preset": preset, "seed": 3, "rounds": [{}] * len(means), "done": {}, "seconds": {}}
     lines = []
     for number, mean in enumerate(means, 1):
-        folder, controller = run / f"round{number}", f"round{number}/log/c.json"
+        folder, controller = run / f"round{number}", f"round{number}/log/c.best.json"
         paths = toy.in_run(game, str(folder)) | {"controller": str(run / controller)}
         if number == linear_in:
-            paths["linear"] = str(folder / "linear" / "log" / "c.json")
+            paths["linear"] = str(folder / "linear" / "log" / "c.best.json")
             state["done"][f"{number}/linear_agent"] = {"controller": os.path.relpath(paths["linear"], run)}
         for name, path in paths.items():
             files.write_json(path, [name, number])
@@ -43,6 +43,10 @@ def finished_run(game, tmp_path, preset, means, linear_in=0, stderr=1.0):
             kind = "controller" if evolved else name
             provenance.write(path, kind, "toy", settings.Rnn(), made_on, 1.0, unverified=False)
         state["done"][f"{number}/agent"] = {"controller": controller}
+        curves = ["tf_vae/metrics.jsonl", "tf_rnn/metrics.jsonl"]
+        curves += [f"{place}log/{name}" for place in ("", "linear/") for name in ("c.hist.json", "c.hist_best.json")]
+        for name in curves:
+            files.write_json(str(folder / name), [name, number])
         lines.append({"round": number, "real": {"mean": mean, "stderr": stderr if number == 1 else 1.0}})
     files.write_json(str(run / "iterate.json"), state)
     files.write_json(str(run / "rounds.json"), lines)
@@ -82,6 +86,10 @@ def test_the_linear_controller_and_the_metas_of_the_whole_run_ship_too(game, tmp
     made = {files.sha256(str(path)) for path in tmp_path.rglob("run/**/*.json") if path.name != "iterate.json"}
     assert {meta["sha256"] for meta in metas} <= made
     assert len(metas) == 3 * 4 + 1
+    for name in ("vae", "rnn"):
+        curve = files.read_json(str(tmp_path / "log" / f"toy.{name}.metrics.jsonl"))
+        assert curve == [f"tf_{name}/metrics.jsonl", 2]
+    assert files.read_json(str(tmp_path / "log" / "c.hist.json"))[1] == 2
 
 
 def test_an_unfinished_run_does_not_ship(game, tmp_path):
