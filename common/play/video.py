@@ -1,15 +1,21 @@
 """Shows frames: in a window if there is a display, else in an .mp4 or .gif."""
 
+import contextlib
+import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from PIL import Image
+from PIL import GifImagePlugin, Image
 
+from common.runtime import files
 from common.runtime.cli import UserError
+
+Add = Callable[[np.ndarray], None]
+"""adds a frame, uint8 [H, W, 3], to a file"""
 
 
 def panels(*frames: ArrayLike, height: int = 256) -> np.ndarray:
@@ -34,14 +40,74 @@ def panels(*frames: ArrayLike, height: int = 256) -> np.ndarray:
 
 
 def has_display() -> bool:
-    """Whether a window can be opened on this machine."""
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform in ("darwin", "win32"))
+    """Whether a window can be opened on this machine. A DISPLAY that nothing answers is none."""
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform in ("darwin", "win32")):
+        return False
+    import pygame
+
+    try:
+        pygame.display.init()  # not pygame.init(), which warns on a machine without sound
+        return pygame.display.get_driver() != "offscreen"  # the last that it tries, a window that nobody sees
+    except pygame.error:
+        return False
+    finally:
+        pygame.display.quit()
 
 
-def write_gif(file: str | IO[bytes], frames: Sequence[np.ndarray], fps: int) -> None:
-    """Writes frames, uint8 [H, W, 3], to a path or an open file, as a .gif that plays in a loop."""
-    first, *rest = map(Image.fromarray, frames)
-    first.save(file, format="GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+@contextlib.contextmanager
+def _gif(file: IO[bytes], fps: int) -> Iterator[Add]:
+    """Writes a .gif that plays in a loop, frame by frame; each has its own colours."""
+    numbers = itertools.count()
+
+    def add(frame: np.ndarray) -> None:
+        picture, k = Image.fromarray(frame).convert("P", palette=Image.Palette.ADAPTIVE), next(numbers)
+        if k == 0:
+            file.writelines(GifImagePlugin.getheader(picture, info={"loop": 0})[0])
+        # times are whole hundredths of a second: rounded one by one, 35 frames per second would be 33 or 50
+        hundredths = round((k + 1) * 100 / fps) - round(k * 100 / fps)
+        data = GifImagePlugin.getdata(picture, duration=10 * hundredths, include_color_table=True)
+        file.writelines(data)
+        data.clear()  # Pillow has it in a cycle, where it would stay for a while
+
+    yield add
+    file.write(b";")
+
+
+def write_gif(file: IO[bytes], frames: Iterable[np.ndarray], fps: int) -> None:
+    """Writes frames, uint8 [H, W, 3], to an open file, as a .gif that plays in a loop."""
+    with _gif(file, fps) as add:
+        for frame in frames:
+            add(frame)
+
+
+@contextlib.contextmanager
+def _mp4(file: IO[bytes], fps: int, path: str, size: tuple[int, int]) -> Iterator[Add]:
+    """Writes an .mp4 of frames of this size, (width, height), under the name of an open file; `path` is for errors."""
+    import imageio_ffmpeg
+
+    how: dict[str, Any] = {"fps": fps, "macro_block_size": 1, "ffmpeg_log_level": "quiet"}
+    writer = imageio_ffmpeg.write_frames(file.name, size, output_params=["-f", "mp4"], **how)
+    writer.send(None)
+    broken = UserError(f"{path}: the video could not be written; is the disk full? An earlier one is kept")
+    numbers = itertools.count()
+
+    def add(frame: np.ndarray) -> None:
+        try:
+            writer.send(np.ascontiguousarray(frame))
+        except OSError:
+            raise broken from None
+        next(numbers)
+
+    try:
+        yield add
+    finally:
+        writer.close()
+    try:  # ffmpeg's exit code is not to be had
+        written, _ = imageio_ffmpeg.count_frames_and_secs(file.name)
+    except RuntimeError:
+        written = 0
+    if written != next(numbers):
+        raise broken
 
 
 class Video:
@@ -57,10 +123,9 @@ class Video:
 
     def __init__(self, path: str, fps: int) -> None:
         self.path, self._fps = path, fps
-        self._frames: list[np.ndarray] = []
-        self._writer: Any = None
-        self._root, self._kind = os.path.splitext(path)
-        if self._kind not in (".mp4", ".gif"):
+        self._add: Add | None = None
+        self._open = contextlib.ExitStack()
+        if os.path.splitext(path)[1] not in (".mp4", ".gif"):
             raise UserError(f"--video {path}: give a name that ends in .mp4 or .gif")
         folder = os.path.dirname(path) or "."
         if not os.path.isdir(folder):
@@ -68,17 +133,12 @@ class Video:
 
     def show(self, frame: np.ndarray) -> None:
         """Adds a frame, uint8 [H, W, 3]; all must have the same size."""
-        if self._kind == ".gif":
-            self._frames.append(frame)
-            return
-        if self._writer is None:
-            import imageio_ffmpeg
-
-            size = frame.shape[1], frame.shape[0]
-            self._temporary = f"{self._root}.tmp{os.getpid()}.mp4"
-            self._writer = imageio_ffmpeg.write_frames(self._temporary, size, fps=self._fps, macro_block_size=1)
-            self._writer.send(None)
-        self._writer.send(np.ascontiguousarray(frame))
+        if self._add is None:
+            file, (height, width, _) = self._open.enter_context(files.atomic(self.path)), frame.shape
+            gif = self.path.endswith(".gif")
+            writer = _gif(file, self._fps) if gif else _mp4(file, self._fps, self.path, (width, height))
+            self._add = self._open.enter_context(writer)
+        self._add(frame)
 
     def keys(self) -> set[str]:
         """The empty set, because a video has no keyboard."""
@@ -87,16 +147,9 @@ class Video:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            if error is None:
-                os.replace(self._temporary, self.path)
-            else:
-                os.remove(self._temporary)
-        elif self._frames and error is None:
-            write_gif(self.path, self._frames, self._fps)
-        if error is None:
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+        if self._add and error[0] is None:
             print(f"{self.path}: written")
 
 
@@ -115,7 +168,7 @@ class Window:
         self._video = Video(path, fps) if path else None
         self._pygame, self._title, self._fps = pygame, title, fps
         self._surface: Any = None
-        pygame.display.init()  # not pygame.init(), which warns on a machine without sound
+        pygame.display.init()
         self._clock = pygame.time.Clock()
 
     def show(self, frame: np.ndarray) -> None:
@@ -145,7 +198,7 @@ class Window:
         self._pygame.quit()
         if self._video:
             # a player who leaves keeps the video so far
-            self._video.__exit__(None if error is KeyboardInterrupt else error, *rest)
+            self._video.__exit__(*((None, None, None) if error is KeyboardInterrupt else (error, *rest)))
 
 
 def stage(title: str, fps: int, path: str | None = None) -> Window | Video:

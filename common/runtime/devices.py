@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from common.runtime import parallel
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if os.environ.get("DISPLAY") and os.environ.get("SDL_VIDEODRIVER", "x11") == "x11":
+    # Mesa in software has an LLVM of its own, and beside TensorFlow's a crash: windows are drawn without Mesa
+    os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")
 
 
 @contextlib.contextmanager

@@ -271,7 +271,7 @@ class Session:
     def _gif(self, message):
         self._started()
         file = io.BytesIO()
-        video.write_gif(file, [video.panels(*frames, height=128) for frames in self._seen], GIF_FPS)
+        video.write_gif(file, (video.panels(*frames, height=128) for frames in self._seen), GIF_FPS)
         return {"frames": len(self._seen)}, file.getvalue()
 
     def _opened(self):

@@ -1,5 +1,13 @@
 """common/play/video.py: pictures side by side, and videos that are real and whole."""
 
+import io
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import weakref
+
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -20,6 +28,38 @@ def test_without_a_display_there_is_nothing_to_play_on(monkeypatch):
     monkeypatch.setattr(video, "has_display", lambda: True)
     play.need_display(None)
     assert video.screen("game", 10, "given.gif").path == "given.gif"
+
+
+def test_a_display_that_nothing_answers_is_none(monkeypatch):
+    """Catches a window that nobody sees, or a crash, where DISPLAY is left over from a session that has ended."""
+    monkeypatch.setenv("DISPLAY", ":4999")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert not video.has_display()
+    assert isinstance(video.screen("game", 10, default="x.mp4"), video.Video)
+    with pytest.raises(UserError, match="no display"):
+        play.need_display(None)
+
+
+WINDOWS = """
+import common, gymnasium, numpy as np
+from common.play import video
+env = gymnasium.make("WorldModels/DoomTakeCoverDream-v0", render_mode="human")
+env.reset(seed=1)
+env.step(env.action_space.sample())
+env.close()
+with video.stage("game", 1000) as screen:
+    screen.show(np.zeros((64, 64, 3), np.uint8))
+    print(type(screen).__name__, screen.keys())
+"""
+
+
+@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="needs an X server: apt-get install xvfb")
+def test_a_window_opens_beside_tensorflow():
+    """Catches a crash of Mesa in software and TensorFlow in one process, in our windows and in Gymnasium's."""
+    command = ["xvfb-run", "-a", sys.executable, "-c", WINDOWS]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "Window set()"
 
 
 def frames(count, height=64, width=96):
@@ -68,6 +108,53 @@ def test_a_gif_holds_every_frame(tmp_path):
         for k, frame in enumerate(frames(9)):
             gif.seek(k)
             assert np.array(gif.convert("RGB")).mean() == pytest.approx(frame.mean(), abs=1)
+
+
+@pytest.mark.parametrize("fps", [20, 30, 35, 50])
+def test_a_gif_plays_at_its_speed(fps):
+    """Catches a game of 35 frames per second that is shown at 50, because a .gif knows hundredths of a second only."""
+    file = io.BytesIO()
+    video.write_gif(file, frames(2, 8, 8) * 35, fps)
+    with Image.open(file) as gif:
+        seconds = sum(gif.seek(k) or gif.info["duration"] for k in range(gif.n_frames)) / 1000
+        assert gif.n_frames == 70
+    assert seconds == pytest.approx(70 / fps, abs=0.006)
+
+
+def test_the_memory_of_a_gif_does_not_grow_with_its_length(tmp_path):
+    """Catches frames that are held until the end: 1.6 GB of a game of Doom."""
+    with video.Video(str(tmp_path / "a.gif"), 20) as screen:
+        shown = []
+        for frame in frames(9):
+            copy = frame.copy()
+            shown.append(weakref.ref(copy))
+            screen.show(copy)
+            del copy
+        assert not any(reference() is not None for reference in shown)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "gif"])
+def test_a_full_disk_costs_the_new_video_only(tmp_path, kind):
+    """Catches an earlier video that is lost, a part of one that passes for whole, a traceback, and litter."""
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(b"the earlier one")
+
+    def show(pictures):
+        with video.Video(str(path), 20) as screen:
+            for picture in pictures:
+                screen.show(picture)
+
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    rng = np.random.default_rng(1000)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises((UserError, OSError)) as caught:
+            show(rng.integers(256, size=(30, 64, 64, 3), dtype=np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert str(path) in str(caught.value)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"the earlier one"]
 
 
 def test_a_window_writes_what_was_played_until_the_player_left(tmp_path, monkeypatch):
