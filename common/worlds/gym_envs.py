@@ -8,9 +8,15 @@ An observation is float32 [Z + H]: the dreamt z, then the h of the MDN-RNN. The 
 logit of the MDN-RNN terminates a dream, the time limit of the game truncates it. A `seed` gives the same dream as in
 DreamWorld. In Doom the reward is 1 for every step. In CarRacing it is what the MDN-RNN expects (dream.paid), if it has
 heads. The one that ships has none, and its dream gives 0: give a `run` that has, or add a reward in a wrapper.
+
+An environment can be pickled and copied: what comes out is made anew from the same arguments, and has to be reset.
+TensorFlow does not survive a fork, so environments in other processes need a fresh Python:
+
+    gymnasium.make_vec(..., vectorization_mode="async", vector_kwargs={"context": "spawn"})
 """
 
 import functools
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,17 +26,29 @@ import numpy as np
 import tensorflow as tf
 from gymnasium.vector import AutoresetMode
 
-from common.agent import models, vae
+from common.agent import mdnrnn, models, vae
 from common.game import Game, find
 from common.runtime import seeds
+from common.runtime.cli import UserError
 from common.worlds import dream
 
 SEEDS = seeds.TRAINING[0], seeds.TRAINING[1] + 1  # of dreams begun without a seed, for what learns in them
+PROCESS = os.getpid()  # in which TensorFlow was loaded
+
+
+def refuse_fork() -> None:
+    """UserError in a process that was forked from one with TensorFlow: any call of it would hang."""
+    if os.getpid() != PROCESS:
+        raise UserError(
+            "this process was forked from one in which TensorFlow runs, where it would hang; start it afresh: "
+            'AsyncVectorEnv(..., context="spawn")'
+        )
 
 
 @functools.cache
 def _load(name: str, run: str | None, unverified: bool) -> tuple[Game, models.Models]:
     """A game by the name of its package, and the models of a run, by default those that ship."""
+    refuse_fork()
     game = find(name)
     return game, models.load_run(game, run or game.folder, unverified)
 
@@ -43,7 +61,6 @@ class _Dreams:
         self.config, self._vae, self._rnn, self._initial_z = found.config, loaded.vae, loaded.rnn, loaded.initial_z
         self.fps = self.config.FPS
         self._temperature = float(self.config.TEMPERATURE if temperature is None else temperature)
-        self._weights = self._rnn.prepared()
         self._rngs: dict[int, np.random.Generator] = {}
         z_size, hidden_size = self._rnn.shape.z_size, self._rnn.shape.hidden_size
         self._z, self._h, self._c = (np.zeros((rows, size), np.float32) for size in (z_size, hidden_size, hidden_size))
@@ -56,6 +73,10 @@ class _Dreams:
         self.observation_space = gymnasium.spaces.Box(-bound, bound)
         low, high = (np.array(limit, np.float32) for limit in (self.config.ACTION_LOW, self.config.ACTION_HIGH))
         self.action_space = gymnasium.spaces.Box(low, high)
+
+    @functools.cached_property
+    def _weights(self) -> mdnrnn.Weights:
+        return self._rnn.prepared()  # not before the first step: a forked process comes as far as `refuse_fork`
 
     def begin(self, rows: Iterable[int], seeds: Iterable[int]) -> None:
         """Starts the dreams of these seeds in these rows."""
@@ -111,7 +132,29 @@ class _Dreams:
         return np.rint(self._vae.decode(self._z).numpy() * 255).astype(np.uint8)
 
 
-class DreamEnv(gymnasium.Env):
+class _Dreaming(gymnasium.utils.EzPickle):
+    """What the environments of one and of many dreams share. What is pickled are the arguments of EzPickle."""
+
+    make_dreams: Callable[..., Any] = _Dreams
+    """(game, run, temperature, rows, unverified) -> dreams in lockstep"""
+    _made: Any
+
+    @property
+    def _dreams(self) -> Any:
+        refuse_fork()
+        return self._made
+
+    def _dream(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """One step of all rows; ValueError if it is not finite, for no later step would be."""
+        if not np.isfinite(actions).all():
+            raise ValueError(f"an action is not finite: {actions}")
+        observations, *rest = self._dreams.step(actions)
+        if not np.isfinite(observations).all():
+            raise ValueError("a dream is not finite any more; were its models trained to their end?")
+        return observations, *rest
+
+
+class DreamEnv(_Dreaming, gymnasium.Env):
     """One dream of a game.
 
     Args:
@@ -126,8 +169,6 @@ class DreamEnv(gymnasium.Env):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 35}  # noqa: RUF012  Gymnasium's convention
-    make_dreams: Callable[..., Any] = _Dreams
-    """(game, run, temperature, rows, unverified) -> dreams in lockstep"""
 
     def __init__(
         self,
@@ -137,9 +178,10 @@ class DreamEnv(gymnasium.Env):
         render_mode: str | None = None,
         unverified: bool = False,
     ) -> None:
-        self._dreams, self.render_mode = self.make_dreams(game, run, temperature, 1, unverified), render_mode
-        self.metadata = self.metadata | {"render_fps": self._dreams.fps}
-        self.observation_space, self.action_space = self._dreams.observation_space, self._dreams.action_space
+        super().__init__(game, run, temperature, render_mode, unverified)
+        self._made, self.render_mode = self.make_dreams(game, run, temperature, 1, unverified), render_mode
+        self.metadata = self.metadata | {"render_fps": self._made.fps}
+        self.observation_space, self.action_space = self._made.observation_space, self._made.action_space
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -151,7 +193,7 @@ class DreamEnv(gymnasium.Env):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Dreams one step."""
-        observations, reward, terminated, truncated = self._dreams.step(np.asarray(action)[None])
+        observations, reward, terminated, truncated = self._dream(np.asarray(action)[None])
         return observations[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
 
     def render(self) -> Any:
@@ -159,7 +201,7 @@ class DreamEnv(gymnasium.Env):
         return self._dreams.pictures()[0] if self.render_mode else None
 
 
-class DreamVectorEnv(gymnasium.vector.VectorEnv):
+class DreamVectorEnv(_Dreaming, gymnasium.vector.VectorEnv):
     """Many dreams of a game, with one MDN-RNN call per step; a dream that ends is followed by another in its row.
 
     Args:
@@ -170,7 +212,6 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv):
     """
 
     metadata = DreamEnv.metadata | {"autoreset_mode": AutoresetMode.NEXT_STEP}
-    make_dreams: Callable[..., Any] = _Dreams
 
     def __init__(
         self,
@@ -182,15 +223,16 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv):
         autoreset_mode: str | AutoresetMode = "NextStep",
         unverified: bool = False,
     ) -> None:
-        self._dreams, self.num_envs = self.make_dreams(game, run, temperature, num_envs, unverified), num_envs
+        super().__init__(game, num_envs, run, temperature, render_mode, autoreset_mode, unverified)
+        self._made, self.num_envs = self.make_dreams(game, run, temperature, num_envs, unverified), num_envs
         self.render_mode = render_mode
-        mode, fps = AutoresetMode(autoreset_mode), self._dreams.fps
+        mode, fps = AutoresetMode(autoreset_mode), self._made.fps
         if mode is AutoresetMode.DISABLED:
             raise ValueError("a row of dreams always begins anew: autoreset_mode is NextStep or SameStep")
         self._same_step = mode is AutoresetMode.SAME_STEP
         self.metadata = self.metadata | {"render_fps": fps, "autoreset_mode": mode}
-        self.single_observation_space = self._dreams.observation_space
-        self.single_action_space = self._dreams.action_space
+        self.single_observation_space = self._made.observation_space
+        self.single_action_space = self._made.action_space
         self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
         self._over = np.zeros(num_envs, bool)
@@ -209,7 +251,7 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv):
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Dreams one step in every row."""
-        observations, reward, terminated, truncated = self._dreams.step(actions)
+        observations, reward, terminated, truncated = self._dream(np.asarray(actions))
         info: dict[str, Any] = {}
         if not self._same_step:
             for array in (reward, terminated, truncated):

@@ -20,7 +20,7 @@ from PIL import Image
 from common.agent import planet, rssm
 from common.agent.rssm import State
 from common.game import find
-from common.worlds.gym_envs import DreamEnv, DreamVectorEnv
+from common.worlds.gym_envs import DreamEnv, DreamVectorEnv, refuse_fork
 
 
 class RssmDreams:
@@ -35,6 +35,7 @@ class RssmDreams:
     """
 
     def __init__(self, game: str, run: str | None, temperature: float | None, rows: int, unverified: bool) -> None:
+        refuse_fork()
         found = find(game)
         path, _ = planet.find(found, run or found.folder, unverified)
         self._model, _, repeat = planet.read(path, found)

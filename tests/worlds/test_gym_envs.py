@@ -1,6 +1,9 @@
 """common/worlds/gym_envs.py: the dreams as Gymnasium has environments, by its own checker and against DreamWorld."""
 
+import copy
 import functools
+import os
+import pickle
 import subprocess
 import sys
 import warnings
@@ -192,6 +195,69 @@ def test_what_follows_a_seed_follows_from_it(doom):
     np.testing.assert_array_equal(*runs)
     assert len(np.unique(runs[0], axis=0)) == 3
     assert gym_envs.SEEDS == (2000, 400_000)
+
+
+COPIES = {"pickle": lambda env: pickle.loads(pickle.dumps(env)), "deepcopy": copy.deepcopy}
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("make", [gymnasium.make, functools.partial(gymnasium.make_vec, num_envs=2)])
+def test_a_copy_of_an_environment_dreams_the_same(doom, make, how):
+    """Catches "cannot pickle PyCapsule", and a copy that forgets its temperature or number of dreams."""
+    env = make(doom, temperature=0.5)
+    twin = COPIES[how](env)
+    starts = [each.reset(seed=1003)[0] for each in (env, twin)]
+    np.testing.assert_array_equal(*starts)
+    action = np.full(env.action_space.shape, -0.5, np.float32)
+    for _ in range(3):
+        np.testing.assert_array_equal(*(each.step(action)[0] for each in (env, twin)))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # with which Gymnasium shows the errors of its workers
+def test_a_fork_is_refused_with_what_to_do(doom):
+    """Catches workers of AsyncVectorEnv that hang for ever in TensorFlow, which does not survive a fork."""
+    env = gymnasium.make_vec(doom, num_envs=2, vectorization_mode="async", vector_kwargs={"context": "fork"})
+    env.reset_async(seed=1000)
+    with pytest.raises(UserError, match='context="spawn"'):
+        env.reset_wait(timeout=60)
+
+
+def test_environments_and_models_in_a_forked_process_say_what_to_do(doom, monkeypatch):
+    """Catches the same for an environment made before the fork, and one with models that are not loaded yet."""
+    env, vector = gymnasium.make(doom), gymnasium.make_vec(doom, num_envs=2)
+    for each in (env, vector):
+        each.reset(seed=1000)
+    monkeypatch.setattr(gym_envs, "PROCESS", os.getpid() + 1)
+    for call in (env.reset, vector.reset, lambda: env.step([0.0]), lambda: vector.step(np.zeros((2, 1)))):
+        with pytest.raises(UserError, match="spawn"):
+            call()
+    gym_envs._load.cache_clear()
+    for name in ("DoomTakeCoverDream", "CarRacingDream"):
+        with pytest.raises(UserError, match="spawn"):
+            gymnasium.make(f"WorldModels/{name}-v0")
+    with pytest.raises(UserError, match="spawn"):
+        gymnasium.make("WorldModels/PlanetDream-v0", game="carracing")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_action_that_is_not_finite_is_an_error(name, bad):
+    """Catches a dream that is NaN for ever, with a reward for every step."""
+    env, vector = gymnasium.make(name), gymnasium.make_vec(name, num_envs=2)
+    for each in (env, vector):
+        each.reset(seed=1000)
+        action = np.zeros(each.action_space.shape, np.float32)
+        action[-1] = bad
+        with pytest.raises(ValueError, match="action is not finite"):
+            each.step(action)
+
+
+def test_a_dream_that_is_not_finite_is_an_error(doom):
+    """Catches models that are broken, and in whose dreams nobody dies."""
+    env = gymnasium.make(doom)
+    env.reset(seed=1000)
+    env.unwrapped._made._c[:] = np.nan
+    with pytest.raises(ValueError, match="not finite any more"):
+        env.step([-0.5])
 
 
 def test_a_run_without_weights_is_one_clear_line(tmp_path, monkeypatch):
