@@ -8,7 +8,7 @@ import glob
 import os
 import sys
 
-import gymnasium
+from common.runtime import interrupt
 
 
 def _find_games_as_packages() -> None:
@@ -24,18 +24,29 @@ def _find_games_as_packages() -> None:
         os.path.exists(os.path.join(parent, script, "game.py")) for script in scripts
     ):
         sys.path[0] = parent
+        script = getattr(sys.modules["__main__"], "__file__", None) or ""
+        if os.path.dirname(os.path.abspath(script)) == folder:
+            interrupt.ends_at_once()
+    if sys.argv[:1] == ["-m"]:  # which Python replaces once it has found the module
+        interrupt.ends_at_once()
+
+
+def _register_dreams() -> None:
+    import gymnasium
+
+    for name, game in (("Dream", None), ("DoomTakeCoverDream", "doomrnn"), ("CarRacingDream", "carracing")):
+        gymnasium.register(
+            id=f"WorldModels/{name}-v0",
+            entry_point="common.worlds.gym_envs:DreamEnv",
+            vector_entry_point="common.worlds.gym_envs:DreamVectorEnv",
+            kwargs={"game": game} if game else {},
+        )
+    gymnasium.register(
+        id="WorldModels/PlanetDream-v0",
+        entry_point="common.worlds.rssm_dreams:PlanetDreamEnv",
+        vector_entry_point="common.worlds.rssm_dreams:PlanetDreamVectorEnv",
+    )
 
 
 _find_games_as_packages()
-for _name, _game in (("Dream", None), ("DoomTakeCoverDream", "doomrnn"), ("CarRacingDream", "carracing")):
-    gymnasium.register(
-        id=f"WorldModels/{_name}-v0",
-        entry_point="common.worlds.gym_envs:DreamEnv",
-        vector_entry_point="common.worlds.gym_envs:DreamVectorEnv",
-        kwargs={"game": _game} if _game else {},
-    )
-gymnasium.register(
-    id="WorldModels/PlanetDream-v0",
-    entry_point="common.worlds.rssm_dreams:PlanetDreamEnv",
-    vector_entry_point="common.worlds.rssm_dreams:PlanetDreamVectorEnv",
-)
+_register_dreams()

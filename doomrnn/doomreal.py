@@ -16,12 +16,15 @@ import vizdoom
 from PIL import Image
 
 from common.runtime import bound
+from common.runtime.cli import UserError
 
 from doomrnn import config
 
 _folder = tempfile.TemporaryDirectory(prefix="vizdoom-")
 _starting = threading.Lock()
 
+SHARED = "/dev/shm"  # where the engine leaves its screen for us, on Linux
+SHARED_BYTES = 1_000_000  # more than a game takes there
 LEFT, RIGHT, STAY = [1, 0], [0, 1], [0, 0]
 
 
@@ -46,15 +49,33 @@ def _bound_engine() -> str:
     """Path of a program that is the engine of ViZDoom, but ends when this process ends; else it would never end."""
     engine, path = os.path.join(os.path.dirname(vizdoom.__file__), "vizdoom"), os.path.join(_folder.name, "engine")
     with open(path, "w") as file:
-        file.write(f'#!/bin/sh\nexec {shlex.join(bound.command(engine))} "$@"\n')
+        file.write(f'#!/bin/sh\nexec {shlex.join(bound.command(engine, deaf=True))} "$@"\n')
     os.chmod(path, 0o755)
     return path
+
+
+def _check_folders() -> None:
+    """UserError where the engine would crash, or end without a word."""
+    if os.statvfs(_folder.name).f_flag & getattr(os, "ST_NOEXEC", 0):  # Linux
+        raise UserError(
+            f"{_folder.name}: lies where no program may be run (mounted noexec), and the engine of ViZDoom starts from "
+            "there; set TMPDIR to another folder"
+        )
+    if os.path.isdir(SHARED):
+        about = os.statvfs(SHARED)
+        free = about.f_bavail * about.f_frsize
+        if free < SHARED_BYTES:
+            raise UserError(
+                f"{SHARED}: has {free // 1000} kB left, and a game of Doom needs {SHARED_BYTES // 1000}; remove old "
+                "ViZDoom* files there, or make it larger (docker run --shm-size=1g)"
+            )
 
 
 class DoomTakeCover:
     """One game. The reward is 1 for every tic alive; an episode ends at death or after the time limit."""
 
     def __init__(self) -> None:
+        _check_folders()
         game = vizdoom.DoomGame()
         game.load_config(os.path.join(vizdoom.scenarios_path, "take_cover.cfg"))
         # The environment of the authors asked for skill 5, and ViZDoom reduced it to 4; today 5 would be another game.

@@ -1,6 +1,8 @@
 """Processes that end when the process that started them ends, for whatever reason. This works on Linux only.
 
 python bound.py PID PROGRAM [ARGUMENTS]      # becomes that program, bound to its parent, the process PID
+
+With --deaf before the PID, it does not get Ctrl-C, which a terminal sends to all processes of a command.
 """
 
 import ctypes
@@ -23,11 +25,20 @@ def bind(parent: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def command(*words: str) -> list[str]:
-    """A command line that starts a program bound to this process, if this process itself starts it."""
-    return [sys.executable, "-S", os.path.abspath(__file__), str(os.getpid()), *words]
+def command(*words: str, deaf: bool = False) -> list[str]:
+    """A command line that starts a program bound to this process, if this process itself starts it.
+
+    Args:
+        *words: the program and its arguments.
+        deaf: whether Ctrl-C is not for it.
+    """
+    return [sys.executable, "-S", os.path.abspath(__file__), *["--deaf"] * deaf, str(os.getpid()), *words]
 
 
 if __name__ == "__main__":
-    bind(int(sys.argv[1]))
-    os.execv(sys.argv[2], sys.argv[2:])
+    words = sys.argv[1:]
+    if words[0] == "--deaf":
+        words = words[1:]
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    bind(int(words[0]))
+    os.execv(words[1], words[1:])

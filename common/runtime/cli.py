@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from common.runtime import interrupt
+
 UNVERIFIED = "use files without a valid .meta.json, such as those of the authors; the results say so"
 Config = TypeVar("Config")
 NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -125,19 +127,22 @@ def parse(
 
 def run_main(main: Callable[[], None]) -> None:
     """Calls main(). An error that the user can correct is one line on stderr and exit code 2; Ctrl-C is code 130."""
-    try:
-        main()
-    except UserError as error:
-        sys.exit(_said(error, 2))
-    except OSError as error:
-        if error.errno not in NOT_WRITABLE:
-            raise
-        file = error.filename or "a file"
-        sys.exit(_said(f"{file}: {error.strerror}; complete files are kept: mend it, and the same command goes on", 2))
-    except MemoryError as error:
-        sys.exit(_said(f"out of memory ({error}); the same command goes on from the last checkpoint", 1))
-    except KeyboardInterrupt:
-        sys.exit(_said("interrupted; the same command goes on from the last checkpoint", 130))
+    with interrupt.ends_soon() as noticed:
+        try:
+            main()
+        except UserError as error:
+            sys.exit(_said(error, 2))
+        except OSError as error:
+            if error.errno not in NOT_WRITABLE:
+                raise
+            file = error.filename or "a file"
+            message = f"{file}: {error.strerror}; complete files are kept: mend it, and the same command goes on"
+            sys.exit(_said(message, 2))
+        except MemoryError as error:
+            sys.exit(_said(f"out of memory ({error}); the same command goes on from the last checkpoint", 1))
+        except KeyboardInterrupt:
+            noticed.set()
+            sys.exit(_said(interrupt.MESSAGE, 130))
 
 
 def _said(message: object, code: int) -> int:

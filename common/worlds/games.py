@@ -167,10 +167,10 @@ def serve() -> None:
     sys.path[:] = pickle.load(requests)
     games, answer = pickle.load(requests)(), None
     while True:
-        pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
-        answers.flush()
         try:
+            pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
+            answers.flush()
             name, argument = pickle.load(requests)
-        except EOFError:
+        except (EOFError, BrokenPipeError):  # whoever asked has ended
             return
         answer = getattr(games, name)(argument)
