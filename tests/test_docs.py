@@ -19,8 +19,8 @@ GAMES = ("carracing", "doomrnn")
 MINUS = "\N{MINUS SIGN}"
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 PAGES += [f"{game}/README.md" for game in GAMES]
-PAGES += sorted(os.path.relpath(path, ROOT) for path in glob.glob(f"{ROOT}/docs/**/*.md", recursive=True))
-NOTEBOOKS = sorted(os.path.relpath(path, ROOT) for path in glob.glob(f"{ROOT}/notebooks/*.ipynb"))
+PAGES += sorted(os.path.relpath(path, ROOT) for path in glob.glob(f"{glob.escape(ROOT)}/docs/**/*.md", recursive=True))
+NOTEBOOKS = sorted(os.path.relpath(path, ROOT) for path in glob.glob(f"{glob.escape(ROOT)}/notebooks/*.ipynb"))
 PRESENT = [page for page in PAGES if not page.startswith("docs/history/") and page != "CHANGELOG.md"]
 """pages about what is there now; history is about commands and files that may be gone"""
 WITH_COMMANDS = [page for page in PRESENT if page not in ("docs/new_game.md", "docs/site.md")]
@@ -39,7 +39,7 @@ def text_of(page):
 def messages():
     """Every text in the programs, with … for what an f-string fills in."""
     for folder in ("common", *GAMES):
-        for path in glob.glob(f"{ROOT}/{folder}/**/*.py", recursive=True):
+        for path in glob.glob(f"{glob.escape(ROOT)}/{folder}/**/*.py", recursive=True):
             with open(path) as file:
                 tree = ast.parse(file.read())
             for node in ast.walk(tree):

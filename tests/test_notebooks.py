@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "notebooks")
-NAMES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(FOLDER, "*.ipynb")))
+NAMES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(glob.escape(FOLDER), "*.ipynb")))
 
 
 def read(name):
