@@ -128,10 +128,12 @@ class Train:
     o: str = option(
         "cma",
         "cma (CMA-ES); openes, an evolution strategy in which the mean follows the estimated gradient of the return; "
-        "ppo, a policy gradient in the dream, which has other flags: python train.py -o ppo --help",
+        "pepg, one that adapts a standard deviation for each parameter too; ses, the same with the mean of the best "
+        "tenth; ga, a genetic algorithm; ppo, a policy gradient in the dream, which has other flags: python train.py "
+        "-o ppo --help",
         "-o",
         "--optimizer",
-        choices=("cma", "openes", "ppo"),
+        choices=("cma", "openes", "pepg", "ses", "ga", "ppo"),
     )
     num_episode: int = option(16, "episodes per candidate and generation, the same for all candidates")
     generations: int = option(1800, "generations to evolve for")
@@ -143,7 +145,7 @@ class Train:
         most=0.999,
     )
     sigma_init: float = option(0.1, "initial standard deviation, which CMA-ES adapts")
-    learning_rate: float = option(1.0, "of openes: how fast its mean moves")
+    learning_rate: float = option(1.0, "of openes and pepg: how fast the mean moves")
     start_from: str = option(
         "", "the .json of a controller to start the search at, such as that of an earlier run; by default all zero"
     )
@@ -213,7 +215,7 @@ class GameTrain(Train):
 class Ppo:
     """Learning the controller, a network, by a policy gradient in dreams: train.py -o ppo."""
 
-    o: str = option("ppo", "ppo; cma and openes evolve, with other flags", "-o", "--optimizer", choices=("ppo",))
+    o: str = option("ppo", "ppo; the others evolve, with other flags", "-o", "--optimizer", choices=("ppo",))
     generations: int = option(300, "updates; each collects `rows` x `steps` steps and learns from them")
     rows: int = option(1024, "dreams in lockstep")
     steps: int = option(64, "steps of every dream in an update")

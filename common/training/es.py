@@ -2,7 +2,7 @@
 
 import json
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cma
@@ -17,6 +17,11 @@ from common.runtime.cli import UserError
 Arrays = dict[str, np.ndarray]
 
 DIRECTION_SEEDS = np.arange(20_000, 20_016)  # of the episodes whose features give the directions of a subspace
+# of PEPG, SES and GA, as in estool
+SIGMA_DECAY, SIGMA_LEAST = 0.999, 0.01  # a standard deviation after every generation; where it stays
+SIGMA_RATE, SIGMA_MOST_CHANGE = 0.2, 0.2  # how fast PEPG adapts it; the most in a generation, as a share of it
+ADAM = 0.99, 0.999, 1e-8  # beta1, beta2, epsilon
+WEIGHT_COST = 0.01  # of the mean square of a candidate's parameters
 
 
 class _StandardNormal:
@@ -178,7 +183,69 @@ class CMA:
         return (operator.attrgetter(owner)(self._es) if owner else self._es), attribute
 
 
-class OpenES:
+def _ranks(fitness: np.ndarray) -> np.ndarray:
+    """Places in the order of fitness, from 0 for the worst to P - 1: [P] -> [P]; equal ones have the mean of theirs."""
+    places = np.sort(fitness)
+    return (np.searchsorted(places, fitness, "left") + np.searchsorted(places, fitness, "right") - 1) / 2
+
+
+class _Distribution:
+    """What the strategies below share: a search that is some arrays of floats and a random generator.
+
+    Args:
+        names: of the arrays, in attributes with an underscore before it; one of them is "sigma".
+        seed: decides all that is drawn.
+    """
+
+    _mean: np.ndarray
+    _sigma: Any
+
+    def __init__(self, names: Sequence[str], seed: int) -> None:
+        self._names, self._rng = names, np.random.default_rng(seed)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean of the distribution, float64 [N], rounded to 4 decimals."""
+        return np.round(self._mean, 4)
+
+    @property
+    def rms_stdev(self) -> float:
+        """Root mean square of the standard deviations of all parameters."""
+        return float(np.sqrt(np.mean(np.square(self._sigma))))
+
+    def arrays(self) -> Arrays:
+        """The distribution, for another machine to go on from."""
+        return {name: np.array(getattr(self, f"_{name}"), float) for name in self._names}
+
+    def continue_from(self, arrays: Arrays) -> None:
+        """Takes over a distribution that `arrays` gave on another machine, as CMA.continue_from."""
+        for name, own in self.arrays().items():
+            array = np.asarray(arrays[name])
+            if own.ndim and array.shape[-1:] != own.shape[-1:]:
+                sizes = array.shape[-1] if array.ndim else 0, own.shape[-1]
+                raise UserError("the distribution is of {} parameters, the controller has {}".format(*sizes))
+            if array.shape != own.shape or array.dtype != float or not np.isfinite(array).all():
+                raise ValueError(f"{name} is {array.dtype}{list(array.shape)}, or not finite")
+        for name in self._names:
+            setattr(self, f"_{name}", np.array(arrays[name]))
+
+    def state(self) -> Arrays:
+        """All of the search, for `set_state`."""
+        return self.arrays() | {"random": np.array(json.dumps(self._rng.bit_generator.state))}
+
+    def set_state(self, arrays: Arrays) -> None:
+        """Makes this the search that gave `state`: it goes on bit for bit.
+
+        Raises:
+            UserError, ValueError, KeyError: that was not the state of such a search.
+        """
+        generator = np.random.default_rng()
+        generator.bit_generator.state = json.loads(str(arrays["random"]))
+        self.continue_from(arrays)
+        self._rng = generator
+
+
+class OpenES(_Distribution):
     """An evolution strategy with a constant standard deviation, maximising.
 
     The mean moves along the gradient estimated from the ranks of all candidates, so that bad candidates count as much
@@ -193,16 +260,12 @@ class OpenES:
         sigma: standard deviation of every parameter.
         seed: decides all that it draws.
         learning_rate: how far the mean moves in a generation [sigma], along a parameter that decides the ranks alone.
-
-    Raises:
-        UserError: the number of candidates is odd.
     """
 
     def __init__(self, mean: ArrayLike, popsize: int, sigma: float, seed: int, learning_rate: float) -> None:
-        if popsize % 2:
-            raise UserError(f"--optimizer openes: its candidates are pairs, and {popsize} is odd")
-        self._mean, self._half, self._sigma = np.array(mean, float), popsize // 2, float(sigma)
-        self._learning_rate, self._rng = learning_rate, np.random.default_rng(seed)
+        super().__init__(("mean", "sigma"), seed)
+        self._mean, self._half, self._sigma = np.array(mean, float), _half(popsize, "openes"), float(sigma)
+        self._learning_rate = learning_rate
         self._noise: Any = None
 
     def ask(self) -> np.ndarray:
@@ -214,50 +277,147 @@ class OpenES:
     def tell(self, fitness: ArrayLike) -> int:
         """Moves the mean along the gradient; otherwise as CMA.tell."""
         finite, bad = _finite(fitness)
-        # equal candidates have equal ranks: the mean of their places
-        places = np.sort(finite)
-        ranks = (np.searchsorted(places, finite, "left") + np.searchsorted(places, finite, "right") - 1) / 2
+        ranks = _ranks(finite)
         weights = (ranks - ranks.mean()) / (ranks.std() or 1.0)
         self._mean += self._learning_rate * self._sigma * (weights @ self._noise) / len(weights)
         return bad
 
+
+def _half(popsize: int, name: str) -> int:
+    """Half of a population of pairs; UserError if it is odd."""
+    if popsize % 2:
+        raise UserError(f"--optimizer {name}: its candidates are pairs, and {popsize} is odd")
+    return popsize // 2
+
+
+def _decayed(sigma: Any) -> Any:
+    """Standard deviations after a generation: those above SIGMA_LEAST are multiplied by SIGMA_DECAY."""
+    return np.where(sigma > SIGMA_LEAST, np.maximum(sigma * SIGMA_DECAY, SIGMA_LEAST), sigma)
+
+
+class PEPG(_Distribution):
+    """Policy gradients with parameter-based exploration, maximising: each parameter has its own standard deviation.
+
+    Candidates are pairs mean +- noise. The mean follows, by Adam, the differences between the ranks of the two; the
+    standard deviation of a parameter grows where pairs with much noise in it rank above the others.
+
+    Source: Sehnke et al. 2010, with ranks, Adam, limits and constants as in estool (Ha 2017).
+
+    Args:
+        mean: float [N], where the search starts.
+        popsize: candidates per generation, P, even; candidates k and k + P / 2 are mirror images of each other.
+        sigma_init: initial standard deviation of every parameter.
+        seed: decides all that it draws.
+        learning_rate: of Adam [sigma_init / 10]; 1 with the usual sigma_init of 0.1 is the 0.01 of estool.
+    """
+
+    name = "pepg"
+
+    def __init__(self, mean: ArrayLike, popsize: int, sigma_init: float, seed: int, learning_rate: float = 1.0) -> None:
+        super().__init__(("mean", "sigma", "first", "second", "steps"), seed)
+        self._mean, self._half = np.array(mean, float), _half(popsize, self.name)
+        self._sigma, self._least = np.full(len(self._mean), float(sigma_init)), min(SIGMA_LEAST, sigma_init)
+        self._learning_rate = learning_rate * sigma_init / 10
+        self._first, self._second, self._steps = *np.zeros((2, len(self._mean))), 0
+        self._noise: Any = None
+
+    def ask(self) -> np.ndarray:
+        """A population, float64 [P, N], rounded to the 4 decimals that controllers are saved with."""
+        noise = self._sigma * self._rng.standard_normal((self._half, len(self._mean)))
+        self._noise = np.concatenate([noise, -noise])
+        return np.round(self._mean + self._noise, 4)
+
+    def tell(self, fitness: ArrayLike) -> int:
+        """Moves the mean and the standard deviations; otherwise as CMA.tell."""
+        finite, bad = _finite(fitness)
+        reward = _ranks(finite) / (len(finite) - 1) - 0.5 - _weight_cost(self._mean + self._noise)
+        sigma, noise, (plus, minus) = self._sigma, self._noise[: self._half], np.split(reward, 2)
+        self._move_mean(reward)
+        above = (plus + minus) / 2 - reward.mean()
+        change = SIGMA_RATE * (above @ ((noise**2 - sigma**2) / sigma)) / len(reward)
+        most = SIGMA_MOST_CHANGE * sigma
+        self._sigma = _decayed(np.maximum(sigma + np.clip(change, -most, most), self._least))
+        return bad
+
+    def _move_mean(self, reward: np.ndarray) -> None:
+        """A step of Adam up the gradient that pairs of candidates show."""
+        gradient = (reward[: self._half] - reward[self._half :]) @ self._noise[: self._half]
+        rate = self._learning_rate * max(0.9999 ** float(self._steps), 0.1)
+        self._steps, (beta1, beta2, epsilon) = self._steps + 1, ADAM
+        self._first = beta1 * self._first + (1 - beta1) * gradient
+        self._second = beta2 * self._second + (1 - beta2) * gradient**2
+        scale = np.sqrt(1 - beta2**self._steps) / (1 - beta1**self._steps)
+        self._mean += rate * scale * self._first / (np.sqrt(self._second) + epsilon)
+
+
+class SES(PEPG):
+    """PEPG in which the mean becomes that of the best tenth of the candidates, without Adam: see PEPG."""
+
+    name = "ses"
+
+    def _move_mean(self, reward: np.ndarray) -> None:
+        best = np.argsort(-reward, kind="stable")[: _tenth(len(reward))]
+        self._mean += self._noise[best].mean(axis=0)
+
+
+class GA(_Distribution):
+    """A simple genetic algorithm, maximising: the best tenth, the elites, are the parents of all other candidates.
+
+    A child has each parameter from one of two parents, and noise is added. As in estool (Ha 2017), but the elites play
+    again in every generation: so none stays because it once met easy episodes.
+
+    Args:
+        start: float [N], where the search starts.
+        popsize: candidates per generation, P; the elites are the first of them.
+        sigma_init: initial standard deviation of the noise.
+        seed: decides all that it draws.
+    """
+
+    def __init__(self, start: ArrayLike, popsize: int, sigma_init: float, seed: int) -> None:
+        super().__init__(("elites", "sigma"), seed)
+        self._elites = np.tile(np.array(start, float), (_tenth(popsize), 1))
+        self._sigma, self._popsize = float(sigma_init), popsize
+        self._asked: Any = None
+
+    def ask(self) -> np.ndarray:
+        """A population, float64 [P, N], rounded to the 4 decimals that controllers are saved with."""
+        children = self._popsize - len(self._elites)
+        one, other = self._elites[self._rng.integers(len(self._elites), size=(2, children))]
+        crossed = np.where(self._rng.random(one.shape) < 0.5, one, other)
+        noise = self._sigma * self._rng.standard_normal(one.shape)
+        self._asked = np.concatenate([self._elites, crossed + noise])
+        return np.round(self._asked, 4)
+
+    def tell(self, fitness: ArrayLike) -> int:
+        """Chooses the elites; otherwise as CMA.tell."""
+        finite, bad = _finite(fitness)
+        best = np.argsort(_weight_cost(self._asked) - finite, kind="stable")[: len(self._elites)]
+        self._elites, self._sigma = self._asked[best], float(_decayed(self._sigma))
+        return bad
+
     @property
     def mean(self) -> np.ndarray:
-        """The mean of the distribution, float64 [N], rounded to 4 decimals."""
-        return np.round(self._mean, 4)
+        """The mean of the elites, which is that of their children: float64 [N], rounded to 4 decimals."""
+        return np.round(self._elites.mean(axis=0), 4)
 
     @property
     def rms_stdev(self) -> float:
-        """The standard deviation of every parameter."""
-        return self._sigma
+        """Root mean square of the standard deviations of all parameters among the children."""
+        return float(np.sqrt(np.mean(self._elites.var(axis=0)) + self._sigma**2))
 
-    def arrays(self) -> Arrays:
-        """The distribution, for another machine to go on from."""
-        return {"mean": self._mean.copy(), "sigma": np.array(self._sigma)}
 
-    def continue_from(self, arrays: Arrays) -> None:
-        """Takes over a distribution that `arrays` gave on another machine, as CMA.continue_from."""
-        mean, sigma = np.asarray(arrays["mean"]), np.asarray(arrays["sigma"])
-        if mean.shape != self._mean.shape:
-            raise UserError(f"the distribution is of {mean.size} parameters, the controller has {len(self._mean)}")
-        if not all(part.dtype == float and np.isfinite(part).all() for part in (mean, sigma)) or sigma.shape:
-            raise ValueError(f"mean is {mean.dtype}, sigma {sigma.dtype}{list(sigma.shape)}, or one is not finite")
-        self._mean, self._sigma = mean.copy(), float(sigma)
+def _tenth(popsize: int) -> int:
+    """How many the best tenth of a population are, at least one."""
+    return max(1, popsize // 10)
 
-    def state(self) -> Arrays:
-        """All of the search, for `set_state`."""
-        return self.arrays() | {"random": np.array(json.dumps(self._rng.bit_generator.state))}
 
-    def set_state(self, arrays: Arrays) -> None:
-        """Makes this the search that gave `state`: it goes on bit for bit.
+def _weight_cost(candidates: np.ndarray) -> np.ndarray:
+    """What large parameters cost a candidate: [P, N] -> [P]."""
+    return WEIGHT_COST * np.mean(candidates**2, axis=1)
 
-        Raises:
-            ValueError, KeyError: that was not the state of such a search.
-        """
-        generator = np.random.default_rng()
-        generator.bit_generator.state = json.loads(str(arrays["random"]))
-        self.continue_from(arrays)
-        self._rng = generator
+
+STRATEGIES: dict[str, Callable[..., Strategy]] = {"cma": CMA, "openes": OpenES, "pepg": PEPG, "ses": SES, "ga": GA}
+"""by the name that --optimizer has for them"""
 
 
 class SubspaceSearch:
@@ -356,9 +516,8 @@ def strategy(
     popsize = cfg.n * cfg.t
 
     def search(start: np.ndarray) -> Strategy:
-        if cfg.o == "openes":
-            return OpenES(start, popsize, cfg.sigma_init, cfg.seed_start, cfg.learning_rate)
-        return CMA(start, popsize, cfg.sigma_init, cfg.seed_start)
+        rate = (cfg.learning_rate,) if cfg.o in ("openes", "pepg") else ()
+        return STRATEGIES[cfg.o](start, popsize, cfg.sigma_init, cfg.seed_start, *rate)
 
     if not cfg.directions:
         return search(mean)

@@ -139,8 +139,10 @@ def _check(cfg: Any) -> None:
         raise UserError("-oppo: give it as two words, -o ppo, for the flags depend on it")
     if cfg.o == "cma" and popsize < 3:
         raise UserError(f"-n {cfg.n} -t {cfg.t}: CMA-ES needs at least 3 candidates")
-    if cfg.o == "openes" and popsize % 2:
-        raise UserError(f"-n {cfg.n} -t {cfg.t}: openes has pairs of candidates, and {popsize} is odd")
+    if cfg.o == "ga" and popsize < 2:
+        raise UserError(f"-n {cfg.n} -t {cfg.t}: ga needs at least 2 candidates")
+    if cfg.o in ("openes", "pepg", "ses") and popsize % 2:
+        raise UserError(f"-n {cfg.n} -t {cfg.t}: {cfg.o} has pairs of candidates, and {popsize} is odd")
     if getattr(cfg, "track_groups", 1) > 1 and popsize % cfg.track_groups:
         raise UserError(f"--track_groups {cfg.track_groups}: the {popsize} candidates cannot be shared out equally")
     if hasattr(cfg, "fewer_episodes"):

@@ -202,6 +202,8 @@ def test_a_search_starts_in_the_memory_of_its_own_mdn_rnn_or_of_one_that_this_wa
     [
         (settings.Train(n=1, t=2), "at least 3"),
         (settings.Train(n=3, t=1, o="openes"), "is odd"),
+        (settings.Train(n=3, t=1, o="pepg"), "pepg has pairs of candidates, and 3 is odd"),
+        (settings.Train(n=1, t=1, o="ga"), "ga needs at least 2"),
         (settings.GameTrain(n=1, t=8, track_groups=3), "--track_groups 3"),
         (settings.GameTrain(fewer_episodes="often"), "--fewer_episodes often"),
         (settings.GameTrain(fewer_episodes="9:2,4:1"), "--fewer_episodes 9:2,4:1"),
