@@ -3,6 +3,9 @@
 Source: Ha & Schmidhuber 2018, appendix A.2. As in the Doom experiment, the MDN-RNN can also read a restart flag and
 predict the next one as a logit. Then one long stream can hold many episodes, and a dream can end.
 
+With a mixture of one normal, it can be trained by the KL divergence from the posterior of the VAE instead (`--output
+gaussian`): files, dreams and controllers are those of a mixture of one.
+
 With two more linear outputs, `heads`, it also expects what a step pays: its reward, and the end that costs, such as
 leaving the field, as a logit. The authors' MDN-RNN has neither, and CarRacing's controller was evolved in the game.
 """
@@ -264,6 +267,24 @@ def log_prob(mixture: Mixture, z: tf.Tensor) -> tf.Tensor:
     return tf.reduce_logsumexp(mixture.logmix + normal, axis=1) - tf.reduce_logsumexp(mixture.logmix, axis=1)
 
 
+def divergence(mixture: Mixture, mu: tf.Tensor, logvar: tf.Tensor) -> tf.Tensor:
+    """KL(posterior || prediction) of every dimension of z, where the prediction is one normal.
+
+    Less the entropy of the posterior, it is the mean of -log p over all samples of the posterior, without their noise.
+
+    Args:
+        mixture: Mixture, of one component.
+        mu: float32 [N, Z], of the posterior of the VAE.
+        logvar: float32 [N, Z], likewise.
+
+    Returns:
+        float32 [N, Z], nats.
+    """
+    mean, logstd = mixture.mean[:, 0], mixture.logstd[:, 0]
+    square = tf.exp(logvar - 2 * logstd) + tf.square((mu - mean) * tf.exp(-logstd))
+    return logstd - 0.5 * logvar + 0.5 * (square - 1)
+
+
 def sample(mixture: Mixture, temperature: float, uniform: tf.Tensor, normal: tf.Tensor) -> tf.Tensor:
     """Draws z at a temperature tau: the mixture logits are divided by tau, the noise is multiplied by sqrt(tau).
 
@@ -322,6 +343,7 @@ def losses_of(
     restart_weight: float,
     mask: tf.Tensor | None = None,
     pay: Pay | None = None,
+    gaussian: bool = False,
 ) -> tuple[Any, ...]:
     """The terms of the loss of the MDN-RNN, on one chunk of streams.
 
@@ -333,6 +355,7 @@ def losses_of(
         restart_weight: float, weight of the restarts in the cross-entropy of the flag.
         mask: float32 [B, H], by which h is multiplied before it predicts, see `dropout_mask`; None for no dropout.
         pay: what the heads learn; an MDN-RNN without heads needs none.
+        gaussian: whether z_loss is the `divergence` from the posterior of the VAE, not the likelihood of a sample.
 
     Returns:
         (z_loss, restart_loss, state): float32 [], nats per dimension; float32 [], nats per step, 0 without restarts;
@@ -351,7 +374,11 @@ def losses_of(
     # unlike z, the reward of an episode's last step is known
     paid = tf.reshape(tf.transpose(reward[0])[:-1], [-1]) if reward else None
     heads = head_losses(rnn.expect(weights, seen), paid, pay) if pay and rnn.shape.heads else ()
-    nats = -log_prob(mixture, tf.reshape(z[1:], [-1, rnn.shape.z_size]))
+    if gaussian:
+        posterior = (tf.reshape(tf.transpose(part, [1, 0, 2])[1:], [-1, rnn.shape.z_size]) for part in (mu, logvar))
+        nats = divergence(mixture, *posterior)
+    else:
+        nats = -log_prob(mixture, tf.reshape(z[1:], [-1, rnn.shape.z_size]))
     began = tf.reshape(restart[1:], [-1])
     if rnn.shape.restart:
         # as in the authors' code, the z of the first frame of a new episode counts too
@@ -382,6 +409,7 @@ def train_step_of(
     restart_weight: float,
     dropout: float = 0.0,
     pay: Pay | None = None,
+    gaussian: bool = False,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Compiles a training step of the MDN-RNN, and the same step without dropout and update of the weights.
 
@@ -399,7 +427,7 @@ def train_step_of(
         mask = None
         if share:
             mask = dropout_mask(tf.random.stateless_uniform(tf.shape(state[0]), seed + [1, replica]), share)
-        return losses_of(rnn, batch, state, noise, restart_weight, mask, pay)
+        return losses_of(rnn, batch, state, noise, restart_weight, mask, pay, gaussian)
 
     def replica_train(batch: tuple[tf.Tensor, ...], state: State, seed: tf.Tensor) -> tuple[Any, ...]:
         with tf.GradientTape() as tape:

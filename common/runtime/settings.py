@@ -81,6 +81,12 @@ class Rnn:
     """Training the MDN-RNN."""
 
     hidden_size: int = option(256, "LSTM cells")
+    output: str = option(
+        "mixture",
+        "what it predicts of each dimension of z: mixture, by likelihood; gaussian: one normal, by the KL divergence "
+        "from the posterior of the VAE",
+        choices=("mixture", "gaussian"),
+    )
     mixtures: int = option(5, "normals in each dimension's mixture")
     dropout: float = option(
         0.0, "share of h that what predicts does not see in a chunk, another one in each stream", most=0.9

@@ -3,6 +3,7 @@
 Each takes the game and the description of its script, and is resumed by the same command (common/runtime/runs.py).
 """
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterable
@@ -112,6 +113,7 @@ def _chunks(game: Game, cfg: Any, known: series.Series) -> series.StreamBatches 
 def train_rnn(game: Game, description: str | None) -> None:
     """rnn_train.py: series/ -> tf_initial_z/ and tf_rnn/."""
     cfg, arguments = cli.parse(game.config.RNN, description)
+    cfg = _one_normal(cfg, game.config.RNN[arguments.preset])
     config, pay = game.config, game.pay if cfg.heads else None
     path = os.path.join(arguments.run, "series", "series.npz")
     data = series.Series(path)
@@ -131,13 +133,7 @@ def train_rnn(game: Game, description: str | None) -> None:
     chunks = _chunks(game, cfg, known)
     shape = mdnrnn.Shape(data.z_size, config.ACTION_SIZE, cfg.hidden_size, config.RESTART, cfg.mixtures, cfg.heads)
     trainer = RnnTrainer(cfg, shape, cfg.restart_weight if config.RESTART else 0.0, pay)
-    trained_on_from = []
-    if cfg.start_from:
-        earlier = agents.find(cfg.start_from, arguments.run)
-        made_of.append(provenance.read(earlier, "rnn", game.name, arguments.unverified))
-        weights.rnn_start_from(earlier, trainer.model, config.RNN_FILE_ORDER)
-        parents["start_from"] = files.sha256(earlier)
-        trained_on_from = [parents["start_from"], *made_of[1].get("trained_on_from", [])]
+    trained_on_from = _start_rnn(game, cfg, arguments, trainer.model, parents, made_of) if cfg.start_from else []
     unverified = provenance.any_unverified(*made_of)
     start = trainer.resume(stage, chunks, _source(parents["series"], parents))
     initial_z = os.path.join(arguments.run, config.TRAINED["initial_z"])
@@ -166,6 +162,41 @@ def train_rnn(game: Game, description: str | None) -> None:
     weights.write_rnn(stage.result, trainer.model, config.RNN_FILE_ORDER)
     stage.write_meta(game.name, "rnn", parents, unverified, trained_on_from=trained_on_from)
     print(f"{stage.result}: written")
+
+
+def _start_rnn(
+    game: Game, cfg: Any, arguments: Any, model: mdnrnn.MDNRNN, parents: dict[str, Any], made_of: list[dict[str, Any]]
+) -> list[str]:
+    """Gives an MDN-RNN the weights of --start_from, and adds that to its parents and their metas.
+
+    Returns:
+        The sha256 of all the MDN-RNNs that it then goes on from.
+
+    Raises:
+        UserError: that file is missing, does not fit, or predicts another kind of distribution.
+    """
+    earlier = agents.find(cfg.start_from, arguments.run)
+    meta = provenance.read(earlier, "rnn", game.name, arguments.unverified)
+    before = meta["config"].get("output", "mixture")
+    if provenance.is_known(meta) and before != cfg.output:
+        raise UserError(f"--start_from {earlier}: predicts a {before}; go on with --output {before}")
+    weights.rnn_start_from(earlier, model, game.config.RNN_FILE_ORDER)
+    parents["start_from"] = files.sha256(earlier)
+    made_of.append(meta)
+    return [parents["start_from"], *meta.get("trained_on_from", [])]
+
+
+def _one_normal(cfg: Any, preset: Any) -> Any:
+    """The config of an MDN-RNN with its number of mixtures: one if the output is gaussian.
+
+    Raises:
+        UserError: the user asks for a gaussian and for another number.
+    """
+    if cfg.output != "gaussian":
+        return cfg
+    if cfg.mixtures not in (1, preset.mixtures):
+        raise UserError(f"--output gaussian is one normal; leave out --mixtures {cfg.mixtures}")
+    return dataclasses.replace(cfg, mixtures=1)
 
 
 def _named(losses: Iterable[float], restart: bool) -> dict[str, float]:
@@ -348,7 +379,7 @@ class RnnTrainer(_Trainer):
         super().__init__(cfg, lambda: mdnrnn.MDNRNN(shape), clipvalue=cfg.clip)
         self._memory: tuple[Any, Any]
         self._train, self._evaluate = mdnrnn.train_step_of(
-            self.model, self._optimizer, self.strategy, restart_weight, cfg.dropout, pay
+            self.model, self._optimizer, self.strategy, restart_weight, cfg.dropout, pay, cfg.output == "gaussian"
         )
 
     def step(self, step: int) -> tuple[float, ...]:
