@@ -19,12 +19,12 @@ RNN_FILE_ORDER = ("kernel", "bias", "output_w", "output_b")
 
 EXTRACT = {"laptop": settings.Extract(episodes=60)}
 VAE = {
-    "laptop": settings.Vae(z_size=8, batch_size=32, steps=300, learning_rate=1e-3, schedule="cosine", report_every=25)
+    "laptop": settings.Vae(z_size=8, batch_size=32, steps=200, learning_rate=1e-3, schedule="cosine", report_every=25)
 }
 SERIES = {"laptop": settings.Series()}
 RNN = {
     "laptop": settings.RestartRnn(
-        hidden_size=32, streams=8, sequence_length=24, steps=150, learning_rate=3e-3, validation_episodes=8
+        hidden_size=32, streams=8, sequence_length=24, steps=110, learning_rate=3e-3, validation_episodes=8
     )
 }
 TRAIN = {"laptop": settings.DreamTrain(n=1, t=8, num_episode=4, generations=4, eval_steps=2, eval_episodes=16)}
