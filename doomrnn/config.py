@@ -103,7 +103,7 @@ ITERATE = {
     # the paper's experiment: one round; the real game chooses among the means that were evaluated
     "paper": settings.Iterate((settings.Round(random=12800, vae={}, rnn={}, train={}),), mb_per_episode=1.4),
     "laptop": settings.Iterate(
-        (FIRST_ROUND, *[EARLY_ROUND] * 3, *[LATE_ROUND] * 4, LAST_ROUND),
+        (FIRST_ROUND, *[EARLY_ROUND] * 3, *[LATE_ROUND] * 2, LAST_ROUND),
         mb_per_episode=4.0,
         linear={"generations": 60, "eval_steps": 30},
     ),
