@@ -78,7 +78,7 @@ TRAIN = {
     "laptop": Train(n=1, t=64, generations=70, eval_steps=10, eval_episodes=256, block_rows=512),
     "smoke": Train(n=1, t=16, num_episode=4, generations=10, eval_steps=5, eval_episodes=64),
 }
-PPO_LAPTOP = settings.Ppo(temperature=TEMPERATURE, dropout=0.1, rows=512)
+PPO_LAPTOP = settings.Ppo(temperature=TEMPERATURE, dropout=0.1, rows=512, ends="drawn")
 PPO = {
     "paper": PPO_LAPTOP,
     "laptop": PPO_LAPTOP,
@@ -91,14 +91,21 @@ FIRST_ROUND = settings.Round(
     train={"o": "ppo", "generations": 30, "eval_steps": 30},
     games=64,
 )
+TRAINED_ON = {"streams": 64, "sequence_length": 200, "learning_rate": 1e-3, "validation_episodes": 20}
 EARLY_ROUND = settings.Round(
     own=200,
-    rnn={"streams": 64, "sequence_length": 200, "steps": 80, "learning_rate": 1e-3, "validation_episodes": 20},
+    rnn=TRAINED_ON | {"steps": 80},
     train={"o": "ppo", "generations": 35, "value_updates": 5, "eval_steps": 35},
     games=64,
 )
 LATE_ROUND = replace(EARLY_ROUND, own=100, train={"o": "ppo", "generations": 60, "value_updates": 5, "eval_steps": 60})
-LAST_ROUND = replace(LATE_ROUND, train={"o": "ppo", "generations": 80, "value_updates": 5, "eval_steps": 40}, games=100)
+LAST_ROUND = replace(
+    EARLY_ROUND,
+    own=300,
+    rnn=TRAINED_ON | {"steps": 300},
+    train={"o": "ppo", "generations": 100, "value_updates": 5, "eval_steps": 100},
+    games=100,
+)
 ITERATE = {
     # the paper's experiment: one round; the real game chooses among the means that were evaluated
     "paper": settings.Iterate((settings.Round(random=12800, vae={}, rnn={}, train={}),), mb_per_episode=1.4),

@@ -312,6 +312,19 @@ def sample(mixture: Mixture, temperature: float, uniform: tf.Tensor, normal: tf.
     return mean + tf.exp(logstd) * tf.sqrt(temperature) * normal
 
 
+def drawn_bar(uniform: Any, weight: float) -> Any:
+    """A bar for the restart logit above which an episode ends, drawn so that it ends as often as it should.
+
+    With a weight on the restarts in the loss, a restart of probability p has the logit log(weight * p / (1 - p)). So p
+    is sigmoid(logit - log(weight)), and the logit is above this bar with probability p.
+
+    Args:
+        uniform: float, in [0, 1).
+        weight: of the restarts in the loss that the MDN-RNN was trained with.
+    """
+    return math.log(weight) + tf.math.log(uniform) - tf.math.log1p(-uniform)
+
+
 def restart_loss(logit: tf.Tensor, restart: tf.Tensor, weight: float) -> tf.Tensor:
     """Cross-entropy of the restart flag, with a weight on the restarts: [N], [N], float -> float32 [N], nats."""
     loss = tf.nn.sigmoid_cross_entropy_with_logits(labels=restart, logits=logit)

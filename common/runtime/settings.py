@@ -187,6 +187,12 @@ class DreamTrain(Train):
         "further MDN-RNNs to dream in, rnn.json,...: each dreams an equal share of the episodes of a candidate. The "
         "controller reads the h of the one it is in, so each must have been trained on from another of them",
     )
+    ends: str = option(
+        "threshold",
+        "when a dream ends: threshold, where the restart logit is above 0, as in the authors' code; or drawn, with the "
+        "probability that the MDN-RNN gives it, so that dreams are as dangerous as the game",
+        choices=("threshold", "drawn"),
+    )
     horizon: int = option(0, "steps after which a dream is cut short; 0 means at the end of the game", least=0)
     starts: int = option(
         0,
@@ -251,6 +257,12 @@ class Ppo:
     also_in: str = option("", "further MDN-RNNs to dream in, rnn.json,...: each dreams an equal share of the rows")
     starts_every: int = option(
         0, "dreams also start along the recorded games, every so many steps; 0 means at first frames only", least=0
+    )
+    ends: str = option(
+        "threshold",
+        "when a dream ends: threshold, where the restart logit is above 0, as in the authors' code; or drawn, with the "
+        "probability that the MDN-RNN gives it, so that dreams are as dangerous as the game",
+        choices=("threshold", "drawn"),
     )
     horizon: int = option(0, "steps after which a dream is cut short; 0 means at the end of the game", least=0)
     starts: int = option(

@@ -49,6 +49,7 @@ def main(game: Game, description: str | None) -> None:
         cfg.controller_mode,
         game.pay if loaded.rnn.shape.heads else None,
         cfg.horizon,
+        end_weight(game, cfg, loaded),
     )
     # a network of zeros adds nothing to the linear controller under it
     reference = np.zeros(policy.network.parameters) if first is None else first
@@ -201,7 +202,24 @@ def dream_world(
         dropout: share of h that what predicts does not see.
     """
     most, pay = cfg.horizon or game.config.MAX_STEPS, game.pay if rnn.shape.heads else None
-    return dream.DreamWorld(rnn, loaded.initial_z, cfg.temperature, most, dropout, pay, pool)
+    ends = end_weight(game, cfg, loaded)
+    return dream.DreamWorld(rnn, loaded.initial_z, cfg.temperature, most, dropout, pay, pool, ends)
+
+
+def end_weight(game: Game, cfg: Any, loaded: models.Models) -> float:
+    """What the ends of dreams are drawn with, see dream.DreamWorld; 0 unless the config says `drawn`.
+
+    Raises:
+        UserError: the MDN-RNN predicts no end, or does not say how much restarts weighed when it was trained.
+    """
+    if cfg.ends != "drawn":
+        return 0.0
+    weight = loaded.metas["rnn"]["config"].get("restart_weight") if game.config.RESTART else None
+    if not weight:
+        raise UserError(
+            f"--ends drawn: {loaded.paths['rnn']} does not tell the weight of the restarts it was trained with"
+        )
+    return float(weight)
 
 
 def starts(

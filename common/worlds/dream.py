@@ -1,5 +1,6 @@
 """The dream: the MDN-RNN as a world, many dreams in lockstep."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
@@ -32,6 +33,8 @@ class DreamWorld:
         dropout: share of h that is set to zero for the prediction, each dream with its own mask.
         pay: what the heads of the MDN-RNN pay by; without heads it has no effect.
         starts: where dreams begin; by default at first frames, without a memory.
+        end_weight: the weight of restarts in the loss of the MDN-RNN: ends are drawn, see mdnrnn.drawn_bar. 0: a dream
+            ends where the restart logit is above 0, as in the authors' code.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class DreamWorld:
         dropout: float = 0.0,
         pay: Pay | None = None,
         starts: "Starts | None" = None,
+        end_weight: float = 0.0,
     ) -> None:
+        self._end_weight = end_weight
         self.rnn, self.initial_z, self.max_steps, self.dropout = rnn, initial_z, max_steps, dropout
         self.starts, self._pay = starts, pay if rnn.shape.heads else None
         self.temperature = temperature
@@ -68,6 +73,7 @@ class DreamWorld:
             self._restart = tf.constant(self.starts.age[here] == 0, tf.float32)
         self.state, self._mask = (z, *memory), None
         self._alive = tf.ones([len(self._dream)]) if self._pay else None
+        self._chances = [np.random.default_rng([int(seed), 11]) for seed in unique]
         if self.dropout:
             uniform = [rng.random(self.rnn.shape.hidden_size, np.float32) for rng in self._streams]
             self._mask = mdnrnn.dropout_mask(np.stack(uniform), self.dropout)
@@ -77,7 +83,7 @@ class DreamWorld:
     def step(self, action: ArrayLike) -> tuple[tuple[tf.Tensor, ...], np.ndarray, np.ndarray]:
         """Dreams the next z of every row: float [B, A] -> (state, reward [B], done [B])."""
         uniform, normal = self._noise()
-        noise = self._mask, uniform, normal, np.float32(self.temperature)
+        noise = self._mask, uniform, normal, self._bar(), np.float32(self.temperature)
         state = (*self.state, self._alive)
         z, h, c, done, reward, self._alive = self._next(state, self._restart, action, self._dream, noise)
         self._steps += 1
@@ -91,6 +97,12 @@ class DreamWorld:
             self._restart = tf.zeros([len(self._dream)])
         self.state = (z, h, c)
         return self.state, reward, done
+
+    def _bar(self) -> Any:
+        """The bar of the restart logit of this step for every dream, float32 [dreams]."""
+        if not self._end_weight:
+            return np.zeros(len(self._chances), np.float32)
+        return mdnrnn.drawn_bar(np.array([rng.random(dtype=np.float32) for rng in self._chances]), self._end_weight)
 
     def _noise(self) -> tuple[np.ndarray, np.ndarray]:
         """The noise of this step for every dream, not every row: (uniform, normal), each float32 [dreams, Z]."""
@@ -116,18 +128,19 @@ class DreamWorld:
         dream: tf.Tensor,
         noise: tuple[tf.Tensor, ...],
     ) -> tuple[tf.Tensor, ...]:
-        mask, uniform, normal, temperature = noise
-        own_noise = tf.gather(uniform, dream), tf.gather(normal, dream)
+        mask, uniform, normal, bar, temperature = noise
+        own_noise, own_bar = (tf.gather(uniform, dream), tf.gather(normal, dream)), tf.gather(bar, dream)
         own_mask = None if mask is None else tf.gather(mask, dream)
         alive = state[-1]
-        z, h, c, done = next_of(self.rnn, self._weights, state[:3], restart, action, *own_noise, temperature, own_mask)
+        own = *own_noise, temperature, own_mask
+        z, h, c, logit = next_of(self.rnn, self._weights, state[:3], restart, action, *own)
         # NaN in any input of the MDN-RNN makes all of h NaN: such a dream ends, and its return is NaN, not a high score
         sound = tf.math.is_finite(h[:, 0])
         reward = tf.ones_like(h[:, 0])
         if self._pay:
             seen = h if own_mask is None else h * own_mask
             reward, alive = paid(self.rnn, self._weights, seen, alive, self._pay)
-        return z, h, c, done | ~sound, tf.where(sound, reward, np.nan), alive
+        return z, h, c, (logit > own_bar) | ~sound, tf.where(sound, reward, np.nan), alive
 
 
 def paid(
@@ -185,10 +198,11 @@ def next_of(
         mask: float32 [B, H], see mdnrnn.dropout_mask; None for no dropout.
 
     Returns:
-        (z, h, c, done bool [B]): a positive restart logit ends a dream; without restarts, done is always False.
+        (z, h, c, logit float32 [B]): a dream ends where the restart logit is above a bar, in the authors' code above 0;
+        without restarts it is minus infinity.
     """
     z, h, c = state
     h, c = rnn.step(weights, mdnrnn.inputs_of(z, action, restart if rnn.shape.restart else None), (h, c))
     mixture, logit = rnn.predict(weights, h if mask is None else h * mask)
     z = mdnrnn.sample(mixture, temperature, uniform, normal)
-    return z, h, c, tf.zeros_like(restart, tf.bool) if logit is None else logit > 0
+    return z, h, c, tf.fill(tf.shape(restart), -math.inf) if logit is None else logit

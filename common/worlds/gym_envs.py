@@ -117,11 +117,11 @@ class _Dreams:
         normal: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
         noise = uniform, normal, self._temperature
-        z, h, c, ended = dream.next_of(self._rnn, self._weights, (z, h, c), restart, action, *noise)
+        z, h, c, logit = dream.next_of(self._rnn, self._weights, (z, h, c), restart, action, *noise)
         reward = tf.fill(tf.shape(alive), float(self.config.DREAM_REWARD))
         if self._pay:
             reward, alive = dream.paid(self._rnn, self._weights, h, alive, self._pay)
-        return z, h, c, alive, ended, reward
+        return z, h, c, alive, logit > 0, reward
 
     def observations(self) -> np.ndarray:
         """What the agent knows in all rows, float32 [B, Z + H]."""

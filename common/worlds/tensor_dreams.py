@@ -149,9 +149,10 @@ class Dreams:
         mode: what the controller reads, in the order of the letters.
         pay: what the heads of the MDN-RNNs pay by.
         horizon: steps after which a dream is cut short, wherever in an episode it started; 0 means never.
+        end_weight: see dream.DreamWorld.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917
         self,
         models: Sequence[mdnrnn.MDNRNN],
         starts: Sequence[Starts],
@@ -162,11 +163,12 @@ class Dreams:
         mode: str = "zch",
         pay: Pay | None = None,
         horizon: int = 0,
+        end_weight: float = 0.0,
     ) -> None:
         if rows % len(models):
             raise UserError(f"--rows {rows}: do not divide among {len(models)} MDN-RNNs; give a multiple")
         self.models, self.rows, self.max_steps, self.dropout, self.mode = models, rows, max_steps, dropout, mode
-        self.temperature, self.horizon = temperature, horizon
+        self.temperature, self.horizon, self._end_weight = temperature, horizon, end_weight
         self._pay = pay if models[0].shape.heads else None
         self._weights = [rnn.prepared() for rnn in models]
         kinds = (tf.float32, tf.float32, tf.float32, tf.float32, tf.int32)
@@ -198,7 +200,7 @@ class Dreams:
         """One step of the rows that dream in MDN-RNN number k: the state, reward, done and cut."""
         rnn, weights, (z, h, c, age, *more) = self.models[k], self._weights[k], state
         mask = more.pop(0) if self.dropout else None
-        seeds = tf.random.split(seed, 3)
+        seeds = tf.random.split(seed, 4)
         restart = tf.cast(tf.equal(age, 0), tf.float32) if rnn.shape.restart else None
         h, c = rnn.step(weights, mdnrnn.inputs_of(z, action, restart), (h, c))
         seen = h if mask is None else h * mask
@@ -207,7 +209,10 @@ class Dreams:
         normal = tf.random.stateless_normal(tf.shape(z), seeds[1])
         z = mdnrnn.sample(mixture, self.temperature, uniform, normal)
         age += 1
-        ended = tf.zeros_like(age, tf.bool) if logit is None else logit > 0
+        bar: Any = 0.0
+        if self._end_weight:
+            bar = mdnrnn.drawn_bar(tf.random.stateless_uniform(tf.shape(age), seeds[3]), self._end_weight)
+        ended = tf.zeros_like(age, tf.bool) if logit is None else logit > bar
         reward, after = -tf.cast(ended, tf.float32), [z, h, c, age]
         after += [mask] if self.dropout else []
         if self._pay:

@@ -409,8 +409,8 @@ def dreamt_in_python(stage, frame, temperature, start, uniform, normal):
     for step in range(STEPS):
         action, restart = np.asarray(policy.act(state), np.float32), tf.constant([float(step == 0)])
         noise = uniform[step][None], normal[step][None]
-        z, h, c, done = dream.next_of(rnn, weights, state, restart, action, *noise, np.float32(temperature))
-        assert not done[0], f"the dream ends at step {step}; compare with other noise"
+        z, h, c, logit = dream.next_of(rnn, weights, state, restart, action, *noise, np.float32(temperature))
+        assert logit[0] <= 0, f"the dream ends at step {step}; compare with other noise"
         state = z, h, c
         dreamt.append((z[0], action[0], np.rint(stage.vae.decode(z)[0] * 255).astype(np.uint8)))
     return tuple(map(np.array, zip(*dreamt, strict=True)))
