@@ -262,3 +262,18 @@ def test_starts_along_games_are_what_was_remembered_there(rng):
 def test_what_does_not_fit_is_named(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_drawn_ends_come_as_often_in_tensor_dreams():
+    """Catches the same in the dreams that the policy gradient learns in: a draw that all rows or all steps share."""
+    rnn, p, weight = deadly_to_the_right(), 0.1, 10.0
+    rnn.output_w.assign(tf.zeros_like(rnn.output_w))
+    rnn.output_b.assign(tf.concat([[np.log(weight * p / (1 - p))], rnn.output_b[1:]], axis=0))
+    dreams = tensor_dreams.Dreams([rnn], [POOL], 1.0, 1000, 400, end_weight=weight)
+    state, counts = dreams.start(tf.constant([1, 2])), []
+    for t in range(30):
+        state, reward, done = dreams.step(state, tf.zeros([400, 1]), tf.constant([3, t]))
+        np.testing.assert_array_equal(reward, -tf.cast(done, tf.float32))
+        counts.append(int(tf.reduce_sum(tf.cast(done, tf.int32))))
+    assert np.mean(counts) == pytest.approx(400 * p, abs=4 * np.sqrt(400 * p / 30))
+    assert 3 < np.std(counts) < 12  # 6, if every row draws for itself

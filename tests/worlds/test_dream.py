@@ -191,3 +191,29 @@ def test_the_first_sample_is_v_s_own(rng, initial_z):
     index = generator.integers(20)
     expected = vae.sample(initial_z[0][index], initial_z[1][index], generator.standard_normal(3, np.float32))
     np.testing.assert_allclose(z[0], expected, rtol=1e-6)
+
+
+def certain_rnn(p, weight):
+    """An M that gives every step the probability p of being the last, as one learns it whose restarts weigh more."""
+    rnn = pure_noise_rnn()
+    rnn.output_w.assign(tf.zeros_like(rnn.output_w))
+    rnn.output_b.assign(tf.concat([[np.log(weight * p / (1 - p))], rnn.output_b[1:]], axis=0))
+    return rnn
+
+
+def test_drawn_ends_come_as_often_as_they_should(initial_z):
+    """Catches a weight of the loss that is not taken out, a draw that all dreams share, and one for each row."""
+    p, rows, steps, still = 0.05, 400, 100, actions(*[-1] * 400)
+    world = DreamWorld(certain_rnn(p, 10), initial_z, 1.0, 1000)
+    world.reset(range(1000, 1000 + rows))
+    assert not any(world.step(still)[2].any() for _ in range(20))  # the logit is below 0
+    world = DreamWorld(certain_rnn(p, 10), initial_z, 1.0, 1000, end_weight=10)
+    world.reset([*range(1000, 1000 + rows // 2)] * 2)  # the same dreams twice
+    live, ends, lived = np.arange(rows), [], 0
+    for _ in range(steps):
+        _, _, done = world.step(still[: len(live)])
+        assert set(live[done] % (rows // 2)).isdisjoint(live[~done] % (rows // 2))
+        lived, ends, live = lived + len(live), ends + [done.sum()], live[~done]
+    deviation = np.sqrt(2 * p * lived)  # as each dream is there twice
+    assert abs(sum(ends) - p * lived) < 4 * deviation
+    assert sum(end > 0 for end in ends) > 40
