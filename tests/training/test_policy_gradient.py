@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.agent import controller, models, network, weights
+from common.agent import controller, mdnrnn, models, network, weights
 from common.play import agents, play
 from common.runtime import devices, files, provenance, settings
 from common.runtime.cli import UserError
@@ -252,6 +252,23 @@ def test_an_update_that_is_not_finite_ends_it_at_the_last_checkpoint_from_which_
     assert len(files.read_json(f"{run}/{BASE}.hist.json")) == 2
 
 
+def test_ends_are_drawn_with_the_weight_that_the_mdn_rnn_was_trained_with(made, tmp_path, monkeypatch):
+    """Catches drawn ends in learning or in evaluation alone, and the weight of another training."""
+    game, run = made[0], another(made, tmp_path)
+    path = toy.in_run(game, run)["rnn"]
+    meta = provenance.read(path, "rnn", "toy")
+    provenance.save(path, meta | {"config": meta["config"] | {"restart_weight": 7.0}})
+    drawn, bar = [], mdnrnn.drawn_bar
+
+    def noted(uniform, weight):
+        drawn.append((isinstance(uniform, np.ndarray), weight))
+        return bar(uniform, weight)
+
+    monkeypatch.setattr(mdnrnn, "drawn_bar", noted)
+    assert train(game, run, "--ends", "drawn", "--fresh").code == 0
+    assert set(drawn) == {(False, 7.0), (True, 7.0)}  # in the graph, and in the dreams of evaluations
+
+
 def test_dreams_start_along_the_recorded_games_of_the_run(made, tmp_path, rng):
     """Catches starts at first frames only, or along games that another VAE has seen."""
     game, run = made[0], another(made, tmp_path)
@@ -286,6 +303,7 @@ def test_dreams_start_along_the_recorded_games_of_the_run(made, tmp_path, rng):
         (["--minibatch", "100"], ["--minibatch 100", "16 x 8 steps"]),
         (["--tether", "0.1"], ["--tether 0.1", "--start_from"]),
         (["--starts_every", "5"], ["series.npz", "no such file"]),
+        (["--ends", "drawn"], ["--ends drawn", "rnn.json", "does not tell the weight of the restarts"]),
         (["--eval_episodes", "100001"], ["--eval_episodes"]),
         (["--controller_mode", "z_hidden"], ["--controller_mode", "z_hidden"]),
         (["--start_from", "own.json", "--hidden", "7"], ["own.json", "has hidden layers of 6,5, not of 7"]),
