@@ -255,6 +255,8 @@ def test_an_update_that_is_not_finite_ends_it_at_the_last_checkpoint_from_which_
 def test_ends_are_drawn_with_the_weight_that_the_mdn_rnn_was_trained_with(made, tmp_path, monkeypatch):
     """Catches drawn ends in learning or in evaluation alone, and the weight of another training."""
     game, run = made[0], another(made, tmp_path)
+    os.remove(f"{run}/tf_rnn")  # which is a link
+    shutil.copytree(f"{made[1]}/tf_rnn", f"{run}/tf_rnn")
     path = toy.in_run(game, run)["rnn"]
     meta = provenance.read(path, "rnn", "toy")
     provenance.save(path, meta | {"config": meta["config"] | {"restart_weight": 7.0}})
