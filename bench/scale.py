@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 
-from common.runtime import files
+from common.runtime import cli, files
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 POPULATION, EPISODES, ROWS, PARAMETERS = 64, 4, 16, 1088
@@ -79,8 +79,10 @@ def measure(ranks, generations):
 def main() -> None:
     """Measures, and prints or writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4, 16], help="numbers of ranks to measure")
-    parser.add_argument("--generations", type=int, default=5, help="after the first")
+    parser.add_argument(
+        "--ranks", type=cli.number(int, 1), nargs="+", default=[1, 2, 4, 16], help="numbers of ranks to measure"
+    )
+    parser.add_argument("--generations", type=cli.number(int, 1), default=5, help="after the first")
     parser.add_argument("--out", metavar="FILE", help="write the figures here, as JSON")
     arguments = parser.parse_args()
     sent, received = bytes_of_a_generation()

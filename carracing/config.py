@@ -38,7 +38,9 @@ RNN_FILE_ORDER: tuple[str, ...] = ("output_w", "output_b", "kernel", "bias")
 class Extract(settings.Extract):
     """Recording episodes of the game."""
 
-    max_frames: int = option(1000, "an episode is cut after so many frames", least=0)
+    max_frames: int = option(
+        1000, "an episode is cut after so many frames; 0 means at the end of the game", least=0, most=MAX_STEPS
+    )
     policy: str = option(
         "random_network",
         "random_network: the authors' random linear controllers on noise; brownian: a random walk of the action",

@@ -32,6 +32,9 @@ RNN_FILE_ORDER: tuple[str, ...] = ("kernel", "bias", "output_w", "output_b")
 class Extract(settings.Extract):
     """Recording episodes of the real game."""
 
+    max_frames: int = option(
+        0, "an episode is cut after so many frames; 0 means at the end of the game", least=0, most=MAX_STEPS
+    )
     min_frames: int = option(101, "shorter episodes are not kept [frames]", least=0)
 
 
@@ -43,6 +46,7 @@ class Train(settings.DreamTrain):
         TEMPERATURE,
         "of the dreams: above 1 they are harder and less certain than the game as the MDN-RNN predicts it",
         least=0.01,
+        most=100,
     )
 
 

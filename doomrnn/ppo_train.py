@@ -113,7 +113,7 @@ def main() -> None:
         "--steps", type=cli.number(int, 1), default=500_000, help="dreamt steps to train for, all starts together"
     )
     parser.add_argument("--num_envs", type=cli.number(int, 1), default=64, help="dreams in lockstep")
-    parser.add_argument("--temperature", type=cli.number(float, 0), default=GAME.config.TEMPERATURE)
+    parser.add_argument("--temperature", type=cli.number(float, 0.01, 100), default=GAME.config.TEMPERATURE)
     parser.add_argument("--seed", type=cli.number(int, 0), default=1000, help="of the first real game")
     parser.add_argument("--episodes", type=cli.number(int, 1), default=100, help="real games to play")
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the scores of all games here, as JSON")

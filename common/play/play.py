@@ -114,7 +114,7 @@ def _add_file_and_seed(parser: argparse.ArgumentParser, or_random: str = "") -> 
 
 
 def _add_temperature(parser: argparse.ArgumentParser, game: Game) -> None:
-    temperature = cli.number(float, 0.01)
+    temperature = cli.number(float, 0.01, 100)
     text = "of the dream: above 1 it is harder and stranger"
     parser.add_argument("--temperature", type=temperature, default=game.config.TEMPERATURE, help=text)
 

@@ -13,6 +13,7 @@ from common.runtime import interrupt
 
 UNVERIFIED = "use files without a valid .meta.json, such as those of the authors; the results say so"
 Config = TypeVar("Config")
+LARGEST = 2**31 - 1  # of any int: seeds and sizes are int32 to one library or another
 NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -24,9 +25,9 @@ def number(kind: type[int] | type[float], least: float, most: float = math.inf) 
     """An argparse type: an int or a float from `least` to `most`."""
 
     def read(text: str) -> Any:
-        value = kind(text)
-        if not least <= value <= most or math.isinf(value):  # NaN is neither
-            upper = "up" if math.isinf(most) else f"to {most}"
+        value, limit = kind(text), min(most, LARGEST) if kind is int else most
+        if not least <= value <= limit or math.isinf(value):  # NaN is neither
+            upper = "up" if math.isinf(most) and value < least else f"to {limit}"
             raise argparse.ArgumentTypeError(f"{text}: give a number from {least} {upper}")
         return value
 
@@ -62,7 +63,7 @@ def option(
         *short: the authors' names for the same flag, such as "-n".
         choices: the allowed values; by default all.
         least: lower limit of a number; by default 1 for an int and 0 for a float.
-        most: upper limit of a number; by default none.
+        most: upper limit of a number; by default `LARGEST` for an int, and none for a float.
 
     Returns:
         A dataclasses.field.
@@ -123,6 +124,19 @@ def parse(
     chosen = {k: v for k, v in vars(arguments).items() if k not in ("preset", "run", "fresh", "unverified")}
     preset: Any = presets[arguments.preset]
     return dataclasses.replace(preset, **chosen), arguments
+
+
+def check(stages: Mapping[str, Mapping[str, Any]], argv: Sequence[str] | None = None) -> None:
+    """Reads a command line that several stages are to be given. It ends with code 2 where one of them would refuse it.
+
+    Args:
+        stages: {name of the script: its presets}.
+        argv: the command line, by default sys.argv.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    for name, presets in stages.items():
+        sys.argv[0] = f"{name}.py"  # what the parser calls itself
+        parse(presets, None, words)
 
 
 def run_main(main: Callable[[], None]) -> None:

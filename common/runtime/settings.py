@@ -55,7 +55,7 @@ class Vae:
     z_size: int = option(32, "dimensions of z")
     batch_size: int = option(100, "frames per step")
     steps: int = option(1000000, "training steps")
-    learning_rate: float = option(1e-4, "Adam's step size (its peak, under the cosine schedule)")
+    learning_rate: float = option(1e-4, "Adam's step size (its peak, under the cosine schedule)", least=1e-12)
     schedule: str = option(
         "constant", "constant, or cosine: to zero over all steps after a warm-up", choices=SCHEDULES[:2]
     )
@@ -101,11 +101,11 @@ class Rnn:
     streams: int = option(100, "streams of concatenated episodes, the batch")
     sequence_length: int = option(500, "steps of every stream between two updates; the state is carried over")
     steps: int = option(4000, "training steps")
-    learning_rate: float = option(1e-3, "Adam's step size (its peak, under the cosine schedule)")
+    learning_rate: float = option(1e-3, "Adam's step size (its peak, under the cosine schedule)", least=1e-12)
     schedule: str = option(
         "constant", "constant; cosine: to zero after a warm-up; exponential: rate * 0.99999^step", choices=SCHEDULES
     )
-    clip: float = option(1.0, "gradients are clipped to +- this value")
+    clip: float = option(1.0, "gradients are clipped to +- this value", least=1e-6)
     validation_episodes: int = option(
         50, "episodes kept out of training to measure the loss on: those with the largest seeds"
     )
@@ -150,8 +150,8 @@ class Train:
         "weight of the past in a running average of the means, which is evaluated instead of the last mean",
         most=0.999,
     )
-    sigma_init: float = option(0.1, "initial standard deviation, which CMA-ES adapts")
-    learning_rate: float = option(1.0, "of openes and pepg: how fast the mean moves")
+    sigma_init: float = option(0.1, "initial standard deviation, which CMA-ES adapts", least=1e-6)
+    learning_rate: float = option(1.0, "of openes and pepg: how fast the mean moves", least=1e-12)
     start_from: str = option(
         "", "the .json of a controller to start the search at, such as that of an earlier run; by default all zero"
     )
@@ -178,6 +178,7 @@ class DreamTrain(Train):
         1.0,
         "of the dreams: above 1 they are harder and less certain than the game as the MDN-RNN predicts it",
         least=0.01,
+        most=100,
     )
     dropout: float = option(
         0.0, "share of h that is set to zero for the prediction, each dream with its own mask", most=0.9
@@ -233,7 +234,7 @@ class Ppo:
     steps: int = option(64, "steps of every dream in an update")
     epochs: int = option(2, "passes through the steps of an update")
     minibatch: int = option(4096, "steps of dreams in one step of Adam; `rows` x `steps` must be a multiple")
-    learning_rate: float = option(3e-4, "step size of Adam at the start; it falls to a tenth of this")
+    learning_rate: float = option(3e-4, "step size of Adam at the start; it falls to a tenth of this", least=1e-12)
     discount: float = option(0.998, "of rewards, per step", most=1)
     smoothing: float = option(0.97, "lambda of the generalised advantage estimate", most=1)
     reward_scale: float = option(
@@ -250,7 +251,9 @@ class Ppo:
         "the .json of a controller to start from: a network of the same layers goes on; a linear one stays fixed, and "
         "a network is added to it",
     )
-    temperature: float = option(1.0, "of the dreams: above 1 they are harder than the MDN-RNN predicts", least=0.01)
+    temperature: float = option(
+        1.0, "of the dreams: above 1 they are harder than the MDN-RNN predicts", least=0.01, most=100
+    )
     dropout: float = option(
         0.0, "share of h that is set to zero for the prediction, each dream with its own mask", most=0.9
     )
@@ -365,9 +368,9 @@ class Planet:
     decoded_share: float = option(
         1.0, "share of the frames of a batch, drawn anew each time, that are decoded for the image loss", most=1
     )
-    learning_rate: float = option(1e-3, "Adam's step size")
+    learning_rate: float = option(1e-3, "Adam's step size", least=1e-12)
     epsilon: float = option(1e-4, "Adam's epsilon")
-    clip: float = option(1000.0, "largest norm of the gradient of all weights")
+    clip: float = option(1000.0, "largest norm of the gradient of all weights", least=1e-6)
     free_nats: float = option(3.0, "KL divergence of a step that costs nothing [nats]")
     image_weight: float = option(1.0, "weight of the negative log-likelihood of the image")
     reward_weight: float = option(10.0, "weight of the negative log-likelihood of the reward")

@@ -110,6 +110,17 @@ def _chunks(game: Game, cfg: Any, known: series.Series) -> series.StreamBatches 
     return series.MixedBatches(old, new, cfg.newest_share, cfg.streams, cfg.sequence_length, cfg.seed, cfg.heads)
 
 
+def _split(data: series.Series, cfg: Any) -> tuple[series.Series, series.Series]:
+    """(episodes to train on, those of the validation); UserError if the first validation would fail."""
+    known, unseen = data.split(cfg.validation_episodes)
+    if len(unseen.mu) <= cfg.sequence_length:
+        raise UserError(
+            f"--validation_episodes {cfg.validation_episodes}: their {len(unseen.mu)} frames do not fill a chunk of "
+            f"{cfg.sequence_length + 1}; raise it, or lower --sequence_length"
+        )
+    return known, unseen
+
+
 def train_rnn(game: Game, description: str | None) -> None:
     """rnn_train.py: series/ -> tf_initial_z/ and tf_rnn/."""
     cfg, arguments = cli.parse(game.config.RNN, description)
@@ -121,6 +132,7 @@ def train_rnn(game: Game, description: str | None) -> None:
     parents: dict[str, Any] = {"series": files.sha256(path), "vae": made_of[0]["parents"].get("vae")}
     parents["recordings"] = made_of[0]["parents"].get("recordings", [])
     _check_vae(game, arguments, path, made_of[0])
+    known, unseen = _split(data, cfg)
     stage = runs.Stage(arguments, "tf_rnn", "rnn.json", cfg)
     if stage.finished:
         meta = provenance.read(stage.result, "rnn", game.name, arguments.unverified)
@@ -129,7 +141,6 @@ def train_rnn(game: Game, description: str | None) -> None:
                 f"{stage.result}: was trained on another VAE than {path}; --fresh sets it aside and trains anew"
             )
         return
-    known, unseen = data.split(cfg.validation_episodes)
     chunks = _chunks(game, cfg, known)
     shape = mdnrnn.Shape(data.z_size, config.ACTION_SIZE, cfg.hidden_size, config.RESTART, cfg.mixtures, cfg.heads)
     trainer = RnnTrainer(cfg, shape, cfg.restart_weight if config.RESTART else 0.0, pay)

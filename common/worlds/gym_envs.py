@@ -139,6 +139,11 @@ class _Dreaming(gymnasium.utils.EzPickle):
     """(game, run, temperature, rows, unverified) -> dreams in lockstep"""
     _made: Any
 
+    def _make(self, game: str, run: str | None, temperature: float | None, rows: int, unverified: bool) -> None:
+        if temperature is not None and not 0.01 <= temperature <= 100:
+            raise UserError(f"temperature {temperature}: give a number from 0.01 to 100")
+        self._made = self.make_dreams(game, run, temperature, rows, unverified)
+
     @property
     def _dreams(self) -> Any:
         refuse_fork()
@@ -179,7 +184,8 @@ class DreamEnv(_Dreaming, gymnasium.Env):
         unverified: bool = False,
     ) -> None:
         super().__init__(game, run, temperature, render_mode, unverified)
-        self._made, self.render_mode = self.make_dreams(game, run, temperature, 1, unverified), render_mode
+        self._make(game, run, temperature, 1, unverified)
+        self.render_mode = render_mode
         self.metadata = self.metadata | {"render_fps": self._made.fps}
         self.observation_space, self.action_space = self._made.observation_space, self._made.action_space
 
@@ -224,8 +230,8 @@ class DreamVectorEnv(_Dreaming, gymnasium.vector.VectorEnv):
         unverified: bool = False,
     ) -> None:
         super().__init__(game, num_envs, run, temperature, render_mode, autoreset_mode, unverified)
-        self._made, self.num_envs = self.make_dreams(game, run, temperature, num_envs, unverified), num_envs
-        self.render_mode = render_mode
+        self._make(game, run, temperature, num_envs, unverified)
+        self.num_envs, self.render_mode = num_envs, render_mode
         mode, fps = AutoresetMode(autoreset_mode), self._made.fps
         if mode is AutoresetMode.DISABLED:
             raise ValueError("a row of dreams always begins anew: autoreset_mode is NextStep or SameStep")

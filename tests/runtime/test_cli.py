@@ -21,6 +21,20 @@ class Config:
     seed: int = option(1, "decides the noise", least=0)
 
 
+@dataclass(frozen=True)
+class Other:
+    """The config of another stage."""
+
+    part: int = option(1, "what it makes at a time")
+
+
+@dataclass(frozen=True)
+class Both(Config):
+    """The config of a stage that takes the flags of both."""
+
+    part: int = option(1, "what it makes at a time")
+
+
 PRESETS = {"laptop": Config(steps=50, noisy=True), "smoke": Config(steps=5), "paper": Config()}
 
 
@@ -82,6 +96,8 @@ def test_run_and_fresh_are_not_part_of_the_config():
         (["--rate", "-1"], "-1: give a number from 0 up"),
         (["--rate", "nan"], "nan: give"),
         (["--seed", "-1"], "-1: give a number from 0 up"),
+        (["--seed", str(2**31)], f"{2**31}: give a number from 0 to {2**31 - 1}"),
+        (["--steps", str(10**40)], f"to {2**31 - 1}"),
         (["--schedule", "cosin"], "cosin"),
         (["stray"], "stray"),
     ],
@@ -94,6 +110,20 @@ def test_a_wrong_flag_is_one_line_and_exit_code_2(argv, culprit, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert culprit in error
+
+
+def test_what_a_later_stage_refuses_is_known_before_the_first(capsys):
+    """Catches gpu_jobs.bash --steps 30, of which the second stage says so after the first has worked for hours."""
+    stages = {"vae_train": PRESETS, "series": {"laptop": Other()}}
+    cli.check(stages, ["--run", "there", "--preset", "laptop"])
+    for wrong in (["--steps", "30"], ["--part", "0"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.check({"vae_train": PRESETS | {"laptop": Both()}, "series": {"laptop": Other()}}, wrong)
+        assert caught.value.code == 2
+        error = capsys.readouterr().err
+        assert wrong[0] in error
+        assert error.count("\n") == 1
+    assert error.startswith("vae_train.py: ")
 
 
 def test_help_tells_every_flags_meaning(capsys):

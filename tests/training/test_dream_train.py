@@ -15,6 +15,7 @@ from common.agent import controller, mdnrnn, network, vae, weights
 from common.game import ROOT, find
 from common.play import agents
 from common.runtime import files, provenance, settings
+from common.runtime.cli import UserError
 from common.training import evolve, ppo, vae_and_rnn
 from common.worlds import tensor_dreams
 from common.worlds.candidates import NetworkPlayer
@@ -160,6 +161,18 @@ def test_the_losses_of_the_heads_are_trained_and_told_by_name(run, tmp_path, mon
         assert rows[-2]["rnn/reward_loss"] < 0.8 * rows[0]["rnn/reward_loss"]
         assert rows[-1]["rnn/validation_reward_loss"] > 1
         assert rows[-1]["rnn/validation_fall_loss"] < 0.1
+
+
+def test_a_validation_without_a_chunk_is_known_before_the_training(run, tmp_path, monkeypatch):
+    """Catches a last episode that is shorter than a chunk, of which the first validation says so, after every start."""
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    shutil.rmtree(folder / "tf_rnn")
+    flags = "--streams 1 --sequence_length 80 --validation_episodes 1 --steps 1 --hidden_size 8"
+    monkeypatch.setattr(sys, "argv", ["rnn_train.py", "--run", str(folder), "--preset", "smoke", *flags.split()])
+    with pytest.raises(UserError, match=r"--validation_episodes 1: their \d+ frames do not fill a chunk of 81"):
+        vae_and_rnn.train_rnn(CARRACING, "What it does.")
+    assert not (folder / "tf_rnn").exists()
 
 
 def test_the_head_takes_tanh_values_as_the_game_does(rng):

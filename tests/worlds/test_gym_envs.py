@@ -239,6 +239,14 @@ def test_environments_and_models_in_a_forked_process_say_what_to_do(doom, monkey
         gymnasium.make("WorldModels/PlanetDream-v0", game="carracing")
 
 
+@pytest.mark.parametrize("temperature", [0, -1, np.nan, np.inf])
+def test_a_temperature_has_a_range(doom, temperature):
+    """Catches dreams of NaN, and of the first component of every mixture for ever."""
+    for make in (gymnasium.make, functools.partial(gymnasium.make_vec, num_envs=2)):
+        with pytest.raises(UserError, match=f"temperature {temperature}: give a number from 0.01 to 100"):
+            make(doom, temperature=temperature)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_an_action_that_is_not_finite_is_an_error(name, bad):
     """Catches a dream that is NaN for ever, with a reward for every step."""
