@@ -1,5 +1,6 @@
 """All trainings while they are killed, starved, fed with NaN or told another time; the last one over MPI ranks."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -101,8 +102,9 @@ def out_of_disk(process, run):
 def out_of_memory(process, run):
     pages = int(pathlib.Path(f"/proc/{process.pid}/statm").read_text().split()[1])
     resource.prlimit(process.pid, resource.RLIMIT_AS, (pages * resource.getpagesize(),) * 2)
-    time.sleep(10)
-    killed(process, run)  # where it got along with what it had
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    killed(process, run)
 
 
 def clock_set(process, run):
@@ -116,8 +118,8 @@ STORM = {
     "kill -9 at a random moment": [killed] * 3,
     "SIGTERM": [terminated],
     "file size limit": [out_of_disk],
-    "memory limit": [out_of_memory],
     "clock set to other years": [clock_set],
+    "memory limit": [out_of_memory],  # the last: who gets along with the memory it has goes on to its end
 }
 
 
@@ -138,7 +140,7 @@ def test_a_storm_of_faults_ends_where_an_undisturbed_training_does(made, run_of,
                     time.sleep(rng.uniform(0, 0.3))
                     fault(process, run)
                     _, stderr = process.communicate(timeout=600)
-                    assert process.returncode != 0, f"{what}: it went on to its end"
+                    assert process.returncode != 0 or fault is out_of_memory, f"{what}: it went on to its end"
                     assert fault is not out_of_disk or "too large" in stderr.splitlines()[-1]
                     injected[what] += 1
             finally:
