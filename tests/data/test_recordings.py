@@ -5,12 +5,14 @@ import itertools
 import os
 import pathlib
 
+import commands
 import numpy as np
 import pytest
 
 from common.data import recordings
 from common.runtime import files
 from common.runtime.cli import UserError
+from common.training import vae_and_rnn
 
 from recorded import LENGTHS, flipped, not_npz, record, tags, truncated
 
@@ -114,6 +116,31 @@ def test_an_episode_too_long_for_memory_is_a_value_error(folder, monkeypatch):
     with pytest.raises(ValueError, match=r"2000\.npz.*would take"):
         recordings.read(os.path.join(folder, "2000.npz"))
     assert len(recordings.read(os.path.join(folder, "2004.npz"))["obs"]) == 22
+
+
+@pytest.mark.parametrize(("size", "other"), [(3, (9,)), (3, (9, 1)), (1, (9, 3)), (3, (9, 4))])
+def test_recordings_of_another_game_are_named_and_skipped(tmp_path, capsys, size, other):
+    """Catches a VAE of two games, and a traceback from the actions of both when they are encoded."""
+    folder, frames = str(tmp_path / "record"), np.zeros((9, 64, 64, 3), np.uint8)
+    for seed, shape in ((2000, other), (2001, (9, size)), (2002, (9,) if size == 1 else (9, size))):
+        recordings.write(folder, seed, frames, np.zeros(shape), np.zeros(9), np.arange(9) == 8)
+    paths, _ = recordings.scan(folder, size)
+    assert [os.path.basename(path) for path in paths] == ["2001.npz", "2002.npz"]
+    out = capsys.readouterr().out
+    assert f"skipped: {folder}/2000.npz: its actions" in out
+    assert recordings.FrameStream(folder, 4, 1, action_size=size).paths == paths
+    assert len(recordings.scan(folder)[0]) == 3
+
+
+@pytest.mark.parametrize("stage", [vae_and_rnn.train_vae, vae_and_rnn.encode])
+@pytest.mark.parametrize(("name", "shape"), [("carracing", (99,)), ("doomrnn", (99, 3))])
+def test_stages_do_not_learn_from_another_game(tmp_path, stage, name, shape):
+    """Catches a stage that does not say which game it is for."""
+    frames = np.zeros((99, 64, 64, 3), np.uint8)
+    recordings.write(str(tmp_path / "record"), 2000, frames, np.zeros(shape), np.zeros(99), np.arange(99) == 98)
+    done = commands.call(stage, commands.GAMES[name], "--preset", "smoke", "--run", tmp_path, "--unverified")
+    assert "is it another's?" in done.out
+    assert done.refused("no readable recording")
 
 
 def test_scan_orders_by_number(tmp_path):
