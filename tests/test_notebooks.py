@@ -1,5 +1,6 @@
 """notebooks/: each runs from its first cell to its last in a fresh kernel, and is committed with what it showed."""
 
+import ast
 import glob
 import os
 
@@ -44,3 +45,16 @@ def pictures(notebook):
     return [
         output for cell in notebook.cells for output in cell.get("outputs", ()) if "image/png" in output.get("data", ())
     ]
+
+
+@pytest.mark.parametrize("run", ["", "nowhere"])
+def test_a_run_that_is_no_folder_is_named(run):
+    """Catches empty plots for an empty RUN."""
+    cells = nbformat.read(os.path.join(FOLDER, "plot_training_progress.ipynb"), 4).cells
+    [source] = [cell.source for cell in cells if "def evolutions" in cell.source]
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    names = {"os": os, "glob": glob, "RUN": run}
+    exec(compile(tree, "notebook", "exec"), names)
+    with pytest.raises(FileNotFoundError, match=f"RUN = '{run}': no such folder"):
+        names["evolutions"]()

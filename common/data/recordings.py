@@ -10,6 +10,7 @@ record/<seed>.npz, one episode of T frames; row t holds the frame, action and re
 import hashlib
 import itertools
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -132,7 +133,10 @@ def scan(folder: str, action_size: int = 0) -> tuple[list[str], np.ndarray]:
     """
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder; record episodes first with: bash extract.bash")
-    names = [name for name in os.listdir(folder) if name.endswith(".npz") and name[:-4].isdigit()]
+    found = [name for name in os.listdir(folder) if name.endswith(".npz")]
+    names = [name for name in found if re.fullmatch(r"[0-9]+\.npz", name)]
+    for name in sorted(set(found) - set(names)):
+        print(f"skipped: {os.path.join(folder, name)}: a recording is named by its seed; rename it, such as 2000.npz")
     paths, lengths, bad = [], [], 0
     for name in sorted(names, key=lambda name: int(name[:-4])):
         try:

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import errno
+import io
 import math
 import os
 import sys
@@ -141,6 +142,9 @@ def check(stages: Mapping[str, Mapping[str, Any]], argv: Sequence[str] | None = 
 
 def run_main(main: Callable[[], None]) -> None:
     """Calls main(). An error that the user can correct is one line on stderr and exit code 2; Ctrl-C is code 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal of ASCII only shows ? for ±
     with interrupt.ends_soon() as noticed:
         try:
             main()

@@ -5,8 +5,10 @@ import os
 from collections.abc import Iterator, Sequence
 
 from common.runtime import parallel
+from common.runtime.cli import UserError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's other work runs on
 if os.environ.get("DISPLAY") and os.environ.get("SDL_VIDEODRIVER", "x11") == "x11":
     # Mesa in software has an LLVM of its own, and beside TensorFlow's a crash: windows are drawn without Mesa
     os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")
@@ -31,6 +33,10 @@ with _quiet():
 
     tf.config.list_physical_devices()  # looks for a GPU, and prints many lines when there is none
 
+# the user's keras.json may say otherwise, and the models are written for these
+keras.config.set_image_data_format("channels_last")
+keras.config.set_floatx("float32")
+
 
 def _cpu_multiplies_bfloat16() -> bool:
     try:
@@ -41,13 +47,31 @@ def _cpu_multiplies_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def check_backend() -> None:
+    """UserError if Keras was loaded before, to compute with another library than TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            f"Keras runs on {keras.backend.backend()} in this program; import common before keras, or set the "
+            "environment variable KERAS_BACKEND=tensorflow"
+        )
+
+
+check_backend()
+
+
 def product_dtype() -> tf.DType:
     """bfloat16 where the processor multiplies it faster than float32, else, and on a GPU, float32.
 
     The environment variable WORLDMODELS_DTYPE overrides it.
+
+    Raises:
+        UserError: it is neither of the two.
     """
+    asked = os.environ.get("WORLDMODELS_DTYPE")
+    if asked not in (None, "", "float32", "bfloat16"):
+        raise UserError(f"WORLDMODELS_DTYPE={asked}: give float32 or bfloat16, or unset it")
     faster = _cpu_multiplies_bfloat16() and not tf.config.get_visible_devices("GPU")
-    return tf.as_dtype(os.environ.get("WORLDMODELS_DTYPE") or ("bfloat16" if faster else "float32"))
+    return tf.as_dtype(asked or ("bfloat16" if faster else "float32"))
 
 
 def for_training(seed: int) -> tf.distribute.Strategy:

@@ -58,8 +58,14 @@ class Guarded:
             self.set_header(name, value)
 
     def prepare(self):
-        if not is_this_machine(self.request.host):
-            raise tornado.web.HTTPError(403)
+        name = tornado.httputil.split_host_and_port(self.request.host.lower())[0]
+        if name != (self.settings["name"] or None) and not is_this_machine(self.request.host):
+            self.set_status(403)
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.finish(
+                "The studio answers where it is called by the address or the name of its machine, or localhost. Behind "
+                "a proxy start it with the name that the browser shows: python -m common.studio --name NAME\n"
+            )
 
 
 class Page(Guarded, tornado.web.StaticFileHandler):
@@ -102,12 +108,13 @@ class Play(Guarded, tornado.websocket.WebSocketHandler):
         self._sessions.pop(self, None)
 
 
-def application(offered, open_models):
+def application(offered, open_models, name=""):
     """The web server's application.
 
     Args:
         offered: list for Games.
         open_models: (name of a game) -> session.Stage.
+        name: of a proxy, by which it may be called too.
     """
     from common.studio import session
 
@@ -121,6 +128,7 @@ def application(offered, open_models):
             ("/(.*)", Page, {"path": PAGE, "default_filename": "index.html"}),
         ],
         websocket_max_message_size=MESSAGE_BYTES,
+        name=name.lower(),
     )
 
 
@@ -149,6 +157,7 @@ def main():
     parser.add_argument("--controller", default="", metavar="FILE", help="the controller (of --game) that is the agent")
     parser.add_argument("--host", default="127.0.0.1", help="address to serve at; 0.0.0.0 lets the network in")
     parser.add_argument("--port", type=int, default=8765, help="port to serve at; 0 takes a free one")
+    parser.add_argument("--name", default="", help="a name by which the browser calls it too, such as that of a proxy")
     parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
     arguments = parser.parse_args()
     if arguments.run is not None and arguments.game is None:
@@ -182,6 +191,6 @@ def main():
         return session.Stage(found[name], runs[name], arguments.unverified, arguments.controller)
 
     try:
-        asyncio.run(serve(application(offered, open_models), arguments.host, sockets))
+        asyncio.run(serve(application(offered, open_models, arguments.name), arguments.host, sockets))
     except KeyboardInterrupt:
         print("the studio is closed")

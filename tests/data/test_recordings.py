@@ -143,6 +143,17 @@ def test_stages_do_not_learn_from_another_game(tmp_path, stage, name, shape):
     assert done.refused("no readable recording")
 
 
+def test_recordings_of_other_names_are_named_and_skipped(tmp_path, capsys):
+    """Catches a folder of rollout_0.npz that is said to be empty."""
+    folder = record(tmp_path / "record", {2000: 3})
+    for name in ("rollout_0.npz", "2001 (copy).npz", "\u0662.npz", "-1.npz"):
+        (tmp_path / "record" / name).write_bytes((tmp_path / "record" / "2000.npz").read_bytes())
+    assert [os.path.basename(path) for path in recordings.scan(folder)[0]] == ["2000.npz"]
+    out = capsys.readouterr().out
+    assert out.count("named by its seed") == 4
+    assert f"{folder}/rollout_0.npz" in out
+
+
 def test_scan_orders_by_number(tmp_path):
     """Catches 10.npz before 9.npz: the held-out episodes are the last by seed."""
     paths, _ = recordings.scan(record(tmp_path / "record", {9: 1, 10: 1, 2: 1}))

@@ -1,7 +1,9 @@
 """common/runtime/cli.py: presets, flags, and mistakes that end in one line."""
 
 import errno
+import io
 import os
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -180,6 +182,15 @@ def test_what_the_machine_lacks_is_one_line(capsys, error, code, says):
     line = capsys.readouterr().err
     assert says in line
     assert line.count("\n") == 1
+
+
+def test_a_terminal_of_ascii_shows_the_score(monkeypatch):
+    """Catches a traceback at the end of a thousand games, for the sign before their standard deviation."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    cli.run_main(lambda: print("600 ± 3"))
+    out.flush()
+    assert out.buffer.getvalue() == b"600 ? 3\n"
 
 
 def test_other_errors_of_the_system_keep_their_traceback():

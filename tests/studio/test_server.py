@@ -16,11 +16,11 @@ from common.runtime import cli
 from common.studio import server
 
 
-def served(stage, visit):
+def served(stage, visit, name=""):
     """Serves the toy on a free port and returns what visit(port) brings."""
 
     async def main():
-        app = server.application([{"name": "toy", "title": "Toy", "lacking": None}], lambda name: stage)
+        app = server.application([{"name": "toy", "title": "Toy", "lacking": None}], lambda _: stage, name)
         http, sockets = tornado.httpserver.HTTPServer(app), tornado.netutil.bind_sockets(0, "127.0.0.1")
         http.add_sockets(sockets)
         try:
@@ -104,6 +104,25 @@ def test_messages_and_pages_are_bounded(stage, monkeypatch):
         fourth.close()
 
     served(stage, visit)
+
+
+def test_behind_a_proxy_the_studio_says_how_it_is_called(stage):
+    """Catches a page that is blank but for "403: Forbidden", and a name that lets all others in."""
+
+    async def visit(port):
+        for path in ("/", "/games"):
+            refused = await fetch(port, path, Host="proxy.example")
+            assert refused.code == 403
+            assert b"--name NAME" in refused.body
+
+    async def visit_by_name(port):
+        assert (await fetch(port, "/", Host="proxy.example")).code == 200
+        assert (await fetch(port, "/", Host="proxy.example:8080")).code == 200
+        assert (await fetch(port, "/", Host="evil.example")).code == 403
+        (await connect(port, Host="proxy.example", Origin="https://proxy.example")).close()
+
+    served(stage, visit)
+    served(stage, visit_by_name, "Proxy.example")
 
 
 def run_studio(*arguments):
