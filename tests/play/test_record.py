@@ -5,13 +5,16 @@ import json
 import os
 import types
 
+import commands
 import numpy as np
 import pytest
+from commands import in_this_process  # noqa: F401
 
 from common.data import recordings
 from common.play import record
 from common.runtime import devices, files, settings
 from common.runtime.cli import UserError, option
+from common.training import evolve, vae_and_rnn
 from common.worlds import rollouts
 
 import toy
@@ -126,6 +129,16 @@ def test_what_may_not_be_recorded_is_the_users_mistake(extract, flags, says):
     with pytest.raises(UserError, match=says):
         extract(*flags)
     assert not os.path.exists("run")
+
+
+def test_recording_begins_a_run_and_the_later_stages_do_not(extract):
+    """Catches "no such folder" from the command that makes a run, and a mistyped run that a later stage makes."""
+    assert not os.path.exists("run")
+    assert sorted(extract("--episodes", 2)) == [2000, 2001]
+    game = commands.GAMES["doomrnn"]
+    for stage in (vae_and_rnn.train_vae, vae_and_rnn.encode, vae_and_rnn.train_rnn, evolve.main):
+        assert commands.call(stage, game, "--preset", "smoke", "--run", "ruin").refused("ruin", "no such f")
+        assert not os.path.exists("ruin")
 
 
 def test_a_controller_records_and_explores(extract, monkeypatch, tmp_path):
