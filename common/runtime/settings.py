@@ -60,6 +60,13 @@ class Vae:
         "constant", "constant, or cosine: to zero over all steps after a warm-up", choices=SCHEDULES[:2]
     )
     mirror: bool = option(False, "half of the frames are seen as a mirror shows them")
+    gan: bool = option(
+        False,
+        "VAE-GAN: the decoder is also judged by a discriminator, and reconstructions are compared in its features",
+    )
+    gan_gamma: float = option(
+        0.1, "with --gan: weight of the feature loss for the decoder; the judgement of the discriminator weighs 1"
+    )
     start_from: str = option(
         "", "a vae.json to start from, such as that of an earlier round; by default random weights"
     )

@@ -30,6 +30,8 @@ WARMUP = 200  # steps of the cosine schedule, or a tenth of all steps if that is
 def train_vae(game: Game, description: str | None) -> None:
     """vae_train.py: record/ -> tf_vae/."""
     cfg, arguments = cli.parse(game.config.VAE, description)
+    if not cfg.gan and cfg.gan_gamma != game.config.VAE[arguments.preset].gan_gamma:
+        raise UserError("--gan_gamma is of the VAE-GAN only; add --gan, or leave it out")
     stage = runs.Stage(arguments, "tf_vae", "vae.json", cfg)
     if stage.finished:
         return
@@ -39,7 +41,7 @@ def train_vae(game: Game, description: str | None) -> None:
     )
     made_of = recordings.training_sources(folder, frames.paths, arguments.unverified)
     parents: dict[str, Any] = {"recordings": list(made_of)}
-    trainer = VaeTrainer(cfg)
+    trainer = _vae_trainer(cfg)
     if cfg.start_from:
         path = agents.find(cfg.start_from, arguments.run)
         made_of.append(provenance.read(path, "vae", game.name, arguments.unverified))
@@ -48,11 +50,11 @@ def train_vae(game: Game, description: str | None) -> None:
     start = trainer.resume(stage, frames, _source(frames.source, parents))
     with runs.progress(cfg.steps, start, "train the VAE") as bar:
         for step in range(start + 1, cfg.steps + 1):
-            recon, kl = trainer.step(step)
+            losses = trainer.step(step)
             bar.update()
             if step % cfg.report_every == 0 or step == cfg.steps:
-                bar.set_postfix(recon=f"{recon:.2f}", kl=f"{kl:.2f}", refresh=False)
-                stage.log(step, vae__recon_loss=recon, vae__kl_loss=kl)
+                bar.set_postfix(recon=f"{losses[0]:.2f}", kl=f"{losses[1]:.2f}", refresh=False)
+                stage.log(step, **dict(zip(trainer.names, losses, strict=True)))
             if step % PICTURE_EVERY == 0 or step == cfg.steps:
                 stage.show(step, "vae/reconstructions", trainer.reconstructions())
             trainer.save_if_due(step)
@@ -60,6 +62,15 @@ def train_vae(game: Game, description: str | None) -> None:
     weights.write_vae(stage.result, trainer.model)
     stage.write_meta(game.name, "vae", parents, provenance.any_unverified(*made_of))
     print(f"{stage.result}: written (peak memory {runs.peak_memory():.2f} GB)")
+
+
+def _vae_trainer(cfg: Any) -> "VaeTrainer":
+    """The trainer of the VAE, or that of a VAE-GAN."""
+    if not cfg.gan:
+        return VaeTrainer(cfg)
+    from common.training import gan  # which builds on this module
+
+    return gan.GanTrainer(cfg)
 
 
 def encode(game: Game, description: str | None) -> None:
@@ -287,14 +298,27 @@ def from_replicas(strategy: tf.distribute.Strategy, state: tuple[Any, Any]) -> n
     return np.stack([np.concatenate([rows.numpy() for rows in part]) for part in parts])
 
 
-class _Trainer:
-    """A model and its Adam on all devices, fed with batches, saved in a stage's checkpoint and restored from it."""
+class Trainer:
+    """A model and its Adam on all devices, fed with batches, saved in a stage's checkpoint and restored from it.
 
-    def __init__(self, cfg: Any, new_model: Callable[[], keras.Model], **options: Any) -> None:
+    Args:
+        cfg: settings.Vae or settings.Rnn.
+        new_model: () -> the model.
+        trained: (the model) -> the variables that Adam trains.
+        **options: of Adam.
+    """
+
+    def __init__(
+        self,
+        cfg: Any,
+        new_model: Callable[[], keras.Model],
+        trained: Callable[[Any], list[Any]] = lambda model: model.trainable_variables,
+        **options: Any,
+    ) -> None:
         self.cfg, self.strategy = cfg, devices.for_training(cfg.seed)
         with self.strategy.scope():
             self.model = new_model()
-            self._optimizer = adam(cfg, self.model.trainable_variables, **options)
+            self._optimizer = adam(cfg, trained(self.model), **options)
         self._variables = self.model.trainable_variables + self._optimizer.variables
 
     def resume(self, stage: runs.Stage, batches: Any, source: str) -> int:
@@ -352,19 +376,22 @@ class _Trainer:
         """Takes over what `_state` gave; {} at the start of a training."""
 
 
-class VaeTrainer(_Trainer):
+class VaeTrainer(Trainer):
     """Training of the VAE: `resume`, then one `step` after the other.
 
     Args:
         cfg: settings.Vae.
     """
 
+    names: tuple[str, ...] = ("vae__recon_loss", "vae__kl_loss")
+    """of the losses that `step` returns, in metrics.jsonl"""
+
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg, lambda: vae.ConvVAE(cfg.z_size))
         self._train = vae.train_step_of(self.model, self._optimizer, self.strategy)
 
     def step(self, step: int) -> tuple[float, ...]:
-        """Trains on the next batch; returns its (reconstruction, kl), see ConvVAE.losses_of."""
+        """Trains on the next batch; returns its losses: (reconstruction, kl), see ConvVAE.losses_of."""
         self._frames = next(self._batches)
         return self._checked(step, self._train(self._frames, np.array([self.cfg.seed, step], np.int32)))
 
@@ -376,7 +403,7 @@ class VaeTrainer(_Trainer):
         return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
 
-class RnnTrainer(_Trainer):
+class RnnTrainer(Trainer):
     """Training of the MDN-RNN: `resume`, then `step`. Its memory is carried from one chunk of the streams to the next.
 
     Args:

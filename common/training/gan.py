@@ -1,0 +1,153 @@
+"""VAE-GAN: the decoder is also judged by a discriminator, and reconstructions are compared in its features.
+
+What each part learns from:
+    encoder         KL + feature loss                           no gradient of the judgement reaches it
+    decoder         gamma * feature loss + judged unreal        of reconstructions and of decoded samples of the prior
+    discriminator   real judged unreal + unreal judged real     on the same and on the real frames
+
+The result is a VAE like any other. The discriminator is needed for training only and stays in the checkpoint.
+
+Source: Larsen et al. 2016; the equilibrium rule is that of their code.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
+import keras
+import numpy as np
+import tensorflow as tf
+
+from common.agent import vae
+from common.agent.discriminator import Discriminator
+from common.runtime.cli import UserError
+from common.training import vae_and_rnn
+
+EQUILIBRIUM, MARGIN = 0.68, 0.35  # of the losses of the discriminator; at 0.69 it can only guess
+FEATURE_SCALE = 100.0  # makes the feature loss as large as the error of the pixels, which the KL is weighed against
+NAMES = "feature_loss", "real_loss", "unreal_loss", "decoder_learns", "discriminator_learns"
+
+
+def learners(real: tf.Tensor, unreal: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which side learns in a step, so that neither gets so far ahead that the other has nothing to learn from.
+
+    Args:
+        real: float32 [], loss of the discriminator on real frames, nats.
+        unreal: float32 [], the same on those that the decoder made.
+
+    Returns:
+        (decoder, discriminator), bool []: the discriminator rests where one of its losses is low, the decoder where one
+        is high; where both would rest, both learn.
+    """
+    decoder = tf.maximum(real, unreal) < EQUILIBRIUM + MARGIN
+    discriminator = tf.minimum(real, unreal) > EQUILIBRIUM - MARGIN
+    neither = ~decoder & ~discriminator
+    return decoder | neither, discriminator | neither
+
+
+def missed(real: tf.Tensor, made: tf.Tensor) -> tf.Tensor:
+    """The share of the variance of features that reconstructions miss: 1 if the mean of the batch were each of them.
+
+    As a share it keeps its size while the discriminator, and with it the scale of its features, changes.
+
+    Args:
+        real: float32 [B, F], features of frames.
+        made: float32 [B, F], those of their reconstructions.
+
+    Returns:
+        float32 [].
+    """
+    variance = tf.reduce_mean(tf.math.reduce_variance(tf.stop_gradient(real), axis=0))
+    return tf.reduce_mean(tf.square(real - made)) / (variance + 1e-6)
+
+
+def encoder_of(model: vae.ConvVAE) -> list[keras.Variable]:
+    """The variables of the encoder of a VAE, with its two heads."""
+    parts = model.encoder, model.fc_mu, model.fc_logvar
+    return [variable for part in parts for variable in part.trainable_variables]
+
+
+def train_step_of(
+    model: vae.ConvVAE, discriminator: Discriminator, optimizers: Sequence[keras.Optimizer], gamma: float
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
+    """Compiles a training step of a VAE-GAN.
+
+    Args:
+        model: the VAE.
+        discriminator: judges its frames.
+        optimizers: of the encoder, the decoder and the discriminator.
+        gamma: weight of the feature loss for the decoder.
+
+    Returns:
+        step(frames uint8 [B, 64, 64, 3], seed int32 [2]) -> (reconstruction, kl, *those of NAMES), float32 []: the
+        first two as in ConvVAE.losses_of, though the error of the pixels trains nothing; the last two are 0 or 1.
+    """
+    parts = encoder_of(model), model.decoder.trainable_variables, discriminator.trainable_variables
+    says = tf.nn.sigmoid_cross_entropy_with_logits
+
+    def apply_if(learns: tf.Tensor, which: int, gradients: list[tf.Tensor]) -> None:
+        # an update by gradients of zero would still move the weights, by what Adam remembers
+        def apply() -> tf.Tensor:
+            optimizers[which].apply_gradients(zip(gradients, parts[which], strict=True))
+            return tf.constant(True)
+
+        tf.cond(learns, apply, lambda: tf.constant(False))
+
+    @tf.function
+    def step(frames: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        size = [tf.shape(frames)[0], model.z_size]
+        noise, prior = (tf.random.stateless_normal(size, seed + [0, k]) for k in (0, 1))
+        target = tf.cast(frames, tf.float32) / 255.0
+        with tf.GradientTape(persistent=True) as tape:
+            mu, logvar = model.encode(frames)
+            decoded, drawn = tf.split(model.decode(tf.concat([vae.sample(mu, logvar, noise), prior], axis=0)), 2)
+            features, logits = discriminator.judge(tf.concat([target, decoded, drawn], axis=0))
+            feature_loss = FEATURE_SCALE * missed(*tf.split(features, 3)[:2])
+            kl = tf.reduce_mean(tf.maximum(vae.kl_to_standard_normal(mu, logvar), 0.5 * model.z_size))
+            of_real, of_unreal = logits[: size[0]], logits[size[0] :]
+            real = tf.reduce_mean(says(tf.ones_like(of_real), of_real))
+            unreal = tf.reduce_mean(says(tf.zeros_like(of_unreal), of_unreal))
+            judged = tf.reduce_mean(says(tf.ones_like(of_unreal), of_unreal))
+            losses = kl + feature_loss, gamma * feature_loss + judged, (real + unreal) / 2
+        gradients = [tape.gradient(loss, variables) for loss, variables in zip(losses, parts, strict=True)]
+        decoder, critic = learners(real, unreal)
+        for which, learns in enumerate((tf.constant(True), decoder, critic)):
+            apply_if(learns, which, gradients[which])
+        pixels = tf.reduce_mean(tf.reduce_sum(tf.square(target - decoded), axis=[1, 2, 3]))
+        pixels = devices.nan_unless_finite(pixels, [part for group in gradients for part in group])
+        return pixels, kl, feature_loss, real, unreal, tf.cast(decoder, tf.float32), tf.cast(critic, tf.float32)
+
+    return step
+
+
+class GanTrainer(vae_and_rnn.VaeTrainer):
+    """Training of the VAE of a VAE-GAN, on one device: as VaeTrainer.
+
+    Args:
+        cfg: settings.Vae.
+
+    Raises:
+        UserError: there are several devices.
+    """
+
+    names = (*vae_and_rnn.VaeTrainer.names, *(f"gan__{name}" for name in NAMES))
+
+    def __init__(self, cfg: Any) -> None:
+        vae_and_rnn.Trainer.__init__(self, cfg, lambda: vae.ConvVAE(cfg.z_size), encoder_of)
+        if self.strategy.num_replicas_in_sync > 1:
+            raise UserError("--gan trains on one device; choose one, such as with CUDA_VISIBLE_DEVICES=0")
+        self.discriminator = Discriminator()
+        adversaries = self.model.decoder.trainable_variables, self.discriminator.trainable_variables
+        # less memory of past gradients than usual, for what an adversary does changes (Radford et al. 2016)
+        optimizers = [vae_and_rnn.adam(cfg, variables, beta_1=0.5) for variables in adversaries]
+        # the encoder and its Adam are the first; each of the others with its own
+        self._variables = [*self.model.trainable_variables, *self._optimizer.variables, *adversaries[1]]
+        self._variables += [variable for optimizer in optimizers for variable in optimizer.variables]
+        self._train = train_step_of(self.model, self.discriminator, [self._optimizer, *optimizers], cfg.gan_gamma)
+
+    def reconstructions(self, count: int = 10) -> np.ndarray:
+        """As VaeTrainer, with decoded samples of the prior below: float32 [192, 64 * count, 3]."""
+        prior = np.random.default_rng(self.cfg.seed).standard_normal((count, self.cfg.z_size), np.float32)
+        drawn = np.concatenate(np.array(self.model.decode(prior)), axis=1)
+        above = super().reconstructions(count)
+        return np.concatenate([above, drawn[:, : above.shape[1]]])

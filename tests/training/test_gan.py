@@ -1,0 +1,253 @@
+"""VAE-GAN: who learns from what, when one side rests, and vae_train.py --gan from its first step to its vae.json."""
+
+import argparse
+import dataclasses
+import json
+import types
+
+import commands
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from commands import in_this_process  # noqa: F401  a fixture
+
+from common.agent import vae, weights
+from common.agent.discriminator import Discriminator
+from common.data import recordings
+from common.runtime import devices, files, runs, settings
+from common.runtime.cli import UserError
+from common.training import gan, vae_and_rnn
+
+Z = 4
+CFG = settings.Vae(z_size=Z, gan=True, batch_size=4, steps=4, learning_rate=1e-3, checkpoint_seconds=1000.0)
+
+
+@pytest.fixture(autouse=True)
+def float32_products(monkeypatch):
+    """Products in float32, whatever the processor."""
+    monkeypatch.setenv("WORLDMODELS_DTYPE", "float32")
+
+
+def frames_of(rng, count=4):
+    """Frames with a square at a random place."""
+    frames = np.zeros((count, 64, 64, 3), np.uint8)
+    for k, (row, column) in enumerate(rng.integers(0, 32, (count, 2))):
+        frames[k, row : row + 32, column : column + 32] = rng.integers(100, 256, 3)
+    return frames
+
+
+def test_the_discriminator_judges_a_frame_alike_in_any_batch(rng):
+    """Catches batch normalisation, features of another block, a logit per feature, and eyes shut to brightness."""
+    judge = Discriminator("float32")
+    for conv in judge.convs:
+        conv.set_weights([rng.normal(0, 0.3, part.shape) for part in conv.get_weights()])
+    frames = frames_of(rng).astype(np.float32) / 255
+    features, logits = judge.judge(frames)
+    assert (features.shape, logits.shape) == ((4, 6 * 6 * 128), (4,))
+    assert np.abs(judge.judge(0.5 * frames + 0.1)[0] - features).mean() > 0.1
+    alone = judge.judge(frames[:1])
+    np.testing.assert_allclose(alone[0][0], features[0], atol=1e-4)
+    np.testing.assert_allclose(alone[1][0], logits[0], atol=1e-4)
+    assert np.abs(features[0] - features[1]).mean() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("real", "unreal", "decoder", "discriminator"),
+    [
+        (0.69, 0.69, True, True),
+        (0.32, 0.69, True, False),  # it knows the real ones too well
+        (0.69, 0.32, True, False),  # or those that are made
+        (1.04, 0.69, False, True),
+        (0.69, 1.04, False, True),
+        (0.32, 1.04, True, True),  # both would rest
+        (0.34, 1.02, True, True),
+    ],
+)
+def test_who_is_far_ahead_rests(real, unreal, decoder, discriminator):
+    """Catches the two sides exchanged, one loss that is not looked at, and a training in which nothing moves."""
+    found = gan.learners(tf.constant(real), tf.constant(unreal))
+    assert tuple(map(bool, found)) == (decoder, discriminator)
+
+
+class Parts:
+    """A VAE-GAN with plain gradient descent, so that what a part moved by is its gradient."""
+
+    def __init__(self, gamma=0.1):
+        keras.utils.set_random_seed(1000)
+        self.vae, self.judge = vae.ConvVAE(Z, "float32"), Discriminator("float32")
+        groups = gan.encoder_of(self.vae), self.vae.decoder.trainable_variables, self.judge.trainable_variables
+        self.groups, self.optimizers = groups, [keras.optimizers.SGD(1.0) for _ in groups]
+        for optimizer, variables in zip(self.optimizers, groups, strict=True):
+            optimizer.build(variables)
+        self.step = gan.train_step_of(self.vae, self.judge, self.optimizers, gamma)
+
+    def moved(self, frames):
+        """[the gradient of each variable] of the encoder, the decoder and the discriminator, and the losses."""
+        before = [[variable.numpy() for variable in group] for group in self.groups]
+        losses = self.step(frames, np.array([1000, 1], np.int32))
+        moved = [
+            [old - variable.numpy() for old, variable in zip(olds, group, strict=True)]
+            for olds, group in zip(before, self.groups, strict=True)
+        ]
+        for olds, group in zip(before, self.groups, strict=True):
+            for old, variable in zip(olds, group, strict=True):
+                variable.assign(old)
+        return moved, [float(loss) for loss in losses]
+
+
+def nats(logits, label):
+    """Cross-entropy of a discriminator that says `logits` where the truth is `label`, float64."""
+    p = 1 / (1 + np.exp(-np.asarray(logits, np.float64)))
+    return -np.mean(np.log(p if label else 1 - p))
+
+
+def test_losses_and_gradients_are_those_written_down(rng, monkeypatch):
+    """Catches a gradient of the judgement in the encoder, a gamma in the wrong place, signs, and pixels that train."""
+    parts, frames = Parts(gamma=0.3), frames_of(rng)
+    parts.judge.fc_logit.kernel.assign(rng.normal(0, 6, (1024, 1)))
+    dense = parts.vae.decoder.trainable_variables[0]
+    dense.assign(30 * dense)  # so that z shows
+    monkeypatch.setattr(gan, "learners", lambda real, unreal: (tf.constant(True), tf.constant(True)))
+    moved, (pixels, kl, feature_loss, real, unreal, *_) = parts.moved(frames)
+    noise, prior = (tf.random.stateless_normal([4, Z], [1000, 1 + k]) for k in (0, 1))
+    target = frames / np.float32(255)
+
+    def losses():
+        mu, logvar = parts.vae.encode(frames)
+        made, drawn = parts.vae.decode(vae.sample(mu, logvar, noise)), parts.vae.decode(prior)
+        (seen, says_real), (made_seen, says_made), (_, says_drawn) = map(parts.judge.judge, (target, made, drawn))
+        variance = float(np.mean(np.var(seen, axis=0)))
+        apart = 100 * tf.reduce_mean((seen - made_seen) ** 2) / (variance + 1e-6)
+        floor = tf.reduce_mean(tf.maximum(vae.kl_to_standard_normal(mu, logvar), Z / 2))
+        return made, apart, floor, says_real, tf.concat([says_made, says_drawn], axis=0)
+
+    made, apart, floor, says_real, says_unreal = losses()
+    np.testing.assert_allclose(pixels, np.sum((target - made) ** 2) / 4, rtol=1e-4)
+    np.testing.assert_allclose([kl, feature_loss], [floor, apart], rtol=1e-4)
+    np.testing.assert_allclose([real, unreal], [nats(says_real, 1), nats(says_unreal, 0)], rtol=1e-4)
+    with tf.GradientTape(persistent=True) as tape:
+        _, apart, floor, says_real, says_unreal = losses()
+        fooled = tf.reduce_mean(tf.nn.softplus(-says_unreal))
+        judged = (tf.reduce_mean(tf.nn.softplus(-says_real)) + tf.reduce_mean(tf.nn.softplus(says_unreal))) / 2
+        wanted = floor + apart, 0.3 * apart + fooled, judged
+    for which in range(3):
+        expected = tape.gradient(wanted[which], parts.groups[which])
+        for found, true in zip(moved[which], expected, strict=True):
+            np.testing.assert_allclose(found, true, rtol=2e-3, atol=2e-3 * np.abs(true).max() + 1e-6)
+    kept_from_it = max(np.abs(part).max() for part in tape.gradient(fooled, parts.groups[0]))
+    assert kept_from_it > 0.02 * max(np.abs(part).max() for part in moved[0])
+
+
+@pytest.mark.parametrize(("decoder", "critic"), [(True, False), (False, True)])
+def test_who_rests_does_not_move(rng, monkeypatch, decoder, critic):
+    """Catches a rest in which Adam goes on by what it remembers, and a rule that is computed but not followed."""
+    parts = Parts()
+    parts.optimizers[:] = [keras.optimizers.Adam(1e-3) for _ in parts.groups]
+    for optimizer, variables in zip(parts.optimizers, parts.groups, strict=True):
+        optimizer.build(variables)
+    rule = tf.Variable([True, True])
+    monkeypatch.setattr(gan, "learners", lambda real, unreal: (rule[0], rule[1]))
+    step = gan.train_step_of(parts.vae, parts.judge, parts.optimizers, 0.1)
+    step(frames_of(rng), np.array([1, 1], np.int32))  # so that Adam remembers
+    rule.assign([decoder, critic])
+    every = [[*group, *optimizer.variables] for group, optimizer in zip(parts.groups, parts.optimizers, strict=True)]
+    before = [[variable.numpy() for variable in group] for group in every]
+    losses = step(frames_of(rng), np.array([1, 2], np.int32))
+    assert [bool(part) for part in losses[-2:]] == [decoder, critic]
+    moved = [
+        any((old != variable.numpy()).any() for old, variable in zip(olds, group, strict=True))
+        for olds, group in zip(before, every, strict=True)
+    ]
+    assert moved == [True, decoder, critic]
+
+
+def recorded(folder, rng):
+    (folder / "record").mkdir(parents=True)
+    for seed in (2000, 2001):
+        none = np.zeros(8)
+        recordings.write(str(folder / "record"), seed, frames_of(rng, 8), none, none, none)
+    return folder
+
+
+def trainer_in(run, cfg=CFG):
+    """One start of vae_train.py --gan, the process before having ended: (trainer, stage)."""
+    stage = runs.Stage(argparse.Namespace(run=str(run), fresh=False), "tf_vae", "vae.json", cfg)
+    stream = recordings.FrameStream(str(run / "record"), cfg.batch_size, cfg.seed)
+    trainer = gan.GanTrainer(cfg)
+    trainer.resume(stage, stream, "a" * 64)
+    stage._lock_file.close()
+    return trainer, stage
+
+
+def test_a_resumed_training_is_an_uninterrupted_one_and_nan_is_not_saved(tmp_path, rng):
+    """Catches a discriminator, or one of the three Adams, that begins anew; and NaN that reaches the checkpoint."""
+    recorded(tmp_path / "run", rng)
+    whole, _ = trainer_in(tmp_path / "run")
+    losses = [whole.step(step) for step in range(1, 5)]
+    assert len(losses[0]) == len(whole.names) == 7
+    first, _ = trainer_in(tmp_path / "run")
+    assert [first.step(step) for step in (1, 2)] == losses[:2]
+    first.save(2)
+    resumed, stage = trainer_in(tmp_path / "run")
+    assert resumed.step(3) == losses[2]
+    resumed.discriminator.convs[1].kernel.assign(resumed.discriminator.convs[1].kernel * np.nan)
+    with pytest.raises(UserError, match=r"step 4: .* not finite; the last good checkpoint"):
+        resumed.step(4)
+    with pytest.raises(UserError, match="not finite; the last good checkpoint is kept"):
+        resumed.save(4)
+    assert int(files.read_npz(stage.path("checkpoint.npz"))["step"]) == 2
+    again, _ = trainer_in(tmp_path / "run")
+    assert [again.step(step) for step in (3, 4)] == losses[2:]
+    for one, other in zip(again._variables, whole._variables, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    assert again.reconstructions(3).shape == (192, 3 * 64, 3)
+
+
+def test_it_learns_to_tell_frames_apart(rng):
+    """Catches a decoder that is only judged, or an encoder without a gradient: all frames would be decoded alike."""
+    frames, parts = np.zeros((4, 64, 64, 3), np.uint8), Parts()
+    for k in range(4):  # a square in each corner
+        frames[k, k // 2 * 32 :, k % 2 * 32 :][:32, :32] = rng.integers(100, 256, 3)
+    optimizers = [keras.optimizers.Adam(1e-3, beta_1=beta) for beta in (0.9, 0.5, 0.5)]
+    for optimizer, variables in zip(optimizers, parts.groups, strict=True):
+        optimizer.build(variables)
+    step = gan.train_step_of(parts.vae, parts.judge, optimizers, 0.1)
+    losses = np.array([step(frames, np.array([1000, k], np.int32)) for k in range(60)])
+    assert losses[-5:, 2].mean() < 50  # half of what features vary by; one picture for all frames is at 100
+    decoded = parts.vae.decode(parts.vae.encode(frames)[0]).numpy()
+    apart = ((decoded[:, None] - frames / 255) ** 2).sum(axis=(2, 3, 4))
+    assert apart.argmin(axis=1).tolist() == [0, 1, 2, 3]
+    assert 0.02 < losses[:, 6].mean() < 1  # the discriminator learns too, and rests
+
+
+def test_the_command_makes_a_vae_like_any_other(tmp_path, rng):
+    """Catches a discriminator in vae.json or lost from the checkpoint, a kind that its meta hides, lost metrics."""
+    run, game = recorded(tmp_path / "run", rng), commands.GAMES["doomrnn"]
+    words = "--preset", "smoke", "--run", run, "--z_size", Z, "--batch_size", 4, "--steps", 2, "--report_every", 1
+
+    def vae_train(*more):
+        return commands.call(vae_and_rnn.train_vae, game, *words, "--unverified", *more)
+
+    assert vae_train("--gan_gamma", 0.5).refused("--gan_gamma", "--gan")
+    done = vae_train("--gan")
+    assert done.code == 0, done.err
+    assert len(json.loads((run / "tf_vae" / "vae.json").read_text())) == 22
+    assert weights.read_vae(str(run / "tf_vae" / "vae.json")).z_size == Z
+    assert json.loads((run / "tf_vae" / "vae.json.meta.json").read_text())["config"]["gan"] is True
+    metrics = [json.loads(line) for line in (run / "tf_vae" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in metrics] == [1, 2]
+    named = {"step", "vae/recon_loss", "vae/kl_loss", *(f"gan/{name}" for name in gan.NAMES)}
+    assert metrics[0].keys() == named
+    held = files.read_npz(str(run / "tf_vae" / "checkpoint.npz"))
+    judge = sum(np.prod(variable.shape) for variable in Discriminator().trainable_variables)
+    assert sum(array.size for array in held.values()) > 3 * (vae.ConvVAE(Z).count_params() + judge)
+    assert vae_train().refused("gan True -> False")
+
+
+def test_several_devices_are_the_users_mistake(monkeypatch):
+    """Catches a rest of one side that only one of two devices takes."""
+    strategy = types.SimpleNamespace(num_replicas_in_sync=2, scope=tf.distribute.get_strategy().scope)
+    monkeypatch.setattr(devices, "for_training", lambda seed: strategy)
+    with pytest.raises(UserError, match="--gan trains on one device"):
+        gan.GanTrainer(dataclasses.replace(CFG))
