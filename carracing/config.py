@@ -13,6 +13,9 @@ GAME = "carracing"
 MAX_STEPS = 1000  # of an episode, in the game and in the dream
 FPS = 50  # steps per second
 ACTION_SIZE = 3
+TWO_ACTIONS = (
+    2  # (steering, pedals), where pedals above 0 are gas and below 0 brake: the variant of extract.py --actions
+)
 ACTION_LOW: tuple[float, ...] = (-1.0, 0.0, 0.0)  # of (steering, gas, brake)
 ACTION_HIGH: tuple[float, ...] = (1.0, 1.0, 1.0)
 ACTION_CUT = (False, False, True)  # which parts do not stretch tanh to their range, but cut it off there
@@ -51,6 +54,16 @@ class Extract(settings.Extract):
     )
     patience: int = option(
         0, "an episode is ended after so many steps without a new tile; 0 means as the game ends it", least=0
+    )
+    actions: int = option(
+        3,
+        "numbers in an action: 3 for steering, gas and brake; 2 for steering and one axis of gas and brake. The stages "
+        "after this one follow the recordings",
+        least=2,
+        most=3,
+    )
+    random_start: bool = option(
+        False, "the car starts at a random place of the track; in Gymnasium only, so with --gymnasium_share 1"
     )
 
 

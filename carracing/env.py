@@ -55,10 +55,25 @@ def frame_of(screens: np.ndarray) -> np.ndarray:
 def action_of(raw: ArrayLike) -> np.ndarray:
     """The tanh values of a controller as (steering, gas, brake): float [..., 3] in [-1, 1] -> float32 [..., 3].
 
-    Gas is shifted to [0, 1]; the brake is cut at 0, so that an output of 0 does not brake.
+    Gas is shifted to [0, 1]; the brake is cut at 0, so that an output of 0 does not brake. Two values are (steering,
+    pedals) as they are.
     """
-    steering, gas, brake = np.moveaxis(np.asarray(raw, np.float32), -1, 0)
+    raw = np.asarray(raw, np.float32)
+    if raw.shape[-1] == config.TWO_ACTIONS:
+        return raw
+    steering, gas, brake = np.moveaxis(raw, -1, 0)
     return np.stack([steering, (gas + 1) / 2, np.clip(brake, 0, 1)], axis=-1)
+
+
+def with_pedals_apart(action: np.ndarray) -> np.ndarray:
+    """Actions as the game takes them: (steering, gas, brake) stays, of (steering, pedals) the pedals are taken apart.
+
+    Pedals above 0 are gas, below 0 they brake: float32 [B, 3] or [B, 2] -> [B, 3].
+    """
+    if action.shape[-1] != config.TWO_ACTIONS:
+        return action
+    steering, pedals = action.T
+    return np.stack([steering, np.maximum(pedals, 0), np.maximum(-pedals, 0)], axis=1)
 
 
 @functools.cache
@@ -80,6 +95,15 @@ def python_game(package: str) -> Any:
         """The game, without the polygons that `_draw_colored_polygon` would find to be off the screen one by one."""
 
         _field = ((edge, edge), (edge, -edge), (-edge, -edge), (-edge, edge))
+        random_start = False  # whether the car starts at a random place of the track
+        track: list[Any]
+
+        def _create_track(self) -> bool:
+            made = super()._create_track()
+            if made and self.random_start:  # the car is set on the first place of the list; the tiles keep their order
+                first = self.np_random.integers(len(self.track))
+                self.track = self.track[first:] + self.track[:first]
+            return made
 
         def reset(self, **kwargs: Any) -> Any:
             """Starts an episode, on a new track."""
@@ -164,13 +188,15 @@ class Tracks(Protocol):
 class PythonTracks:
     """Tracks of a CarRacing class of Gymnasium or gym."""
 
-    def __init__(self, game: Any) -> None:
-        self._make = functools.partial(game, lap_complete_percent=LAP_SHARE)
+    def __init__(self, game: Any, random_start: bool = False) -> None:
+        self._make, self._random_start = functools.partial(game, lap_complete_percent=LAP_SHARE), random_start
         self._games: list[Any] = []
 
     def start(self, seeds: Seeds) -> np.ndarray:
         """One new track per seed -> screens uint8 [B, 96, 96, 3]."""
         self._games += [self._make() for _ in range(len(seeds) - len(self._games))]
+        for game in self._games:
+            game.random_start = self._random_start
         return np.stack([game.reset(seed=int(seed))[0] for game, seed in zip(self._games, seeds, strict=False)])
 
     def drive(self, cars: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -237,8 +263,9 @@ class Cars:
         return frame_of(self._tracks.start(seeds))
 
     def step(self, action: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Drives the car of every row one step; action float [B, 3]: steering, gas, brake."""
-        screens, reward, done = self._tracks.drive(self._cars, np.asarray(action, np.float32))
+        """Drives the car of every row one step; action float [B, 3 or 2], see `with_pedals_apart`."""
+        action = with_pedals_apart(np.asarray(action, np.float32))
+        screens, reward, done = self._tracks.drive(self._cars, action)
         self._steps += 1
         self._idle = np.where(reward > 0, 0, self._idle + 1)  # a step costs 0.1, which only a new tile makes up for
         if self._patience:
@@ -266,11 +293,18 @@ def available(backend: str) -> str:
     return backend
 
 
-def cars_here(backend: str, **rules: Any) -> Cars:
-    """A batch of cars in this thread, on an available backend; `rules` are those of Cars."""
+def cars_here(backend: str, random_start: bool = False, **rules: Any) -> Cars:
+    """A batch of cars in this thread, on an available backend; `rules` are those of Cars.
+
+    Args:
+        backend: one of BACKENDS.
+        random_start: whether cars start at random places of their tracks, which the seed decides; not in EnvPool.
+        **rules: those of Cars.
+    """
     if backend == "envpool":
         return Cars(PoolTracks(), **rules)
-    return Cars(PythonTracks(draft_game() if backend == "draft" else python_game(backend)), **rules)
+    game = draft_game() if backend == "draft" else python_game(backend)
+    return Cars(PythonTracks(game, random_start), **rules)
 
 
 def real_games(rows: int = 0, backend: str = BACKENDS[0], **rules: Any) -> World:
@@ -279,7 +313,7 @@ def real_games(rows: int = 0, backend: str = BACKENDS[0], **rules: Any) -> World
     Args:
         rows: not used here: a batch has as many cars as seeds.
         backend: one of BACKENDS.
-        **rules: those of Cars.
+        **rules: those of Cars, and `random_start` of `cars_here`.
     """
     backend = available(backend or BACKENDS[0])
     if backend == "envpool":
@@ -290,6 +324,12 @@ def real_games(rows: int = 0, backend: str = BACKENDS[0], **rules: Any) -> World
 def keyboard_action(keys: set[str]) -> np.ndarray:
     """Keys that are held down, such as {"left", "up"}, as (steering, gas, brake), float32 [3]."""
     return np.array([("right" in keys) - ("left" in keys), "up" in keys, 0.8 * ("down" in keys)], np.float32)
+
+
+def two_axes(keys: set[str]) -> np.ndarray:
+    """Keys that are held down as (steering, pedals), float32 [2]."""
+    steering, gas, brake = keyboard_action(keys)
+    return np.array([steering, gas - brake], np.float32)
 
 
 def main() -> None:

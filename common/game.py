@@ -99,6 +99,20 @@ class Game:
     """{"real": ..., "dream": ...}: what model.py calls the game and its dream, if it can play both"""
     seconds_per_step: float = 0.1
     """time that a step of a random player may take [s]; its process is killed if it needs more"""
+    with_fewer_actions: "Game | None" = None
+    """the same game, played with fewer numbers in an action, if it can be; see `acting_by`"""
+
+    def acting_by(self, size: int) -> "Game":
+        """This game, or the same one with fewer numbers in an action: so many as a series or an MDN-RNN has.
+
+        Raises:
+            UserError: it is not played by so many.
+        """
+        fewer = self.with_fewer_actions
+        known = {game.config.ACTION_SIZE: game for game in (self, *([fewer] if fewer else []))}
+        if size not in known:
+            raise UserError(f"{self.title} has {' or '.join(map(str, known))} numbers in an action, not {size}")
+        return known[size]
 
     @property
     def name(self) -> str:

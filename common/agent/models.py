@@ -132,7 +132,11 @@ def load(game: Game, paths: dict[str, str], unverified: bool = False) -> Models:
             metas[name] = metas[name] | {"unverified": True}
     encoder = weights.read_vae(paths["vae"])
     config = game.config
-    rnn = weights.read_rnn(paths["rnn"], config.RNN_FILE_ORDER, encoder.z_size, config.ACTION_SIZE, config.RESTART)
+    reads, action_size = (paths["rnn"], config.RNN_FILE_ORDER, encoder.z_size), config.ACTION_SIZE
+    fewer = game.with_fewer_actions
+    if fewer and weights.action_size_of(*reads, config.RESTART) == fewer.config.ACTION_SIZE:
+        action_size = fewer.config.ACTION_SIZE
+    rnn = weights.read_rnn(*reads, action_size, config.RESTART)
     initial_z = weights.read_initial_z(paths["initial_z"], encoder.z_size)
     return Models(encoder, rnn, initial_z, hashes, paths, metas)
 

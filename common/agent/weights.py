@@ -92,6 +92,17 @@ def write_vae(path: str, model: vae.ConvVAE) -> None:
     write(path, [variable.numpy() for variable in model.paper_weights])
 
 
+def action_size_of(path: str, order: Sequence[str], z_size: int, restart: bool) -> int:
+    """How many numbers in an action the MDN-RNN of a file reads, by the rows of its kernel; arguments as `read_rnn`.
+
+    Raises:
+        UserError: no such file, or not the weights of an MDN-RNN.
+    """
+    arrays = read(path)
+    hidden_size = _length(path, arrays, order.index("bias"), "an MDN-RNN") // 4
+    return len(arrays[order.index("kernel")]) - hidden_size - z_size - restart
+
+
 def read_rnn(path: str, order: Sequence[str], z_size: int, action_size: int, restart: bool) -> mdnrnn.MDNRNN:
     """An MDN-RNN with the weights of an rnn.json, and the numbers of cells and mixtures of that file.
 

@@ -10,7 +10,7 @@ import copy
 import glob
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,8 +125,18 @@ def encode(
             os.remove(part)
 
 
+def _check_actions(sizes: Iterable[int]) -> None:
+    """UserError if recordings have different numbers in an action."""
+    if len(found := sorted(set(sizes))) > 1:
+        raise UserError(
+            f"the recordings have {' and '.join(map(str, found))} numbers in an action, so no MDN-RNN can learn from "
+            "all of them; keep them in different runs"
+        )
+
+
 def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays of several parts as those of one part, with the episodes in the order of their seeds."""
+    _check_actions(part["action"].shape[1] for part in parts)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = sorted(range(len(joined["length"])), key=lambda k: int(joined["recording"][k]))
     if order != list(range(len(order))):
@@ -156,6 +166,7 @@ def _read_group(paths: Sequence[str]) -> dict[str, np.ndarray]:
         episode.setdefault("done", np.arange(1, frames + 1) == frames)
     if not good:
         return {}
+    _check_actions(episode["action"].reshape(len(episode["obs"]), -1).shape[1] for episode in good.values())
     names = ("obs", "action", "reward", "done")
     arrays = {name: np.concatenate([episode[name] for episode in good.values()]) for name in names}
     length = np.array([len(episode["obs"]) for episode in good.values()], np.int32)

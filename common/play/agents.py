@@ -84,7 +84,7 @@ def controller_on(game: Game, rnn: Any, mode: str = "") -> controller.Controller
         mode or config.CONTROLLER_MODE,
         rnn.shape.z_size,
         rnn.shape.hidden_size,
-        config.ACTION_SIZE,
+        rnn.shape.action_size,
         bias=config.CONTROLLER_BIAS,
     )
 
@@ -111,6 +111,7 @@ def load(game: Game, arguments: argparse.Namespace) -> Agent:
     """
     path = find(arguments.file, arguments.run)
     meta, loaded = on_its_models(game, path, "controller", arguments)
+    game = game.acting_by(loaded.rnn.shape.action_size)
     if meta["config"].get("o") == "ppo":
         return Agent(game, path, *read_network(game, path, meta, loaded), loaded, meta)
     shape = controller_on(game, loaded.rnn, _mode(path, meta))
@@ -188,6 +189,7 @@ def acting(game: Game, path: str, meta: dict[str, Any], loaded: models.Models, p
         UserError: the number of parameters is not that of such a controller.
     """
     shape: network.Policy | controller.Controller
+    game = game.acting_by(loaded.rnn.shape.action_size)
     if meta["config"].get("o") == "ppo":
         shape = _network(game, path, meta, loaded, parameters)
     else:

@@ -41,6 +41,7 @@ def _policy(game: Game, agent: agents.Agent | None) -> Callable[[np.ndarray], Po
 def _score(game: Game, arguments: argparse.Namespace, agent: agents.Agent | None, dreaming: bool) -> None:
     """Plays many episodes and reports their scores. In the game, the random policy needs neither VAE nor MDN-RNN."""
     loaded = agent.models if agent else _run_models(game, arguments) if dreaming else None
+    game = game.acting_by(loaded.rnn.shape.action_size) if loaded else game
 
     def make_world(rows: int) -> World:
         if loaded and dreaming:
@@ -59,6 +60,7 @@ def _score(game: Game, arguments: argparse.Namespace, agent: agents.Agent | None
 def _show(game: Game, arguments: argparse.Namespace, agent: agents.Agent | None, dreaming: bool) -> None:
     """Shows one episode."""
     loaded = agent.models if agent else _run_models(game, arguments)
+    game = game.acting_by(loaded.rnn.shape.action_size)
     world: World
     if dreaming:
         world, picture = dreams(game, loaded, arguments.temperature), decoded(loaded, 256)
@@ -149,6 +151,7 @@ def play_dream(game: Game, description: str | None) -> None:
     need_display(arguments.video)
     devices.for_blocks()
     loaded = _run_models(game, arguments)
+    game = game.acting_by(loaded.rnn.shape.action_size)
     world = dreams(game, loaded, arguments.temperature)
     with video.stage(f"{game.title}, dreamt", game.config.FPS, arguments.video) as screen:
         _, steps = watch(world, Keyboard(screen, game.keyboard_action), arguments.seed, screen, decoded(loaded))

@@ -33,7 +33,11 @@ def main(game: Game, description: str | None) -> None:
         raise UserError(f"--policy {cfg.policy}: give one of {', '.join(game.random_policies)}")
     with contextlib.suppress(FileExistsError, NotADirectoryError):  # a file is there: `recording_folder` says so
         os.makedirs(arguments.run, exist_ok=True)
+    game.recording_blocks([], cfg)  # which refuses what it cannot do
     agent = _agent(game, cfg, arguments) if cfg.controller else None  # before the folder: an error leaves no trace
+    acts_by = agent.game.config.ACTION_SIZE if agent else 0
+    if agent and getattr(cfg, "actions", acts_by) != acts_by:
+        raise UserError(f"--actions {cfg.actions}: {agent.path} acts by {acts_by}; give --actions {acts_by}")
     with runs.recording_folder(arguments) as folder:
         record(game, folder, cfg, agent)
 
@@ -113,9 +117,10 @@ def _writer(game: Game, folder: str, cfg: Any, done: Callable[[int], None]) -> C
 
 
 def _rules(cfg: Any) -> dict[str, Any]:
-    """What the real games are to do otherwise than the rules say, where the game knows patience."""
-    patience = getattr(cfg, "patience", 0)
-    return {"patience": patience, "charged": False} if patience else {}
+    """What the real games are to do otherwise than the rules say, where the game knows patience or other starts."""
+    patience, random_start = getattr(cfg, "patience", 0), getattr(cfg, "random_start", False)
+    patient = {"patience": patience, "charged": False} if patience else {}
+    return patient | ({"random_start": True} if random_start else {})
 
 
 def _play_block(name: str, folder: str, cfg: Any, block: Block) -> list[int]:

@@ -87,6 +87,7 @@ class Stage:
         except UserError as error:
             self.no_agent = str(error)
         loaded = self.agent.models if self.agent else models.load_run(game, run, unverified)
+        self.game = game.acting_by(loaded.rnn.shape.action_size)
         self.models, self.vae, self.rnn, self.initial_z = loaded, loaded.vae, loaded.rnn, loaded.initial_z
         self._weights = self.rnn.prepared()
         self.frames = recorded_frames(os.path.join(run, "record"))

@@ -138,9 +138,10 @@ def train_rnn(game: Game, description: str | None) -> None:
     """rnn_train.py: series/ -> tf_initial_z/ and tf_rnn/."""
     cfg, arguments = cli.parse(game.config.RNN, description)
     cfg = _one_normal(cfg, game.config.RNN[arguments.preset])
-    config, pay = game.config, game.pay if cfg.heads else None
     path = os.path.join(arguments.run, "series", "series.npz")
     data = series.Series(path)
+    game = game.acting_by(data.action.shape[1])
+    config, pay = game.config, game.pay if cfg.heads else None
     made_of = [provenance.read(path, "series", game.name, arguments.unverified)]
     parents: dict[str, Any] = {"series": files.sha256(path), "vae": made_of[0]["parents"].get("vae")}
     parents["recordings"] = made_of[0]["parents"].get("recordings", [])

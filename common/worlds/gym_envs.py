@@ -50,7 +50,8 @@ def _load(name: str, run: str | None, unverified: bool) -> tuple[Game, models.Mo
     """A game by the name of its package, and the models of a run, by default those that ship."""
     refuse_fork()
     game = find(name)
-    return game, models.load_run(game, run or game.folder, unverified)
+    loaded = models.load_run(game, run or game.folder, unverified)
+    return game.acting_by(loaded.rnn.shape.action_size), loaded
 
 
 class _Dreams:
