@@ -1,0 +1,229 @@
+"""The variants of docs/variants.md, each trained at the same budget from the same recordings, in one table.
+
+    python bench/variants.py --game doomrnn --preset smoke --run runs/variants           # minutes: does it work
+    python bench/variants.py --game carracing --run runs/variants --seeds 3 --write      # the laptop preset: hours
+
+Every variant differs from the first one, `standard`, in one stage. The stages before that one are shared, those from it
+on are run with the same flags. All are commands of the game, so that a command that was stopped goes on where it was.
+
+    pixels      squared error of a reconstruction, summed over pixels and colors, on unseen episodes
+    sharpness   gradient energy of reconstructions, as a share of that of the frames; 1 is as sharp as the game
+    kl          KL of z to the standard normal, in nats per frame, on the same
+    z_nats      -log p of the next z per dimension, on the same; two VAEs have two kinds of z, and compare only roughly
+    score       mean return in the real game of the controllers of all seeds, on validation games, ± standard error
+    seconds     of the stage in which the variant differs; of an evolution per generation
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from typing import Any
+
+from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
+import numpy as np
+
+from common import game as games
+from common.agent import mdnrnn, models, vae
+from common.data import recordings
+from common.game import ROOT, Game
+from common.runtime import cli, files, provenance
+
+STAGES = "extract", "vae_train", "series", "rnn_train", "train"
+WRITES = {
+    "extract": ("record",),
+    "vae_train": ("tf_vae",),
+    "series": ("series",),
+    "rnn_train": ("tf_rnn", "tf_initial_z"),
+}
+# what a variant is: the stage in which it differs, and how
+VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "standard": ("extract", ()),
+    "vae-gan": ("vae_train", ("--gan",)),
+    "gaussian": ("rnn_train", ("--output", "gaussian")),
+    "two actions": ("extract", ("--actions", "2")),
+    **{name: ("train", ("-o", name)) for name in ("openes", "pepg", "ses", "ga")},
+}
+UNSEEN_SEED, SCORE_SEED = 390_000, 460_000  # of the first episode that no stage learns from; of the first scored game
+RESULT = {"vae_train": "tf_vae/vae.json", "rnn_train": "tf_rnn/rnn.json"}
+COLUMNS = "pixels", "sharpness", "kl", "z_nats", "score", "seconds"
+
+
+def main() -> None:
+    """Trains what is missing, measures, prints the table, and writes it."""
+    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--game", choices=("carracing", "doomrnn"), required=True)
+    parser.add_argument(
+        "--run", required=True, metavar="DIR", help="where the variants are trained, one folder for each"
+    )
+    parser.add_argument("--preset", choices=("paper", "laptop", "smoke"), default="laptop", help="of all stages")
+    for name, least in (("episodes", 2), ("vae_steps", 1), ("rnn_steps", 1), ("generations", 1)):
+        parser.add_argument(f"--{name}", type=cli.number(int, least), help="by default those of the preset")
+    parser.add_argument("--seeds", type=cli.number(int, 1), default=1, help="evolutions of each variant")
+    parser.add_argument("--games", type=cli.number(int, 1), default=32, help="real games that score an evolution")
+    parser.add_argument("--unseen", type=cli.number(int, 1), default=8, help="episodes that the losses are measured on")
+    parser.add_argument("--only", default="", help=f"some of: {', '.join(VARIANTS)}; by default all of the game")
+    parser.add_argument("--write", action="store_true", help="write log/<game>.variants.json and docs/variants.md")
+    arguments = parser.parse_args()
+    game = games.find(arguments.game)
+    chosen = [name for name in VARIANTS if name != "two actions" or game.with_fewer_actions]
+    only = {part.strip() for part in arguments.only.split(",") if part.strip()}
+    if not only <= set(chosen):
+        raise cli.UserError(f"--only {arguments.only}: {game.title} has {', '.join(chosen)}")
+    bench = Bench(game, arguments)
+    devices.for_blocks()
+    figures = {name: bench.figures(name) for name in chosen if name in only | {"standard"} or not only}
+    print(table(figures))
+    if arguments.write:
+        about = {"game": game.name, "budget": {**vars(arguments), "run": None}, **provenance.about_now()}
+        files.write_json(
+            os.path.join(ROOT, "log", f"{game.name}.variants.json"), about | {"figures": figures}, indent=1
+        )
+        plot(figures, os.path.join(ROOT, "docs", f"variants.{game.name}.png"))
+        insert(os.path.join(ROOT, "docs", "variants.md"), game.name, table(figures))
+
+
+class Bench:
+    """Runs the commands and measures their results.
+
+    Args:
+        game: Game.
+        arguments: the command line.
+    """
+
+    def __init__(self, game: Game, arguments: argparse.Namespace) -> None:
+        self.game, self.arguments, self.run = game, arguments, os.path.abspath(arguments.run)
+
+    def _command(self, script: str, *flags: Any) -> None:
+        """A command of the game; UserError if it fails."""
+        words = [sys.executable, f"{script}.py", *map(str, flags)]
+        if subprocess.run(words, cwd=self.game.folder).returncode:
+            raise cli.UserError(f"{' '.join(words[1:])}: failed, see above; the same command goes on")
+
+    def _stage(self, script: str, run: str, *flags: Any) -> None:
+        budget = {"extract": "episodes", "vae_train": "vae_steps", "rnn_train": "rnn_steps", "train": "generations"}
+        value = getattr(self.arguments, budget.get(script, ""), None)
+        name = budget.get(script, "").removeprefix("vae_").removeprefix("rnn_")
+        own = (f"--{name}", value) if value and f"--{name}" not in flags else ()
+        os.makedirs(run, exist_ok=True)
+        self._command(script, "--preset", self.arguments.preset, "--run", run, *own, *flags)
+
+    def trained(self, name: str) -> str:
+        """Runs the stages of a variant but for the evolution; returns its folder."""
+        run, (differs, flags) = os.path.join(self.run, name.replace(" ", "_")), VARIANTS[name]
+        for stage in STAGES[:-1]:
+            if STAGES.index(stage) < STAGES.index(differs):
+                share(os.path.join(self.run, "standard"), run, WRITES[stage])
+            else:
+                self._stage(stage, run, *(flags if stage == differs else ()))
+        return run
+
+    def figures(self, name: str) -> dict[str, Any]:
+        """All that is measured of a variant."""
+        run, (differs, flags) = self.trained(name), VARIANTS[name]
+        unseen = os.path.join(self.run, "unseen_two" if "--actions" in flags else "unseen")
+        more = flags if "--actions" in flags else ()
+        self._stage("extract", unseen, "--first_seed", UNSEEN_SEED, "--episodes", self.arguments.unseen, *more)
+        found: dict[str, Any] = losses(self.game, run, os.path.join(unseen, "record"))
+        found |= {"means": [], "curves": []}
+        for seed in range(self.arguments.seeds):
+            evolved = os.path.join(run, f"evolved{seed}")
+            share(run, evolved, [part for parts in WRITES.values() for part in parts])
+            optimizer = flags if differs == "train" else ()
+            self._stage("train", evolved, "-s", seed, *optimizer)
+            best = next(
+                os.path.join(evolved, "log", file)
+                for file in sorted(os.listdir(os.path.join(evolved, "log")))
+                if file.endswith(".best.json")
+            )
+            out = os.path.join(evolved, "scores.json")
+            if not os.path.exists(out):
+                world = [self.game.world_names["real"]] if self.game.world_names else []
+                games_of = "--episodes", self.arguments.games, "--run", evolved, "--out", out
+                self._command("model", *world, "norender", best, SCORE_SEED, *games_of)
+            found["means"].append(files.read_json(out)["mean"])
+            hist = files.read_json(best.replace(".best.json", ".hist.json"))
+            config = files.read_json(best + provenance.ENDING)["config"]
+            rollouts = config["n"] * config["t"] * config["num_episode"]
+            found["curves"].append([[row[0] * rollouts, row[2]] for row in hist])
+            found["seconds_per_generation"] = round(hist[-1][1] / len(hist), 3)
+        spread = np.std(found["means"], ddof=1) / np.sqrt(len(found["means"])) if len(found["means"]) > 1 else None
+        found |= {"score": float(np.mean(found["means"])), "stderr": None if spread is None else float(spread)}
+        if differs in RESULT:
+            found["seconds"] = files.read_json(os.path.join(run, RESULT[differs]) + provenance.ENDING)["seconds"]
+        elif differs == "train":
+            found["seconds"] = found["seconds_per_generation"]
+        return found
+
+
+def share(source: str, target: str, parts: Any) -> None:
+    """Links folders of one run into another, which has none of these yet."""
+    os.makedirs(target, exist_ok=True)
+    for part in parts:
+        if not os.path.lexists(os.path.join(target, part)):
+            os.symlink(os.path.join(source, part), os.path.join(target, part))
+
+
+def losses(game: Game, run: str, record: str) -> dict[str, float]:
+    """The VAE and the MDN-RNN of a run, on the recordings of a folder: see the head of this file."""
+    paths = {name: os.path.join(run, game.config.TRAINED[name]) for name in models.NAMES}
+    loaded, rng = models.load(game, paths), np.random.default_rng(0)
+    rows = []
+    for path in recordings.scan(record)[0]:
+        episode = recordings.read(path)
+        action = episode["action"].reshape(1, len(episode["obs"]), -1)
+        mu, logvar = (part.numpy() for part in loaded.vae.encode(episode["obs"]))
+        frames, made = episode["obs"] / np.float32(255), loaded.vae.decode(mu).numpy()
+        noise = rng.standard_normal((1, *mu.shape), np.float32)
+        first = (np.arange(len(mu)) == 0).astype(np.float32)[None]
+        batch = mu[None], logvar[None], action, first, np.ones(1, np.float32)
+        z_nats, *_ = mdnrnn.losses_of(loaded.rnn, batch, loaded.rnn.initial_state(1), noise, 1.0)
+        pixels = np.sum((frames - made) ** 2, axis=(1, 2, 3)).mean()
+        kl = vae.kl_to_standard_normal(mu, logvar).numpy().mean()
+        rows.append([pixels, sharpness(made) / sharpness(frames), kl, float(z_nats)])
+    return dict(zip(COLUMNS, map(float, np.mean(rows, axis=0)), strict=False))
+
+
+def sharpness(frames: np.ndarray) -> float:
+    """Gradient energy: the mean squared difference of neighbouring pixels of frames, float [N, H, W, 3]."""
+    return float(np.mean(np.diff(frames, axis=1) ** 2) + np.mean(np.diff(frames, axis=2) ** 2))
+
+
+def table(figures: dict[str, dict[str, Any]]) -> str:
+    """The figures of all variants as a table of Markdown."""
+    lines = ["| variant | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
+    for name, found in figures.items():
+        cells = [f"{found[key]:.4g}" if found.get(key) is not None else "" for key in COLUMNS]
+        if found.get("stderr") is not None:
+            cells[COLUMNS.index("score")] += f" ± {found['stderr']:.2g}"
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def insert(path: str, game: str, text: str) -> None:
+    """Puts a table between the two marks of a game in a Markdown file."""
+    begins, ends = f"<!-- table {game} -->", f"<!-- end {game} -->"
+    with open(path) as file:
+        before, rest = file.read().split(begins)
+    _, after = rest.split(ends)
+    with files.atomic(path, "w") as file:
+        file.write(f"{before}{begins}\n{text}\n{ends}{after}")
+
+
+def plot(figures: dict[str, dict[str, Any]], path: str) -> None:
+    """Draws the mean fitness of the population against the rollouts so far, a line for each evolution."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for k, (name, found) in enumerate(figures.items()):
+        if VARIANTS[name][0] == "train" or name == "standard":
+            for s, curve in enumerate(found["curves"]):
+                axes.plot(*np.transpose(curve), color=f"C{k}", label=None if s else name.replace("standard", "cma"))
+    axes.set(xlabel="rollouts", ylabel="mean return of the population")
+    axes.legend()
+    figure.savefig(path, dpi=100, bbox_inches="tight")
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    cli.run_main(main)
