@@ -22,9 +22,10 @@ from typing import Any
 
 from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
 import numpy as np
+from PIL import Image
 
 from common import game as games
-from common.agent import mdnrnn, models, vae
+from common.agent import mdnrnn, models, vae, weights
 from common.data import recordings
 from common.game import ROOT, Game
 from common.runtime import cli, files, provenance
@@ -80,6 +81,8 @@ def main() -> None:
             os.path.join(ROOT, "log", f"{game.name}.variants.json"), about | {"figures": figures}, indent=1
         )
         plot(figures, os.path.join(ROOT, "docs", f"variants.{game.name}.png"))
+        if "vae-gan" in figures:
+            bench.show(os.path.join(ROOT, "docs", f"variants.{game.name}.frames.png"))
         insert(os.path.join(ROOT, "docs", "variants.md"), game.name, table(figures))
 
 
@@ -154,6 +157,18 @@ class Bench:
         elif differs == "train":
             found["seconds"] = found["seconds_per_generation"]
         return found
+
+    def show(self, path: str, count: int = 10) -> None:
+        """Writes unseen frames as the game shows them, and below as the VAE and as the VAE-GAN reconstruct them."""
+        episodes = [recordings.read(file)["obs"] for file in recordings.scan(f"{self.run}/unseen/record")[0]]
+        frames = np.concatenate(episodes)
+        frames = frames[np.linspace(0, len(frames) - 1, count).astype(int)]
+        rows = [frames / np.float32(255)]
+        for name in ("standard", "vae-gan"):
+            model = weights.read_vae(os.path.join(self.run, name, self.game.config.TRAINED["vae"]))
+            rows.append(model.decode(model.encode(frames)[0]).numpy())
+        picture = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+        Image.fromarray(np.rint(255 * picture).astype(np.uint8)).save(path)
 
 
 def share(source: str, target: str, parts: Any) -> None:

@@ -100,7 +100,8 @@ def action_size_of(path: str, order: Sequence[str], z_size: int, restart: bool) 
     """
     arrays = read(path)
     hidden_size = _length(path, arrays, order.index("bias"), "an MDN-RNN") // 4
-    return len(arrays[order.index("kernel")]) - hidden_size - z_size - restart
+    rows, *_ = *arrays[order.index("kernel")].shape, 0
+    return rows - hidden_size - z_size - restart
 
 
 def read_rnn(path: str, order: Sequence[str], z_size: int, action_size: int, restart: bool) -> mdnrnn.MDNRNN:

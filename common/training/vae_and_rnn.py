@@ -32,6 +32,8 @@ def train_vae(game: Game, description: str | None) -> None:
     cfg, arguments = cli.parse(game.config.VAE, description)
     if not cfg.gan and cfg.gan_gamma != game.config.VAE[arguments.preset].gan_gamma:
         raise UserError("--gan_gamma is of the VAE-GAN only; add --gan, or leave it out")
+    if cfg.gan and cfg.batch_size < 2:
+        raise UserError("--gan measures reconstructions by what varies in a batch: give a --batch_size of 2 or more")
     stage = runs.Stage(arguments, "tf_vae", "vae.json", cfg)
     if stage.finished:
         return

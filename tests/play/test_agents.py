@@ -50,7 +50,7 @@ def game(tmp_path, monkeypatch):
             files.write_json(path, [number, name])
 
     def load(game, paths, unverified=False):
-        rnn = types.SimpleNamespace(shape=types.SimpleNamespace(z_size=toy.Z, hidden_size=toy.H))
+        rnn = types.SimpleNamespace(shape=types.SimpleNamespace(z_size=toy.Z, hidden_size=toy.H, action_size=1))
         return models.Models(None, rnn, None, hashes_of(paths), paths, {})
 
     monkeypatch.setattr(models, "load", load)

@@ -230,6 +230,7 @@ def test_the_command_makes_a_vae_like_any_other(tmp_path, rng):
         return commands.call(vae_and_rnn.train_vae, game, *words, "--unverified", *more)
 
     assert vae_train("--gan_gamma", 0.5).refused("--gan_gamma", "--gan")
+    assert vae_train("--gan", "--batch_size", 1).refused("--gan", "--batch_size of 2")
     done = vae_train("--gan")
     assert done.code == 0, done.err
     assert len(json.loads((run / "tf_vae" / "vae.json").read_text())) == 22
