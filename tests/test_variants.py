@@ -1,0 +1,88 @@
+"""bench/variants.py: what it measures, and the table that it puts into docs/variants.md."""
+
+import importlib.util
+import os
+
+import commands
+import numpy as np
+import pytest
+from commands import in_this_process  # noqa: F401  a fixture
+
+from common.agent import mdnrnn, vae
+from common.data import recordings
+from common.game import ROOT, find
+
+spec = importlib.util.spec_from_file_location("variants", os.path.join(ROOT, "bench", "variants.py"))
+variants = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(variants)
+
+
+def test_sharpness_is_the_energy_of_gradients(rng):
+    """Catches one direction left out, and a measure that grows with brightness alone."""
+    stripes = np.zeros((2, 8, 8, 3))
+    stripes[:, ::2] = 1  # every neighbour above and below differs by 1, none to the side
+    assert variants.sharpness(stripes) == pytest.approx(1)
+    assert variants.sharpness(stripes.transpose(0, 2, 1, 3)) == pytest.approx(1)
+    assert variants.sharpness(stripes + 5) == pytest.approx(1)
+    assert variants.sharpness(stripes / 2) == pytest.approx(0.25)
+
+
+def test_losses_are_of_the_models_on_the_recordings(tmp_path, rng):
+    """Catches a loss of another episode, a mean over pixels, a gaussian measured by its KL, and no first frame."""
+    game = commands.GAMES["doomrnn"]
+    commands.write_models(game, str(tmp_path), 1)
+    (tmp_path / "record").mkdir()
+    zeros = np.zeros(12)
+    frames = rng.integers(0, 256, (12, 64, 64, 3), np.uint8)
+    recordings.write(str(tmp_path / "record"), 2000, frames, rng.uniform(-1, 1, 12), zeros, zeros)
+    found = variants.losses(game, str(tmp_path), str(tmp_path / "record"))
+    loaded = variants.models.load(
+        game, {name: str(tmp_path / game.config.TRAINED[name]) for name in variants.models.NAMES}
+    )
+    mu, logvar = loaded.vae.encode(frames)
+    made = loaded.vae.decode(mu).numpy()
+    assert found["pixels"] == pytest.approx(((frames / 255 - made) ** 2).sum() / 12, rel=1e-4)
+    assert found["kl"] == pytest.approx(float(np.mean(vae.kl_to_standard_normal(mu, logvar))), rel=1e-4)
+    assert found["sharpness"] == pytest.approx(variants.sharpness(made) / variants.sharpness(frames / 255), rel=1e-3)
+    z = np.random.default_rng(0).standard_normal((12, 4), np.float32) * np.exp(logvar / 2) + mu
+    action, state = recordings.read(str(tmp_path / "record" / "2000.npz"))["action"], loaded.rnn.initial_state(1)
+    nats, prepared = [], loaded.rnn.prepared()
+    for t in range(11):
+        inputs = mdnrnn.inputs_of(z[t : t + 1], action[None, t : t + 1], np.float32([t == 0]))
+        state = loaded.rnn.step(prepared, inputs, state)
+        nats.append(-mdnrnn.log_prob(loaded.rnn.predict(prepared, state[0])[0], z[t + 1 : t + 2]))
+    assert found["z_nats"] == pytest.approx(np.mean(nats), rel=1e-2)
+
+
+def test_the_table_has_what_was_measured_and_nothing_else(tmp_path):
+    """Catches a figure in another column, a spread of one run, and text around the table that is lost."""
+    one = dict(zip(variants.COLUMNS, (12.3456, 0.5, 16.0, 1.25, 700.0, 60.0), strict=True)) | {"stderr": 12.0}
+    text = variants.table({"standard": one, "ga": {"score": 300.0, "stderr": None}})
+    assert text.splitlines()[2:] == [
+        "| standard | 12.35 | 0.5 | 16 | 1.25 | 700 ± 12 | 60 |",
+        "| ga |  |  |  |  | 300 |  |",
+    ]
+    page = tmp_path / "variants.md"
+    page.write_text("before\n<!-- table x -->\nold\n<!-- end x -->\nafter\n<!-- table y -->\nkept\n<!-- end y -->\n")
+    for _ in range(2):
+        variants.insert(str(page), "x", text)
+    assert page.read_text() == (
+        f"before\n<!-- table x -->\n{text}\n<!-- end x -->\nafter\n<!-- table y -->\nkept\n<!-- end y -->\n"
+    )
+
+
+def test_every_variant_differs_in_one_stage_and_shares_those_before(tmp_path):
+    """Catches a variant of which two stages differ, and a stage whose files another variant changes."""
+    for differs, flags in variants.VARIANTS.values():
+        assert differs in variants.STAGES
+        assert len(flags) in (0, 1, 2)
+    (tmp_path / "a" / "tf_vae").mkdir(parents=True)
+    for _ in range(2):
+        variants.share(str(tmp_path / "a"), str(tmp_path / "b"), ("tf_vae",))
+    assert os.path.samefile(tmp_path / "a" / "tf_vae", tmp_path / "b" / "tf_vae")
+
+
+def test_a_variant_that_a_game_lacks_is_refused(tmp_path):
+    """Catches two actions asked of Doom, after hours of the others."""
+    words = "--game", "doomrnn", "--run", tmp_path, "--only", "two actions"
+    assert commands.call(lambda *_: variants.main(), find("doomrnn"), *words).refused("--only two actions")
