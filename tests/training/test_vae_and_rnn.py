@@ -89,10 +89,10 @@ def test_a_gradient_that_is_not_finite_shows_in_the_loss():
 def test_a_loss_that_is_not_finite_stops_the_training():
     """Catches hours of training on NaN, and a message that does not say where it began."""
     trainer = types.SimpleNamespace(_stage=types.SimpleNamespace(folder="tf_x"))
-    assert vae_and_rnn._Trainer._checked(trainer, 4, (tf.constant(1.0), tf.constant(2.0))) == (1.0, 2.0)
+    assert vae_and_rnn.Trainer._checked(trainer, 4, (tf.constant(1.0), tf.constant(2.0))) == (1.0, 2.0)
     for bad in (np.nan, np.inf):
         with pytest.raises(UserError, match=r"step 5: .*not finite; the last good checkpoint in tf_x is kept"):
-            vae_and_rnn._Trainer._checked(trainer, 5, (tf.constant(1.0), tf.constant(bad)))
+            vae_and_rnn.Trainer._checked(trainer, 5, (tf.constant(1.0), tf.constant(bad)))
 
 
 @pytest.fixture
