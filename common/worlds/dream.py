@@ -102,7 +102,7 @@ class DreamWorld:
         """The bar of the restart logit of this step for every dream, float32 [dreams]."""
         if not self._end_weight:
             return np.zeros(len(self._chances), np.float32)
-        return mdnrnn.drawn_bar(np.float32([rng.random() for rng in self._chances]), self._end_weight)
+        return mdnrnn.drawn_bar(np.array([rng.random() for rng in self._chances], np.float32), self._end_weight)
 
     def _noise(self) -> tuple[np.ndarray, np.ndarray]:
         """The noise of this step for every dream, not every row: (uniform, normal), each float32 [dreams, Z]."""
