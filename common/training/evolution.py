@@ -92,8 +92,9 @@ class Evolution(Generic[S]):
         """Goes on from the checkpoint, exactly."""
         try:
             arrays = files.read_npz(self._path)
-            logs, self._average = json.loads(str(arrays.pop("logs"))), self._average_in(arrays)
+            logs, average = json.loads(str(arrays.pop("logs"))), arrays.pop("average", None)
             self.strategy.set_state(arrays)
+            self._average = self._checked(average)
             self.hist, self._hist_best, self._log = logs["hist"], logs["hist_best"], logs["log"]
             self._seconds_before = logs["seconds"]
             if self._logs_are_behind():
@@ -114,8 +115,9 @@ class Evolution(Generic[S]):
         logs: dict[str, list[Any]] = {"hist": [], "hist_best": [], "log": []}
         try:
             arrays = files.read_npz(path)
-            self._average = self._average_in(arrays)
+            average = arrays.pop("average", None)
             self.strategy.continue_from(arrays)
+            self._average = self._checked(average)
             for name in logs:
                 path = self._stage.path(f"{name}.json")
                 if os.path.exists(path):
@@ -141,13 +143,14 @@ class Evolution(Generic[S]):
         """[generation, score, parameters] of the best evaluation, the first of equal ones; None if there is none."""
         return max(self._log, key=lambda row: row[1], default=None)
 
-    def _average_in(self, arrays: dict[str, np.ndarray]) -> np.ndarray | None:
-        """Takes the running average, float64 [N], out of the arrays of a file, None if there is none.
+    def _checked(self, average: np.ndarray | None) -> np.ndarray | None:
+        """The running average of a file, float64 [N], None if there is none.
+
+        The strategy is restored before: one that searches in a subspace would play to find it, to tell its size.
 
         Raises:
             ValueError: it does not fit.
         """
-        average = arrays.pop("average", None)
         if average is not None:
             size = self.strategy.mean.shape
             if average.dtype != float or average.shape != size or not np.isfinite(average).all():

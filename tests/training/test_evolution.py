@@ -41,14 +41,14 @@ def start(tmp_path):
     """(Config, ...) -> the evolution as one more start of the same command has it, the process before having ended."""
     opened = []
 
-    def begin(cfg=None, folder=tmp_path, fresh=False, parents=PARENTS, may_change=(), seed=1000):
+    def begin(cfg=None, folder=tmp_path, fresh=False, parents=PARENTS, may_change=(), seed=1000, strategy=None):
         for run in opened:
             run._stage._lock_file.close()
         opened.clear()
         os.makedirs(folder, exist_ok=True)
         arguments = argparse.Namespace(run=str(folder), fresh=fresh)
         cfg = cfg or Config()
-        strategy = es.CMA(np.zeros(SIZE), cfg.n * cfg.t, 0.5, seed)
+        strategy = strategy or es.CMA(np.zeros(SIZE), cfg.n * cfg.t, 0.5, seed)
         run = evolution.Evolution(arguments, GAME, BASE, cfg, parents, strategy, may_change)
         opened.append(run)
         return run
@@ -333,6 +333,27 @@ def test_the_average_is_of_all_means_whatever_comes_between(start, tmp_path, kep
     assert logs(tmp_path)["best.json"] == [run.mean.tolist(), 100.0]
     assert logs(tmp_path)["json"] == [means[2].tolist()]
     assert np.abs(means[2] - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize("kept", ["checkpoint.npz", "npz"])
+@pytest.mark.parametrize("averaging", [0.0, 0.5])
+def test_a_search_along_directions_goes_on_without_playing_for_them(start, tmp_path, rng, kept, averaging):
+    """Catches a restart that plays 16 games to find what it then reads from its checkpoint."""
+    directions, found, cfg = rng.standard_normal((SIZE, 3)), [], Config(averaging=averaging)
+
+    def along():
+        return es.SubspaceSearch(
+            es.CMA(np.zeros(3), cfg.t, 0.5, 1000), lambda: (found.append(1), (np.zeros(SIZE), directions))[1]
+        )
+
+    mean = evolve(start(cfg, strategy=along()), 2).mean
+    assert found == [1]
+    if kept == "npz":
+        os.remove(tmp_path / "log" / f"{BASE}.checkpoint.npz")
+    run = start(cfg, strategy=along())
+    assert run.generation == 2
+    np.testing.assert_array_equal(run.mean, mean)
+    assert found == [1]
 
 
 def test_seeds_are_new_in_every_generation_and_the_same_after_a_restart(start):
