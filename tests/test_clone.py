@@ -50,5 +50,5 @@ def test_scripts_of_a_game_quote_their_paths():
     assert len(scripts) > 4
     for script in scripts:
         for line in script.read_text().splitlines():
-            bare = re.sub(r'"[^"]*"|#.*', "", line.replace('"$(dirname "$0")', '"'))
+            bare = re.sub(r'"[^"]*"|#.*|\(\([^)]*\)\)', "", line.replace('"$(dirname "$0")', '"'))
             assert not re.search(r"\$[\w{@(*]", bare.replace("$tool", "")), f"{script}: {line}"
