@@ -34,6 +34,7 @@ def main(game: Game, description: str | None) -> None:
         raise UserError(f"--tether {cfg.tether}: holds the policy to that of --start_from; give that as well")
     devices.for_training(cfg.seed_start)
     loaded = models.load_run(game, arguments.run, arguments.unverified)
+    game = game.acting_by(loaded.rnn.shape.action_size)
     made_of = provenance.Parents(loaded.hashes, loaded.unverified)
     rnns = ensemble(game, cfg.also_in, arguments, loaded, made_of)
     policy, first, base = _policy(game, cfg, arguments, loaded, made_of)

@@ -17,7 +17,7 @@ from common.play import agents, play, record
 from common.runtime import files, provenance
 from common.runtime.cli import UserError
 from common.studio import export, session
-from common.training import evolve, vae_and_rnn
+from common.training import evolve, policy_gradient, vae_and_rnn
 
 from carracing import config, env
 from carracing import game as description
@@ -161,6 +161,17 @@ def test_it_is_played_recorded_with_and_seen_in_the_studio(run, small, tmp_path,
     assert manifest["rnn"]["action_size"] == 2
     assert manifest["keyboard"]["left up"] == [-1, 1]
     assert len(manifest["controller"]["rule"]) == 2
+
+
+def test_the_policy_gradient_learns_with_two_numbers(run, small):
+    """Catches a network of three numbers in a dream of two."""
+    tiny = "--rows", 4, "--steps", 8, "--minibatch", 32, "--generations", 2, "--eval_steps", 2, "--eval_episodes", 2
+    tiny += "--value_updates", 1, "--hidden", "4", "--value_hidden", "4", "--starts", 0, "--horizon", 0
+    done = commands.call(policy_gradient.main, small, "-o", "ppo", "--preset", "smoke", "--run", run, *tiny)
+    assert done.code == 0, done.err
+    file = "log/carracing.ppo.8.4.best.json"
+    played = commands.call(play.main, small, "norender", file, "--run", run, "--episodes", 1)
+    assert (played.code, "average_reward" in played.out) == (0, True), played.err
 
 
 def test_the_dream_as_an_environment_takes_two_numbers(run):
