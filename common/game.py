@@ -108,11 +108,19 @@ class Game:
         Raises:
             UserError: it is not played by so many.
         """
-        fewer = self.with_fewer_actions
-        known = {game.config.ACTION_SIZE: game for game in (self, *([fewer] if fewer else []))}
+        known = self._by_actions()
         if size not in known:
             raise UserError(f"{self.title} has {' or '.join(map(str, known))} numbers in an action, not {size}")
         return known[size]
+
+    @property
+    def action_sizes(self) -> tuple[int, ...]:
+        """How many numbers an action may have; the usual size first."""
+        return tuple(self._by_actions())
+
+    def _by_actions(self) -> dict[int, "Game"]:
+        fewer = self.with_fewer_actions
+        return {game.config.ACTION_SIZE: game for game in (self, *([fewer] if fewer else []))}
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,7 +81,7 @@ def _frame_count(path: str) -> int:
     return shape[0]
 
 
-def _check_actions(path: str, size: int) -> None:
+def _check_actions(path: str, sizes: Collection[int]) -> None:
     """ValueError if the actions of a recording are, by their header, not those of a game with actions of this size."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open("action.npy") as entry:
@@ -89,8 +89,9 @@ def _check_actions(path: str, size: int) -> None:
     except Exception:  # damage, which `read` will name
         return
     width = shape[1] if len(shape) > 1 else 1
-    if width != size:
-        raise ValueError(f"{path}: its actions are of {width} numbers, those of this game of {size}; is it another's?")
+    if width not in sizes:
+        known = " or ".join(map(str, sizes))
+        raise ValueError(f"{path}: its actions are of {width} numbers, those of this game of {known}; is it another's?")
 
 
 def set_bad_aside(folder: str, seeds: Iterable[int]) -> list[int]:
@@ -118,12 +119,12 @@ def bad_ones(folder: str, seeds: Iterable[int]) -> int:
     return sum(os.path.exists(os.path.join(folder, f"{seed}.npz.bad")) for seed in seeds)
 
 
-def scan(folder: str, action_size: int = 0) -> tuple[list[str], np.ndarray]:
+def scan(folder: str, action_sizes: Collection[int] = ()) -> tuple[list[str], np.ndarray]:
     """Lists the recordings of a folder by seed. The bad ones are printed and skipped, but not deleted.
 
     Args:
         folder: a record/ folder.
-        action_size: of the game; recordings with other actions are bad. 0 means any.
+        action_sizes: of the game; recordings with other actions are bad. () means any.
 
     Returns:
         (paths, lengths): the files, and the frames of each, int [E].
@@ -141,8 +142,8 @@ def scan(folder: str, action_size: int = 0) -> tuple[list[str], np.ndarray]:
     for name in sorted(names, key=lambda name: int(name[:-4])):
         try:
             frames = _frame_count(os.path.join(folder, name))
-            if action_size:
-                _check_actions(os.path.join(folder, name), action_size)
+            if action_sizes:
+                _check_actions(os.path.join(folder, name), action_sizes)
             lengths.append(frames)
             paths.append(os.path.join(folder, name))
         except ValueError as error:
@@ -222,7 +223,7 @@ class FrameStream:
         seed: decides the order.
         window: frames in memory at once, 12 kB each; a second window is read in the background.
         mirror: whether half of the frames are seen as a mirror shows them, left and right exchanged.
-        action_size: see `scan`.
+        action_sizes: see `scan`.
 
     Raises:
         UserError: no readable recording, or fewer frames than one batch.
@@ -235,10 +236,10 @@ class FrameStream:
         seed: int,
         window: int = 16384,
         mirror: bool = False,
-        action_size: int = 0,
+        action_sizes: Collection[int] = (),
     ) -> None:
         self.mirror = mirror
-        self.paths, self.lengths = scan(folder, action_size)
+        self.paths, self.lengths = scan(folder, action_sizes)
         names = [f"{os.path.basename(path)} {length}" for path, length in zip(self.paths, self.lengths, strict=True)]
         self.source = hashlib.sha256("\n".join(names).encode()).hexdigest()
         """identifies the recordings, by their seeds and lengths"""

@@ -38,9 +38,7 @@ def train_vae(game: Game, description: str | None) -> None:
     if stage.finished:
         return
     folder = os.path.join(arguments.run, "record")
-    frames = recordings.FrameStream(
-        folder, cfg.batch_size, cfg.seed, mirror=cfg.mirror, action_size=game.config.ACTION_SIZE
-    )
+    frames = recordings.FrameStream(folder, cfg.batch_size, cfg.seed, mirror=cfg.mirror, action_sizes=game.action_sizes)
     made_of = recordings.training_sources(folder, frames.paths, arguments.unverified)
     parents: dict[str, Any] = {"recordings": list(made_of)}
     trainer = _vae_trainer(cfg)
@@ -79,7 +77,7 @@ def encode(game: Game, description: str | None) -> None:
     """series.py: record/ and the VAE -> series/. Recordings that are newer than the series are added to it."""
     cfg, arguments = cli.parse(game.config.SERIES, description)
     folder = os.path.join(arguments.run, "record")
-    paths, _ = recordings.scan(folder, game.config.ACTION_SIZE)
+    paths, _ = recordings.scan(folder, game.action_sizes)
     made_of = recordings.training_sources(folder, paths, arguments.unverified)
     parents: dict[str, Any] = {"recordings": list(made_of)}
     vae_path = _vae_of(game, arguments.run)

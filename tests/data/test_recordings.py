@@ -124,11 +124,11 @@ def test_recordings_of_another_game_are_named_and_skipped(tmp_path, capsys, size
     folder, frames = str(tmp_path / "record"), np.zeros((9, 64, 64, 3), np.uint8)
     for seed, shape in ((2000, other), (2001, (9, size)), (2002, (9,) if size == 1 else (9, size))):
         recordings.write(folder, seed, frames, np.zeros(shape), np.zeros(9), np.arange(9) == 8)
-    paths, _ = recordings.scan(folder, size)
+    paths, _ = recordings.scan(folder, (size,))
     assert [os.path.basename(path) for path in paths] == ["2001.npz", "2002.npz"]
     out = capsys.readouterr().out
     assert f"skipped: {folder}/2000.npz: its actions" in out
-    assert recordings.FrameStream(folder, 4, 1, action_size=size).paths == paths
+    assert recordings.FrameStream(folder, 4, 1, action_sizes=(size,)).paths == paths
     assert len(recordings.scan(folder)[0]) == 3
 
 
