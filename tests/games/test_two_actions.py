@@ -169,7 +169,7 @@ def test_the_policy_gradient_learns_with_two_numbers(run, small):
     tiny += "--value_updates", 1, "--hidden", "4", "--value_hidden", "4", "--starts", 0, "--horizon", 0
     done = commands.call(policy_gradient.main, small, "-o", "ppo", "--preset", "smoke", "--run", run, *tiny)
     assert done.code == 0, done.err
-    file = "log/carracing.ppo.8.4.best.json"
+    file = "log/carracing.dream.ppo.8.4.best.json"
     played = commands.call(play.main, small, "norender", file, "--run", run, "--episodes", 1)
     assert (played.code, "average_reward" in played.out) == (0, True), played.err
 
