@@ -293,7 +293,7 @@ class Browser:
         self.driver.get("about:blank")
         self.driver.get(url)
 
-    def until(self, done, seconds=120):
+    def until(self, done, seconds=300):
         """Waits until done() is true, and returns what it was."""
         end = time.monotonic() + seconds
         while not (value := done()):

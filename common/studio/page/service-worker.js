@@ -20,13 +20,13 @@ const fresh = (path) => new Request(path, { cache: "no-cache" });
 
 async function answer(request) {
   const cache = await caches.open(CACHE);
+  const kept = await cache.match(request, { ignoreSearch: true });
   try {
-    const signal = AbortSignal.timeout?.(PATIENCE);
+    const signal = kept && AbortSignal.timeout?.(PATIENCE); // a first visit waits as long as it takes
     const response = await fetch(request, { cache: "no-cache", signal });
     if (response.ok) await cache.put(request, response.clone());
     return response;
   } catch (error) {
-    const kept = await cache.match(request, { ignoreSearch: true });
     if (kept) return kept;
     throw error;
   }
