@@ -3,13 +3,16 @@
 import base64
 import contextlib
 import dataclasses
+import functools
 import hashlib
+import http.server
 import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import types
 import urllib.parse
@@ -622,6 +625,34 @@ def test_it_plays_without_a_network_after_the_first_load(chromium, root, tmp_pat
     chromium.ready()
     chromium.press(LEFT)
     chromium.until(lambda: chromium.text("steps") == "1")
+
+
+def test_a_slow_network_without_a_kept_copy_is_waited_for(chromium, root):
+    """Catches a first visit that fails because a file takes longer than a kept copy would be waited for."""
+    slow = set()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            if os.path.basename(self.path) in slow:
+                time.sleep(5)
+            super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(root)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        chromium.open(f"http://127.0.0.1:{server.server_port}/pages/dream/")
+        chromium.ready()
+        chromium.until(lambda: chromium.call("return !!navigator.serviceWorker.controller"))
+        chromium.call("for (const name of await caches.keys()) await caches.delete(name)")
+        chromium.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+        slow.add("worker.js")
+        chromium.open(f"http://127.0.0.1:{server.server_port}/pages/dream/")
+        chromium.ready()
+    finally:
+        server.shutdown()
 
 
 @pytest.mark.parametrize(("damage", "complaint"), [
