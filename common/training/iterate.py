@@ -88,6 +88,11 @@ class Iteration:
         self._path, self._rounds_path = os.path.join(run, "iterate.json"), os.path.join(run, "rounds.json")
         self._record_folder = os.path.join(run, "record")
         self._first_seed = seeds.TRAINING[0] + (seed - 1) * SEEDS_PER_RUN
+        needed = ["extract", "vae_train", "series", "rnn_train", "train", "pick_best", "model"]
+        needed += ["fidelity"] * game.config.RESTART
+        lacking = [f"{name}.py" for name in needed if not os.path.exists(os.path.join(game.folder, f"{name}.py"))]
+        if lacking:
+            raise UserError(f"{game.folder}: has no {', '.join(lacking)}, which the rounds need; copy it from doomrnn/")
         first = cfg.rounds[0]
         if not first.random or first.own or None in (first.vae, first.rnn, first.train):
             raise UserError(f"{preset}: its first round must have random, vae, rnn and train, and no own games")

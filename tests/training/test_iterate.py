@@ -780,6 +780,15 @@ def test_one_of_run_and_ship(folder, tmp_path):
     assert os.listdir(tmp_path) == ["game"]
 
 
+@pytest.mark.parametrize("script", ["pick_best", "fidelity"])
+def test_a_script_that_a_later_stage_needs_is_missed_at_the_start(folder, tmp_path, script):
+    """Catches a whole round trained in vain, because the game has not all of its scripts."""
+    game = game_in(folder)
+    os.remove(os.path.join(folder, f"{script}.py"))
+    assert refused(start(game, str(tmp_path / "run")), f"has no {script}.py", "copy it from doomrnn/")
+    assert commands(folder) == []
+
+
 @pytest.mark.parametrize("change", [{"random": 0}, {"own": 1}, {"vae": None}, {"rnn": None}, {"train": None}])
 def test_a_first_round_begins_from_nothing(folder, tmp_path, change):
     """Catches a link to the models of no round, which a stage finds missing after an hour of recording."""
