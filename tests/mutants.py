@@ -251,7 +251,7 @@ def is_red(folder: str, path: str, old: str, new: str) -> bool:
 def main() -> None:
     """Tries all changes, prints the list, and exits with 1 if too many of them are green."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="TEXT", help="only changes whose module has this in its path")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only changes to modules with this in their path")
     parser.add_argument("--workers", type=int, default=2, help="changes that are tried at the same time")
     arguments = parser.parse_args()
     chosen = [mutant for mutant in MUTANTS if arguments.only in mutant[0] and mutant[::2] not in EQUIVALENT]

@@ -72,7 +72,7 @@ def test_the_table_has_what_was_measured_and_nothing_else(tmp_path):
 
 
 def test_every_variant_differs_in_one_stage_and_shares_those_before(tmp_path):
-    """Catches a variant of which two stages differ, and a stage whose files another variant changes."""
+    """Catches a variant that changes two stages, and one that changes the files of another."""
     for differs, flags in variants.VARIANTS.values():
         assert differs in variants.STAGES
         assert len(flags) in (0, 1, 2)

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-FEATURES = 2  # the block whose features measure reconstructions, the third
+FEATURES = 2  # reconstructions are compared in the features of this convolution, the third
 
 
 class Discriminator(keras.Model):

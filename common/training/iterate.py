@@ -92,7 +92,7 @@ class Iteration:
         needed += ["fidelity"] * game.config.RESTART
         lacking = [f"{name}.py" for name in needed if not os.path.exists(os.path.join(game.folder, f"{name}.py"))]
         if lacking:
-            raise UserError(f"{game.folder}: has no {', '.join(lacking)}, which the rounds need; copy it from doomrnn/")
+            raise UserError(f"{game.folder}: has no {', '.join(lacking)}, which the rounds need; see docs/new_game.md")
         first = cfg.rounds[0]
         if not first.random or first.own or None in (first.vae, first.rnn, first.train):
             raise UserError(f"{preset}: its first round must have random, vae, rnn and train, and no own games")
@@ -215,6 +215,7 @@ class Iteration:
             at = self._encoded_in(number)
             self._forget(f"{at}/series")
             self._stage(at, "series", "series", {}, self._folder(at))
+        self._keep_meta_of_series(folder)
         if one.rnn is not None:
             flags = self._newest(number, one) | one.rnn
             flags |= goes_on_from("tf_rnn/rnn.json", seed=100 * self._seed + number)
@@ -223,6 +224,14 @@ class Iteration:
         if one.train is not None:
             self._evolve(number, one, folder, others)
         self._report(number, one)
+
+    @staticmethod
+    def _keep_meta_of_series(folder: str) -> None:
+        """Keeps the meta of the series that a round learns from: later rounds add to the series itself."""
+        meta = os.path.join(folder, "series", f"series.npz{provenance.ENDING}")
+        if os.path.exists(meta):
+            with open(meta, "rb") as file, files.atomic(os.path.join(folder, f"series{provenance.ENDING}")) as kept:
+                kept.write(file.read())
 
     def _recordings(self, number: int) -> list[Span]:
         """What is recorded in a round."""

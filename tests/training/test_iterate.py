@@ -246,6 +246,16 @@ def test_each_round_has_a_line_and_the_picture_shows_it(folder, tmp_path):
     assert "dream 650, dream at temperature 1 500, game" in iterate.words(one)
 
 
+def test_the_series_of_every_round_is_known_by_its_meta(folder, tmp_path):
+    """Catches models made from a series of which nothing is left, once a later round has added to it."""
+    run = str(tmp_path / "run")
+    assert start(game_in(folder), run)[0] == 0
+    metas = iterate._metas(run)
+    known, used = {meta["sha256"] for meta in metas}, {meta["parents"].get("series") for meta in metas} - {None}
+    assert len(used) == 2
+    assert used <= known
+
+
 def test_the_picture_is_drawn(tmp_path):
     """Catches a picture that cannot be drawn, or is no picture."""
     lines = [{"minutes": 10.0 * k, "real": {"mean": 100.0 * k, "stderr": 5.0}} for k in (1, 2)]
@@ -785,7 +795,7 @@ def test_a_script_that_a_later_stage_needs_is_missed_at_the_start(folder, tmp_pa
     """Catches a whole round trained in vain, because the game has not all of its scripts."""
     game = game_in(folder)
     os.remove(os.path.join(folder, f"{script}.py"))
-    assert refused(start(game, str(tmp_path / "run")), f"has no {script}.py", "copy it from doomrnn/")
+    assert refused(start(game, str(tmp_path / "run")), f"has no {script}.py", "docs/new_game.md")
     assert commands(folder) == []
 
 

@@ -175,7 +175,7 @@ def test_restored_goes_on_bit_for_bit_and_on_another_machine(tmp_path, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fitness_that_is_not_finite_ranks_worst_and_is_counted(name):
-    """Catches a candidate whose broken dream makes it an elite, or that spoils the distribution with NaN."""
+    """Catches a candidate that becomes an elite by a broken dream, or that spoils the distribution with NaN."""
     broken, low = search(name), search(name)
     told = sphere(broken.ask())
     low.ask()

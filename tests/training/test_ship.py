@@ -76,7 +76,7 @@ def test_a_mean_of_few_games_does_not_ship(game, tmp_path):
 
 
 def test_the_linear_controller_and_the_metas_of_the_whole_run_ship_too(game, tmp_path):
-    """Catches a run whose agent cannot be followed back to its first recordings, or that hides the linear one."""
+    """Catches an agent that cannot be followed back to its first recordings, and a linear one that is left behind."""
     run = finished_run(game, tmp_path, "laptop", [5.0, 9.0, 7.0], linear_in=2)
     iterate.ship(game, run)
     linear = tmp_path / "log" / "toy.cma.1.4.linear.best.json"

@@ -194,7 +194,7 @@ def test_the_first_sample_is_v_s_own(rng, initial_z):
 
 
 def certain_rnn(p, weight):
-    """An M that gives every step the probability p of being the last, as one learns it whose restarts weigh more."""
+    """An MDN-RNN for which every step is the last with probability p; it was trained with a weight on restarts."""
     rnn = pure_noise_rnn()
     rnn.output_w.assign(tf.zeros_like(rnn.output_w))
     rnn.output_b.assign(tf.concat([[np.log(weight * p / (1 - p))], rnn.output_b[1:]], axis=0))

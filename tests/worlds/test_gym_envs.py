@@ -260,7 +260,7 @@ def test_an_action_that_is_not_finite_is_an_error(name, bad):
 
 
 def test_a_dream_that_is_not_finite_is_an_error(doom):
-    """Catches models that are broken, and in whose dreams nobody dies."""
+    """Catches broken models: nobody would die in their dreams."""
     env = gymnasium.make(doom)
     env.reset(seed=1000)
     env.unwrapped._made._c[:] = np.nan
