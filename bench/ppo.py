@@ -57,12 +57,14 @@ def main() -> None:
     arguments = parser.parse_args()
     cfg = dataclasses.replace(laptop, rows=arguments.rows, steps=arguments.steps, value_updates=0)
     cfg = dataclasses.replace(cfg, minibatch=min(cfg.minibatch, cfg.rows * cfg.steps))
-    devices.for_training(cfg.seed_start)
+    devices.for_blocks(gpus=True)
 
     rnn = weights.read_rnn(os.path.join(MODELS, "rnn.json"), config.RNN_FILE_ORDER, 64, 1, restart=True)
     initial_z = weights.read_initial_z(os.path.join(MODELS, "initial_z.json"), 64)
     starts = tensor_dreams.first_frames(initial_z, rnn.shape.hidden_size)
-    world = tensor_dreams.Dreams([rnn], [starts], cfg.temperature, config.MAX_STEPS, cfg.rows, cfg.dropout)
+    world = tensor_dreams.Dreams(
+        [rnn] * cfg.blocks, [starts] * cfg.blocks, cfg.temperature, config.MAX_STEPS, cfg.rows, cfg.dropout
+    )
     features = controller.features_read(cfg.controller_mode, rnn.shape.z_size, rnn.shape.hidden_size)
     learner = ppo.PPO(world, network.policy_for(config, features, cfg.hidden), cfg)
     dream = dream_alone(world, cfg.steps)

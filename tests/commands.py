@@ -68,7 +68,7 @@ def _called(command, *argv):
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch):
     """What only a process of its own can do is left out; weights that were read once are not read again."""
-    monkeypatch.setattr(devices, "for_blocks", lambda: None)  # TensorFlow has its threads already
+    monkeypatch.setattr(devices, "for_blocks", lambda **_: None)  # TensorFlow has its threads already
     monkeypatch.setattr(weights, "read_vae", read_vae)
 
 

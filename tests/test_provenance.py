@@ -614,7 +614,7 @@ def pipeline(tmp_path_factory, small):
     run.mkdir()
     before = {name: files.sha256(os.path.join(ROOT, name)) for name in tracked()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("common.runtime.devices.for_blocks", lambda: None)
+        patch.setattr("common.runtime.devices.for_blocks", lambda **_: None)
         commands.record_in_this_process(patch, small)
         patch.chdir(ROOT)
         _watching.run = os.path.realpath(run)

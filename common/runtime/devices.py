@@ -90,14 +90,20 @@ def for_training(seed: int) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
 
 
-def for_blocks() -> None:
-    """Prepares TensorFlow for independent blocks of rollouts, one thread each, never on a GPU.
+def for_blocks(gpus: bool = False) -> None:
+    """Prepares TensorFlow for independent blocks, one thread each: rollouts, or the parts of a graph.
 
     With one thread per operation the result of a block does not depend on how many cores or ranks share the work, and
     no thread waits for another.
+
+    Args:
+        gpus: whether to use GPUs, with growing memory; rollouts do not.
     """
     tf.get_logger().setLevel("ERROR")  # no warning about each world that compiles its own step
-    tf.config.set_visible_devices([], "GPU")
+    if not gpus:
+        tf.config.set_visible_devices([], "GPU")
+    for gpu in tf.config.list_physical_devices("GPU") if gpus else []:
+        tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(parallel.cores())
 

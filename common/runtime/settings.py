@@ -241,6 +241,7 @@ class Ppo:
     steps: int = option(64, "steps of every dream in an update")
     epochs: int = option(2, "passes through the steps of an update")
     minibatch: int = option(4096, "steps of dreams in one step of Adam; `rows` x `steps` must be a multiple")
+    blocks: int = option(2, "parts of the rows and minibatches, each in a thread; decides the result in the last bits")
     learning_rate: float = option(3e-4, "step size of Adam at the start; it falls to a tenth of this", least=1e-12)
     discount: float = option(0.998, "of rewards, per step", most=1)
     smoothing: float = option(0.97, "lambda of the generalised advantage estimate", most=1)

@@ -32,7 +32,7 @@ def main(game: Game, description: str | None) -> None:
     seeds.check(range(seeds.EVALUATION, seeds.EVALUATION + cfg.eval_episodes), "validation", "--eval_episodes")
     if cfg.tether and not cfg.start_from:
         raise UserError(f"--tether {cfg.tether}: holds the policy to that of --start_from; give that as well")
-    devices.for_training(cfg.seed_start)
+    devices.for_blocks(gpus=True)
     loaded = models.load_run(game, arguments.run, arguments.unverified)
     game = game.acting_by(loaded.rnn.shape.action_size)
     made_of = provenance.Parents(loaded.hashes, loaded.unverified)
@@ -40,9 +40,10 @@ def main(game: Game, description: str | None) -> None:
     policy, first, base = _policy(game, cfg, arguments, loaded, made_of)
     pools = starts(game, cfg, arguments, loaded, rnns, made_of)
     first_frames = [tensor_dreams.first_frames(loaded.initial_z, rnn.shape.hidden_size) for rnn in rnns]
+    copies = max(1, cfg.blocks // len(rnns))  # the rows of each copy step in a thread of their own
     world = tensor_dreams.Dreams(
-        rnns,
-        [pool or first for pool, first in zip(pools, first_frames, strict=True)],
+        rnns * copies,
+        [pool or first for pool, first in zip(pools, first_frames, strict=True)] * copies,
         cfg.temperature,
         game.config.MAX_STEPS,
         cfg.rows,

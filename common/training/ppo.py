@@ -112,6 +112,8 @@ class PPO:
             raise UserError(
                 f"--minibatch {cfg.minibatch}: does not divide the {world.rows} x {cfg.steps} steps of an update"
             )
+        if cfg.minibatch % cfg.blocks:
+            raise UserError(f"--minibatch {cfg.minibatch}: does not divide into {cfg.blocks} --blocks")
         self.world, self.policy, self._cfg = world, policy, cfg
         features = policy.network.sizes[0]
         self._value = Network((features, *units_of(cfg.value_hidden), 1))
@@ -269,8 +271,8 @@ class PPO:
         s, policy = self._cfg, self.policy
         count = s.steps * self.world.rows // s.minibatch
 
-        def minibatch(k: tf.Tensor, adam: State, order: tf.Tensor, losses: tf.Tensor) -> Any:
-            part = order[k * s.minibatch : (k + 1) * s.minibatch]
+        def gradient_of(adam: State, part: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            """The gradient of the loss of some steps, and their mean losses [4]."""
             features, drawn, log_prob, advantage, returns, reference = (tf.gather(x, part) for x in data)
             networks = self._unpack(adam[0])
             with tf.GradientTape() as tape:
@@ -287,8 +289,13 @@ class PPO:
                 loss = VALUE_WEIGHT * error + learns * (tether * leaving - gain - s.entropy * entropy)
             gradient = tf.concat([pack(part) for part in tape.gradient(loss, networks)], axis=0)
             moved = tf.reduce_mean(ratio - 1 - difference)  # an estimate of KL(old || new) that is never negative
-            shares = tf.stack([error, entropy, leaving, moved]) / count
-            return k + 1, _adam(adam, gradient, learning_rate, MOST_NORM), order, losses + shares
+            return gradient, tf.stack([error, entropy, leaving, moved])
+
+        def minibatch(k: tf.Tensor, adam: State, order: tf.Tensor, losses: tf.Tensor) -> Any:
+            parts = tf.split(order[k * s.minibatch : (k + 1) * s.minibatch], s.blocks)  # each has a thread
+            gradients, shares = zip(*(gradient_of(adam, part) for part in parts), strict=True)
+            gradient, share = (tf.add_n(x) / s.blocks for x in (gradients, shares))
+            return k + 1, _adam(adam, gradient, learning_rate, MOST_NORM), order, losses + share / count
 
         for epoch in range(s.epochs):
             seed = tf.random.fold_in(key, s.steps + epoch)

@@ -53,7 +53,7 @@ def made(tmp_path_factory):
     parents = {"vae": files.sha256(paths["vae"])}
     provenance.write(paths["rnn"], "rnn", "toy", settings.Rnn(), parents, 1.0, unverified=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(devices, "for_blocks", lambda: None)  # TensorFlow has its threads already
+        patch.setattr(devices, "for_blocks", lambda **_: None)  # TensorFlow has its threads already
         patch.setattr(weights, "read_vae", commands.read_vae)
         patch.setenv("WORLDMODELS_DTYPE", "float32")
         assert train(game, run).code == 0
