@@ -19,8 +19,9 @@ from common.worlds import rollouts
 from common.worlds.encoded import EncodedGames
 
 FIRST_SEED = 440_000  # of the real validation games, and of the dreams
-AGES = (0, 200, 400, 600, 1000, 1500, 2100)  # steps; deaths are counted between one and the next
+AGES = (0, 200, 400, 600, 1000, 1500)  # steps; deaths are counted between one and the next, or the end of the time
 FALSE_ALARMS = 0.003  # share of the steps without a death; the recall of deaths is given at this rate
+LOGITS = (-6, -4, -2, 0, 2)  # of the restart flag; steps and deaths are counted below, between and above them
 
 
 class Watched:
@@ -85,6 +86,7 @@ def main(game: Game, description: str | None) -> None:
         "dream": summary(dreamt, most),
         "recall": recall(logits, died),
         "false_alarms": FALSE_ALARMS,
+        "by_logit": by_logit(logits, died, agent.models.metas["rnn"]["config"].get("restart_weight")),
     }
     if arguments.out:
         files.write_json(arguments.out, found | agent.about() | provenance.about_now(), indent=1)
@@ -100,11 +102,31 @@ def summary(lengths: np.ndarray, most: int) -> dict[str, Any]:
     """
     scores = rollouts.summary(range(len(lengths)), lengths, lengths)
     rates: dict[str, float | None] = {}
-    for low, high in itertools.pairwise(AGES):
+    for low, high in itertools.pairwise((*(age for age in AGES if age < most), most)):
         steps = np.clip(lengths - low, 0, high - low).sum()
         deaths = ((lengths > low) & (lengths <= high) & (lengths < most)).sum()
         rates[f"{low}-{high}"] = round(1000 * deaths / steps, 2) if steps else None
     return {"mean": scores["mean"], "stderr": scores["stderr"], "n": len(lengths), "deaths_per_1000_steps": rates}
+
+
+def by_logit(logits: np.ndarray, died: np.ndarray, weight: float | None) -> list[dict[str, Any]]:
+    """Steps and deaths by the restart logit, and the deaths to expect by the probability that the MDN-RNN gives them.
+
+    Args:
+        logits: [N] float, see `recall`.
+        died: [N] bool, see `recall`.
+        weight: of the restarts in the loss of the MDN-RNN, see mdnrnn.drawn_bar; None if it is not known.
+
+    Returns:
+        {"from", "to", "steps", "deaths", "expected"} for each span of logits; None is no bound, or not known.
+    """
+    span, rows = np.digitize(logits, LOGITS), []
+    for k, (low, high) in enumerate(itertools.pairwise((None, *LOGITS, None))):
+        there = logits[span == k].astype(np.float64)
+        expected = round(float(np.sum(1 / (1 + weight * np.exp(-there)))), 1) if weight else None
+        rows.append({"from": low, "to": high, "steps": len(there), "deaths": int(died[span == k].sum())})
+        rows[-1]["expected"] = expected
+    return rows
 
 
 def recall(logits: np.ndarray, died: np.ndarray) -> float | None:

@@ -10,6 +10,7 @@ from common.play import agents, fidelity, play
 from common.runtime import cli, files
 
 MOST = 12  # steps of an episode
+MODELS = types.SimpleNamespace(metas={"rnn": {"config": {"restart_weight": 10.0}}})
 
 
 def length_of(seed):
@@ -62,7 +63,9 @@ class Idle:
 @pytest.fixture
 def game(monkeypatch):
     """A game and an agent of such episodes; dreams have the lengths of games 3 seeds later."""
-    agent = types.SimpleNamespace(world=lambda games: games, policy=Idle, models=None, about=lambda: {"controller": 1})
+    agent = types.SimpleNamespace(
+        world=lambda games: games, policy=Idle, models=MODELS, about=lambda: {"controller": 1}
+    )
     monkeypatch.setattr(agents, "load", lambda game, arguments: agent)
 
     class Dreams(Episodes):
@@ -75,7 +78,7 @@ def game(monkeypatch):
 
     monkeypatch.setattr(play, "dreams", dreams)
     monkeypatch.setattr(fidelity.devices, "for_blocks", lambda: None)
-    monkeypatch.setattr(fidelity, "AGES", (0, 4, 8, MOST))
+    monkeypatch.setattr(fidelity, "AGES", (0, 4, 8, MOST + 5))
     config = types.SimpleNamespace(MAX_STEPS=MOST)
     return types.SimpleNamespace(config=config, real_games=lambda rows: Episodes())
 
@@ -116,6 +119,21 @@ def test_the_figures_are_those_counted_by_hand(game, monkeypatch, tmp_path, caps
     assert 0.2 < found["recall"] < 0.5
     assert found["controller"] == 1
     assert '"recall"' in capsys.readouterr().out
+
+
+def test_deaths_to_expect_by_the_logit():
+    """Catches the weight of the restarts left in the probability or divided out twice, and a logit in another span."""
+    logits, died = np.array([-7, -6, -4.1, 0, 1.9, 2, 30.0], np.float32), np.array([0, 1, 0, 0, 1, 0, 1], bool)
+    rows = fidelity.by_logit(logits, died, 10.0)
+    assert [(row["from"], row["to"], row["steps"], row["deaths"]) for row in rows] == [
+        (None, -6, 1, 0), (-6, -4, 2, 1), (-4, -2, 0, 0), (-2, 0, 0, 0), (0, 2, 2, 1), (2, None, 2, 1),
+    ]  # fmt: skip
+    odds = [[1 / (1 + 10 * np.exp(-x)) for x in group] for group in ([-7], [-6, -4.1], [], [], [0, 1.9], [2, 30])]
+    assert [row["expected"] for row in rows] == pytest.approx([sum(group) for group in odds], abs=0.051)
+    assert [row["expected"] for row in fidelity.by_logit(logits, died, None)] == [None] * 6
+    # an MDN-RNN that has learnt a probability p with the weight 10 gives the logit log(10 p / (1 - p))
+    p = np.full(1000, 0.02)
+    assert fidelity.by_logit(np.log(10 * p / (1 - p)), p < 0, 10.0)[3]["expected"] == 20.0
 
 
 def test_deaths_by_age():
