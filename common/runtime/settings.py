@@ -295,7 +295,8 @@ class Ppo:
 class Round:
     """One round of the iterative procedure: play, learn the world, evolve in it. What is not given does not change.
 
-    `vae`, `rnn` and `train` are flags of vae_train.py, rnn_train.py and train.py; each goes on from the round before.
+    `vae`, `rnn` and `train` are flags of vae_train.py, rnn_train.py and train.py; each goes on from the round before,
+    unless they have "start_from": "".
     """
 
     random: int = 0

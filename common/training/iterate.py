@@ -205,11 +205,14 @@ class Iteration:
             self._record(number, one, span)
         self._restore(number)
 
-        def goes_on_from(name: str, **flags: Any) -> dict[str, Any]:
-            return ({"start_from": self._named(os.path.join(before, name), folder)} if before else {}) | flags
+        def started(flags: dict[str, Any], name: str, seed: int) -> dict[str, Any]:
+            """The flags, those of where it starts, and the seed: by default it goes on from the round before."""
+            if before and "start_from" not in flags:
+                flags = flags | {"start_from": self._named(os.path.join(before, name), folder)}
+            return flags | {"seed": seed}
 
         if one.vae is not None:
-            flags = one.vae | goes_on_from("tf_vae/vae.json", seed=self._seed)
+            flags = started(one.vae, "tf_vae/vae.json", self._seed)
             self._stage(number, "vae", "vae_train", flags, folder, "tf_vae/vae.json")
         if self._must_encode(number):
             at = self._encoded_in(number)
@@ -217,8 +220,7 @@ class Iteration:
             self._stage(at, "series", "series", {}, self._folder(at))
         self._keep_meta_of_series(folder)
         if one.rnn is not None:
-            flags = self._newest(number, one) | one.rnn
-            flags |= goes_on_from("tf_rnn/rnn.json", seed=100 * self._seed + number)
+            flags = started(self._newest(number, one) | one.rnn, "tf_rnn/rnn.json", 100 * self._seed + number)
             self._stage(number, "rnn", "rnn_train", flags, folder, "tf_rnn/rnn.json")
         others = self._train_more_rnns(number, one, folder)
         if one.train is not None:

@@ -93,7 +93,7 @@ def _plain(flags):
 
 
 def _from(flags, run):
-    return _content(_named(flags["start_from"], run)) if "start_from" in flags else b""
+    return _content(_named(flags["start_from"], run)) if flags.get("start_from") else b""
 
 
 def _done(path, flags):

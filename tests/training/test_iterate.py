@@ -703,6 +703,15 @@ def test_what_must_be_kept_is_named_if_it_is_gone(folder, tmp_path, undisturbed)
     assert lines_of(run) == undisturbed
 
 
+def test_a_round_may_begin_anew(folder, tmp_path):
+    """Catches a stage that goes on from the round before though its flags say that it starts from random weights."""
+    anew = dataclasses.replace(SECOND, more_rnns=0, **{name: {"start_from": ""} for name in ("vae", "rnn", "train")})
+    assert start(game_in(folder, (FIRST, anew)), str(tmp_path / "run"))[0] == 0
+    second = [words for words in commands(folder) if str(tmp_path / "run" / "round2") in words]
+    starts = {script: words[words.index("--start_from") + 1] for script, *words in second if "--start_from" in words}
+    assert starts == dict.fromkeys(("vae_train", "rnn_train", "train"), "")
+
+
 def test_a_file_of_that_name_where_the_user_is_does_not_come_in_between(folder, tmp_path, monkeypatch):
     """Catches a stage that starts from a model of another run, because stages look in the current folder first."""
     game = game_in(folder)
