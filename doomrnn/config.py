@@ -63,7 +63,8 @@ VAE = {
     "laptop": replace(VAE_PAPER, steps=14000, batch_size=64, learning_rate=1e-3, schedule="cosine"),
     "smoke": replace(VAE_PAPER, steps=400, batch_size=64, learning_rate=1e-3, schedule="cosine"),
 }
-SERIES = dict.fromkeys(("paper", "laptop", "smoke"), settings.Series(episodes_per_part=100))
+SERIES = dict.fromkeys(("paper", "smoke"), settings.Series(episodes_per_part=100))
+SERIES["laptop"] = settings.Series(episodes_per_part=100, mirror=True)
 RNN = {
     "paper": RNN_PAPER,
     "laptop": replace(RNN_PAPER, sequence_length=64, steps=4500, learning_rate=1.5e-3, schedule="cosine"),
@@ -82,7 +83,7 @@ TRAIN = {
     "laptop": Train(n=1, t=64, generations=70, eval_steps=10, eval_episodes=256, block_rows=512),
     "smoke": Train(n=1, t=16, num_episode=4, generations=10, eval_steps=5, eval_episodes=64),
 }
-PPO_LAPTOP = settings.Ppo(temperature=TEMPERATURE, dropout=0.1, rows=512, ends="drawn")
+PPO_LAPTOP = settings.Ppo(temperature=TEMPERATURE, dropout=0.1, rows=512, ends="drawn", learning_rate=1e-3, entropy=0.0)
 PPO = {
     "paper": PPO_LAPTOP,
     "laptop": PPO_LAPTOP,
@@ -90,31 +91,42 @@ PPO = {
 }
 FIRST_ROUND = settings.Round(
     random=3000,
-    vae={"steps": 9000},
-    rnn={"steps": 2500},
-    train={"o": "ppo", "generations": 30, "eval_steps": 30},
-    games=64,
+    vae={"steps": 9000, "mirror": True},
+    rnn={"steps": 1500, "mirror": True},
+    train={"o": "ppo", "generations": 60, "eval_steps": 60},
+    games=32,
 )
-TRAINED_ON = {"streams": 64, "sequence_length": 200, "learning_rate": 1e-3, "validation_episodes": 20}
+# chunks as long as a life, and few passes: with short ones, or many, it knows the deaths of its episodes by heart
+TRAINED_ON = {
+    "streams": 48,
+    "sequence_length": 400,
+    "learning_rate": 1e-3,
+    "mirror": True,
+    "dropout": 0.1,
+    "validation_episodes": 20,
+}
 EARLY_ROUND = settings.Round(
     own=200,
-    rnn=TRAINED_ON | {"steps": 80},
-    train={"o": "ppo", "generations": 35, "value_updates": 5, "eval_steps": 35},
-    games=64,
+    rnn=TRAINED_ON | {"steps": 150},
+    train={"o": "ppo", "generations": 60, "value_updates": 5, "eval_steps": 60},
+    games=32,
 )
-LATE_ROUND = replace(EARLY_ROUND, own=100, train={"o": "ppo", "generations": 60, "value_updates": 5, "eval_steps": 60})
-LAST_ROUND = replace(
+LATE_ROUND = replace(
     EARLY_ROUND,
     own=300,
+    own_share=0.6,
     rnn=TRAINED_ON | {"steps": 300},
-    train={"o": "ppo", "generations": 100, "value_updates": 5, "eval_steps": 100},
-    games=100,
+    train={"o": "ppo", "generations": 200, "value_updates": 5, "eval_steps": 200},
+    games=64,
+)
+LAST_ROUND = replace(
+    LATE_ROUND, train={"o": "ppo", "generations": 400, "value_updates": 5, "eval_steps": 400}, games=200
 )
 ITERATE = {
     # the paper's experiment: one round; the real game chooses among the means that were evaluated
     "paper": settings.Iterate((settings.Round(random=12800, vae={}, rnn={}, train={}),), mb_per_episode=1.4),
     "laptop": settings.Iterate(
-        (FIRST_ROUND, *[EARLY_ROUND] * 3, *[LATE_ROUND] * 2, LAST_ROUND),
+        (FIRST_ROUND, EARLY_ROUND, *[LATE_ROUND] * 2, LAST_ROUND),
         mb_per_episode=4.0,
         linear={"generations": 60, "eval_steps": 30},
     ),
