@@ -154,8 +154,8 @@ def paid(
         reward = alive * (r * (1 - p) - cost * p);    alive *= 1 - p
 
     So no dream is ended by a draw. Each goes on, and what follows counts by the probability of getting there: the mean
-    over the draws, without their noise. As p was learnt with a weight on that end, it is too high by about that factor
-    where it is small, and the dream is more dangerous than the game.
+    over the draws, without their noise. The weight that such ends had in the loss is taken out of p, see
+    mdnrnn.drawn_bar.
 
     Args:
         rnn: an MDN-RNN with heads.
@@ -168,7 +168,7 @@ def paid(
         (reward, alive), each float32 [B].
     """
     expected = rnn.expect(weights, hidden)
-    fall = tf.sigmoid(expected.fall)
+    fall = tf.sigmoid(expected.fall - math.log(pay.fall_weight))
     reward = tf.clip_by_value(expected.reward, pay.least, pay.most) * (1 - fall) - pay.cost * fall
     return alive * reward, alive * (1 - fall)
 

@@ -272,7 +272,7 @@ def test_what_the_mdn_rnn_expects_stands_beside_what_the_game_pays(tmp_path, mon
         inputs = mdnrnn.inputs_of(np.float32([about["z"]]), np.float32([[-1]]), np.float32([k == 0]))
         state = rnn.step(rnn.prepared(), inputs, state)
         reward, fall = (state[0].numpy() @ rnn.heads_w.numpy() + rnn.heads_b.numpy())[0].astype(float)
-        fall = 1 / (1 + np.exp(-fall))
+        fall = 1 / (1 + 10 * np.exp(-fall))
         wanted += np.clip(reward, -1, 6) * (1 - fall) - 20 * fall
     assert abs(second["expected"] - wanted) < 0.02  # z is told to three digits
     dreamt = page.answer(json.dumps({"do": "start", "world": "dream", "frame": 0, **CONTROLS})).partition(b"\n")[0]

@@ -29,7 +29,7 @@ def float32_products(monkeypatch):
 
 
 def tanh_of_action():
-    """An MDN-RNN with h = tanh(tanh(action)) in every cell, expecting a reward of 10 h, and 5 h - 3 for the fall."""
+    """An MDN-RNN with h = tanh(tanh(action)) in every cell; it expects a reward of 10 h, and 5 h - 3 for the fall."""
     rnn = mdnrnn.MDNRNN(SHAPE, "float32")
     values = {name: np.zeros(shape, np.float32) for name, shape in SHAPE.arrays.items()}
     values["kernel"][SHAPE.z_size, 4:8] = 1  # the action decides the candidate j
@@ -58,7 +58,7 @@ def by_hand(actions):
     alive, paid = 1.0, []
     for action in actions:
         h = np.tanh(np.tanh(action))
-        reward, fall = min(max(10 * h, -1), 2), 1 / (1 + np.exp(3 - 5 * h))
+        reward, fall = min(max(10 * h, -1), 2), 1 / (1 + 10 * np.exp(3 - 5 * h))
         paid.append(alive * (reward * (1 - fall) - 20 * fall))
         alive *= 1 - fall
     return paid
@@ -97,7 +97,7 @@ def test_what_predicts_with_dropout_pays_with_it(rng):
     world.reset(range(1000, 1040))
     _, reward, _ = world.step(np.full((40, 1), 0.1, np.float32))
     h, kept = np.tanh(np.tanh(0.1)), np.arange(5) / 4 * 2  # of four cells, times 1 / (1 - 0.5)
-    fall = 1 / (1 + np.exp(3 - 5 * h * kept))
+    fall = 1 / (1 + 10 * np.exp(3 - 5 * h * kept))
     wanted = np.clip(10 * h * kept, -1, 2) * (1 - fall) - 20 * fall
     assert len(set(np.round(reward, 4))) > 2
     assert np.abs(reward[:, np.newaxis] - wanted).min(axis=1).max() < 1e-4
