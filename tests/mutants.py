@@ -61,7 +61,7 @@ TESTS = {
 
 MUTANTS = [
     # the MDN-RNN
-    ("common/agent/mdnrnn.py", "for scale, part in zip(scales[1:], others, strict=True))", "for scale, part in ())"),
+    ("common/agent/mdnrnn.py", "for scale, part in zip(scales, losses, strict=True))", "for scale, part in zip(scales[:1], losses))"),
     ("common/agent/mdnrnn.py", "tf.shape(batch[0]), seed + [0, replica])", "tf.shape(batch[0]), [0, replica])"),
     ("common/agent/mdnrnn.py", "return loss * (1 + (weight - 1) * restart)", "return loss"),
     ("common/agent/mdnrnn.py", "tf.sqrt(temperature) * normal", "temperature * normal"),
@@ -80,8 +80,8 @@ MUTANTS = [
     # training of the VAE and the MDN-RNN
     ("common/training/vae_and_rnn.py", "losses, self._memory = self._train(", "losses, _ = self._train("),
     ("common/training/vae_and_rnn.py", "losses, memory = self._evaluate(", "losses, _ = self._evaluate("),
-    ("common/training/vae_and_rnn.py", "lambda: mdnrnn.MDNRNN(shape), clipvalue=cfg.clip)",
-     "lambda: mdnrnn.MDNRNN(shape))"),
+    ("common/training/vae_and_rnn.py", "lambda: mdnrnn.MDNRNN(shape), blocks=True, clipvalue=cfg.clip)",
+     "lambda: mdnrnn.MDNRNN(shape), blocks=True)"),
     ("common/training/vae_and_rnn.py", "return total / batches.per_epoch", "return total"),
     ("common/training/vae_and_rnn.py", "chunks = _chunks(game, cfg, known)", "chunks = _chunks(game, cfg, data)"),
     ("common/training/vae_and_rnn.py", "trainer.losses_on(unseen))", "trainer.losses_on(known))"),

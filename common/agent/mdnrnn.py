@@ -423,8 +423,20 @@ def train_step_of(
     dropout: float = 0.0,
     pay: Pay | None = None,
     gaussian: bool = False,
+    blocks: int = 1,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Compiles a training step of the MDN-RNN, and the same step without dropout and update of the weights.
+
+    Args:
+        rnn: MDNRNN.
+        optimizer: of its weights.
+        strategy: of devices.for_training.
+        restart_weight: see `losses_of`.
+        dropout: share of the units of h that do not predict, see `dropout_mask`.
+        pay: see `losses_of`, like gaussian.
+        gaussian: bool.
+        blocks: parts of the rows of a training step, each of which can have a thread; losses and gradients are their
+            means.
 
     Returns:
         (train, evaluate): each step(batch, state, seed int32 [2]) -> (losses, state), as `losses_of` has them.
@@ -442,12 +454,22 @@ def train_step_of(
             mask = dropout_mask(tf.random.stateless_uniform(tf.shape(state[0]), seed + [1, replica]), share)
         return losses_of(rnn, batch, state, noise, restart_weight, mask, pay, gaussian)
 
-    def replica_train(batch: tuple[tf.Tensor, ...], state: State, seed: tf.Tensor) -> tuple[Any, ...]:
+    def block_train(batch: tuple[tf.Tensor, ...], state: State, seed: tf.Tensor) -> tuple[Any, ...]:
         with tf.GradientTape() as tape:
-            z_loss, *others, state = replica_losses(batch, state, seed, dropout)
-            weighted = (scale * part for scale, part in zip(scales[1:], others, strict=True))
-            loss = sum(weighted, z_loss) / strategy.num_replicas_in_sync
-        gradients = tape.gradient(loss, rnn.trainable_variables)
+            *losses, state = replica_losses(batch, state, seed, dropout)
+            loss = sum(scale * part for scale, part in zip(scales, losses, strict=True)) / strategy.num_replicas_in_sync
+        return tape.gradient(loss, rnn.trainable_variables), losses, state
+
+    def replica_train(batch: tuple[tf.Tensor, ...], state: State, seed: tf.Tensor) -> tuple[Any, ...]:
+        rows = zip(*(tf.split(part, blocks) for part in (*batch, *state)), strict=True)
+        parts = [
+            block_train(part[:-2], part[-2:], tf.random.fold_in(seed, k) if k else seed) for k, part in enumerate(rows)
+        ]
+        gradients, (z_loss, *others) = (
+            [tf.add_n(part) / blocks for part in zip(*of_blocks, strict=True)]
+            for of_blocks in ([part[0] for part in parts], [part[1] for part in parts])
+        )
+        state = tuple(tf.concat(part, axis=0) for part in zip(*(part[2] for part in parts), strict=True))
         if strategy.num_replicas_in_sync > 1:
             # Keras clips the part of each device and then adds the parts up: so the first device brings the whole sum
             context = tf.distribute.get_replica_context()

@@ -120,12 +120,13 @@ def by_logit(logits: np.ndarray, died: np.ndarray, weight: float | None) -> list
     Returns:
         {"from", "to", "steps", "deaths", "expected"} for each span of logits; None is no bound, or not known.
     """
-    span, rows = np.digitize(logits, LOGITS), []
+    span = np.digitize(logits, LOGITS)
+    rows: list[dict[str, Any]] = []
     for k, (low, high) in enumerate(itertools.pairwise((None, *LOGITS, None))):
         there = logits[span == k].astype(np.float64)
         expected = round(float(np.sum(1 / (1 + weight * np.exp(-there)))), 1) if weight else None
-        rows.append({"from": low, "to": high, "steps": len(there), "deaths": int(died[span == k].sum())})
-        rows[-1]["expected"] = expected
+        steps, deaths = len(there), int(died[span == k].sum())
+        rows.append({"from": low, "to": high, "steps": steps, "deaths": deaths, "expected": expected})
     return rows
 
 

@@ -74,11 +74,13 @@ def product_dtype() -> tf.DType:
     return tf.as_dtype(asked or ("bfloat16" if faster else "float32"))
 
 
-def for_training(seed: int) -> tf.distribute.Strategy:
-    """Prepares TensorFlow for training the VAE or the MDN-RNN: all cores, all GPUs with growing memory.
+def for_training(seed: int, blocks: bool = False) -> tf.distribute.Strategy:
+    """Prepares TensorFlow for training a model: all cores, all GPUs with growing memory.
 
     Args:
         seed: decides the initial weights of the models that are built next.
+        blocks: whether the steps have parts that do not wait for each other, see `blocks_of`; on a CPU, each operation
+            then has one thread.
 
     Returns:
         The strategy: mirrored over several GPUs, else the default one of TensorFlow.
@@ -86,6 +88,9 @@ def for_training(seed: int) -> tf.distribute.Strategy:
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
+    if blocks and not gpus:
+        with contextlib.suppress(RuntimeError):  # TensorFlow has its threads already
+            _one_thread_per_operation()
     keras.utils.set_random_seed(seed)
     return tf.distribute.MirroredStrategy() if len(gpus) > 1 else tf.distribute.get_strategy()
 
@@ -104,8 +109,21 @@ def for_blocks(gpus: bool = False) -> None:
         tf.config.set_visible_devices([], "GPU")
     for gpu in tf.config.list_physical_devices("GPU") if gpus else []:
         tf.config.experimental.set_memory_growth(gpu, True)
+    _one_thread_per_operation()
+
+
+def _one_thread_per_operation() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(parallel.cores())
+
+
+def blocks_of(rows: int) -> int:
+    """Parts into which to split the rows of a training step of small operations: 2 on a CPU if they divide, else 1.
+
+    Two threads gain more by a part each than by sharing every small operation. The number is the same on any CPU, so
+    that results do not depend on its cores.
+    """
+    return 1 if rows % 2 or tf.config.list_physical_devices("GPU") else 2
 
 
 def nan_unless_finite(loss: tf.Tensor, gradients: Sequence[tf.Tensor]) -> tf.Tensor:

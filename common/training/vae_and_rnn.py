@@ -306,6 +306,7 @@ class Trainer:
         cfg: settings.Vae or settings.Rnn.
         new_model: () -> the model.
         trained: (the model) -> the variables that Adam trains.
+        blocks: see devices.for_training.
         **options: of Adam.
     """
 
@@ -314,9 +315,10 @@ class Trainer:
         cfg: Any,
         new_model: Callable[[], keras.Model],
         trained: Callable[[Any], list[Any]] = lambda model: model.trainable_variables,
+        blocks: bool = False,
         **options: Any,
     ) -> None:
-        self.cfg, self.strategy = cfg, devices.for_training(cfg.seed)
+        self.cfg, self.strategy = cfg, devices.for_training(cfg.seed, blocks)
         with self.strategy.scope():
             self.model = new_model()
             self._optimizer = adam(cfg, trained(self.model), **options)
@@ -417,10 +419,11 @@ class RnnTrainer(Trainer):
     def __init__(
         self, cfg: Any, shape: mdnrnn.Shape, restart_weight: float = 0.0, pay: settings.Pay | None = None
     ) -> None:
-        super().__init__(cfg, lambda: mdnrnn.MDNRNN(shape), clipvalue=cfg.clip)
+        super().__init__(cfg, lambda: mdnrnn.MDNRNN(shape), blocks=True, clipvalue=cfg.clip)
         self._memory: tuple[Any, Any]
+        blocks, gaussian = devices.blocks_of(cfg.streams), cfg.output == "gaussian"
         self._train, self._evaluate = mdnrnn.train_step_of(
-            self.model, self._optimizer, self.strategy, restart_weight, cfg.dropout, pay, cfg.output == "gaussian"
+            self.model, self._optimizer, self.strategy, restart_weight, cfg.dropout, pay, gaussian, blocks
         )
 
     def step(self, step: int) -> tuple[float, ...]:

@@ -345,3 +345,21 @@ def test_m_needs_the_right_actions_and_the_next_frame(rng):
     shifted, unshifted = (-np.mean(mdnrnn.log_prob(mixture, part.reshape(-1, 1))) for part in (z[1:], z[:-1]))
     np.testing.assert_allclose(shifted, right, rtol=1e-4)
     assert unshifted > shifted + 1
+
+
+def test_two_blocks_train_as_one_does(rng):
+    """Catches gradients that are added up, a block left out, memory of the wrong rows, and a loss of one block."""
+    shape, ended = Shape(3, 1, 6, True), []
+    batches, state = [stream_batch(rng, shape, 4, 8, 0.2) for _ in range(3)], random_state(rng, 4, 6)
+    first = random_rnn(rng, shape)
+    for blocks in (1, 2):
+        rnn, optimizer = MDNRNN(shape, "float32"), keras.optimizers.SGD(0.1)
+        rnn.set_weights(first.get_weights())
+        step, _ = mdnrnn.train_step_of(rnn, optimizer, tf.distribute.get_strategy(), 10.0, blocks=blocks)
+        memory, losses = state, []
+        for k, batch in enumerate(batches):
+            loss, memory = step(tuple(map(tf.constant, batch)), memory, np.array([1000, k], np.int32))
+            losses.append(loss)
+        ended.append([np.array(losses), np.stack(memory), *rnn.get_weights()])
+    for one, two in zip(*ended, strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)

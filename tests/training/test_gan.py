@@ -249,6 +249,6 @@ def test_the_command_makes_a_vae_like_any_other(tmp_path, rng):
 def test_several_devices_are_the_users_mistake(monkeypatch):
     """Catches a rest of one side that only one of two devices takes."""
     strategy = types.SimpleNamespace(num_replicas_in_sync=2, scope=tf.distribute.get_strategy().scope)
-    monkeypatch.setattr(devices, "for_training", lambda seed: strategy)
+    monkeypatch.setattr(devices, "for_training", lambda *_: strategy)
     with pytest.raises(UserError, match="--gan trains on one device"):
         gan.GanTrainer(dataclasses.replace(CFG))
