@@ -96,38 +96,40 @@ FIRST_ROUND = settings.Round(
     train={"o": "ppo", "generations": 60, "eval_steps": 60},
     games=32,
 )
-# chunks as long as a life, and few passes: with short ones, or many, it knows the deaths of its episodes by heart
+# chunks as long as a life; few rows, for that gives more updates in the same time
 TRAINED_ON = {
-    "streams": 48,
+    "streams": 16,
     "sequence_length": 400,
     "learning_rate": 1e-3,
     "mirror": True,
-    "dropout": 0.1,
     "validation_episodes": 20,
 }
 EARLY_ROUND = settings.Round(
+    random=3000,
     own=200,
-    rnn=TRAINED_ON | {"steps": 150},
+    rnn=TRAINED_ON | {"steps": 600},
     train={"o": "ppo", "generations": 60, "value_updates": 5, "eval_steps": 60},
     games=32,
 )
-LATE_ROUND = replace(
-    EARLY_ROUND,
+LATE_ROUND = settings.Round(
     own=300,
     own_share=0.6,
-    rnn=TRAINED_ON | {"steps": 300},
+    rnn=TRAINED_ON | {"steps": 1500},
     train={"o": "ppo", "generations": 200, "value_updates": 5, "eval_steps": 200},
     games=64,
 )
 LAST_ROUND = replace(
-    LATE_ROUND, train={"o": "ppo", "generations": 400, "value_updates": 5, "eval_steps": 400}, games=200
+    LATE_ROUND,
+    rnn=TRAINED_ON | {"steps": 2500},
+    train={"o": "ppo", "generations": 400, "value_updates": 5, "eval_steps": 400},
+    games=200,
 )
 ITERATE = {
     # the paper's experiment: one round; the real game chooses among the means that were evaluated
     "paper": settings.Iterate((settings.Round(random=12800, vae={}, rnn={}, train={}),), mb_per_episode=1.4),
     "laptop": settings.Iterate(
-        (FIRST_ROUND, EARLY_ROUND, *[LATE_ROUND] * 2, LAST_ROUND),
-        mb_per_episode=4.0,
+        (FIRST_ROUND, *[EARLY_ROUND] * 2, *[LATE_ROUND] * 2, LAST_ROUND),
+        mb_per_episode=1.9,
         linear={"generations": 60, "eval_steps": 30},
     ),
     "smoke": settings.Iterate(
