@@ -166,7 +166,7 @@ class Dreams:
         end_weight: float = 0.0,
     ) -> None:
         if rows % len(models):
-            raise UserError(f"--rows {rows}: do not divide among {len(models)} MDN-RNNs; give a multiple")
+            raise UserError(f"--rows {rows}: do not divide among {len(models)} MDN-RNNs or blocks; give a multiple")
         self.models, self.rows, self.max_steps, self.dropout, self.mode = models, rows, max_steps, dropout, mode
         self.temperature, self.horizon, self._end_weight = temperature, horizon, end_weight
         self._pay = pay if models[0].shape.heads else None
