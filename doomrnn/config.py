@@ -104,31 +104,31 @@ TRAINED_ON = {
     "mirror": True,
     "validation_episodes": 20,
 }
-EARLY_ROUND = settings.Round(
-    random=3000,
-    own=200,
-    rnn=TRAINED_ON | {"steps": 600},
-    train={"o": "ppo", "generations": 60, "value_updates": 5, "eval_steps": 60},
-    games=32,
-)
-LATE_ROUND = settings.Round(
-    own=300,
-    own_share=0.6,
-    rnn=TRAINED_ON | {"steps": 1500},
-    train={"o": "ppo", "generations": 200, "value_updates": 5, "eval_steps": 200},
-    games=64,
-)
-LAST_ROUND = replace(
-    LATE_ROUND,
-    rnn=TRAINED_ON | {"steps": 2500},
-    train={"o": "ppo", "generations": 400, "value_updates": 5, "eval_steps": 400},
-    games=200,
-)
+
+
+def _round(own: int, rnn_steps: int, updates: int, evaluations: int, games: int = 64) -> settings.Round:
+    """A round after the first: own games, the MDN-RNN and the policy learn on, and the game chooses an evaluation."""
+    return settings.Round(
+        own=own,
+        own_share=0.6,
+        rnn=TRAINED_ON | {"steps": rnn_steps},
+        train={"o": "ppo", "generations": updates, "value_updates": 5, "eval_steps": updates // evaluations},
+        games=games,
+    )
+
+
 ITERATE = {
     # the paper's experiment: one round; the real game chooses among the means that were evaluated
     "paper": settings.Iterate((settings.Round(random=12800, vae={}, rnn={}, train={}),), mb_per_episode=1.4),
     "laptop": settings.Iterate(
-        (FIRST_ROUND, *[EARLY_ROUND] * 2, *[LATE_ROUND] * 2, LAST_ROUND),
+        (
+            FIRST_ROUND,
+            _round(own=400, rnn_steps=800, updates=100, evaluations=1),
+            _round(own=600, rnn_steps=1200, updates=150, evaluations=2),
+            _round(own=800, rnn_steps=2000, updates=200, evaluations=4),
+            _round(own=1000, rnn_steps=3000, updates=300, evaluations=4),
+            _round(own=1000, rnn_steps=3000, updates=400, evaluations=8, games=200),
+        ),
         mb_per_episode=1.9,
         linear={"generations": 60, "eval_steps": 30},
     ),
