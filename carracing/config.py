@@ -33,7 +33,6 @@ SHIPPED: tuple[dict[str, str], ...] = (
     {"vae": "dream/vae.json", "rnn": "dream/rnn.json", "initial_z": "dream/initial_z.json"},
 )
 SHIPPED_CONTROLLER = "log/carracing.cma.16.64.best.json"
-WORLDS = ("game", "dream")
 RNN_FILE_ORDER: tuple[str, ...] = ("output_w", "output_b", "kernel", "bias")
 
 
@@ -71,13 +70,14 @@ class Extract(settings.Extract):
 class Train(settings.GameTrain):
     """Evolving the controller in the game."""
 
-    world: str = option(
-        "game",
-        "where: game; or dream, if the MDN-RNN has heads, which has other flags: python train.py --world dream --help",
-        choices=WORLDS,
-    )
     controller_mode: str = option(
         "zh", "what the controller reads: z, z_hidden, zc, zh or zch", choices=settings.CONTROLLER_MODES
+    )
+    patience: int = option(
+        0,
+        "training only: an episode without reward for so many steps is ended, and charged the cost of the steps left; "
+        "0 means never",
+        least=0,
     )
     backend: str = option("envpool", "the implementation of the game", choices=("gymnasium", "gym", "envpool", "draft"))
     block_rows: int = option(
@@ -89,7 +89,6 @@ class Train(settings.GameTrain):
 class DreamTrain(settings.DreamTrain):
     """Evolving the controller in the dream alone."""
 
-    world: str = option("dream", "where: dream; or game, which has other flags", choices=WORLDS)
     controller_mode: str = option(
         "zh", "what the controller reads: z, z_hidden, zc, zh or zch", choices=settings.CONTROLLER_MODES
     )
@@ -99,7 +98,6 @@ class DreamTrain(settings.DreamTrain):
 class Ppo(settings.Ppo):
     """Learning the controller, a network, by a policy gradient in the dream."""
 
-    world: str = option("dream", "where: the dream", choices=("dream",))
     controller_mode: str = option("zh", "what the controller reads: z, zc, zh or zch", choices=("z", "zc", "zh", "zch"))
 
 

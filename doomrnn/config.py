@@ -50,6 +50,14 @@ class Train(settings.DreamTrain):
     )
 
 
+@dataclass(frozen=True)
+class GameTrain(settings.GameTrain):
+    """Evolving the controller in the real game."""
+
+    backend: str = option("vizdoom", "the implementation of the game", choices=("vizdoom",))
+    block_rows: int = option(4, "games that step together in one thread, each with an engine of its own")
+
+
 VAE_PAPER = settings.Vae(z_size=64, steps=308000)
 RNN_PAPER = settings.RestartRnn(hidden_size=512, sequence_length=500, steps=24400, schedule="exponential")
 
@@ -82,6 +90,11 @@ TRAIN = {
     "paper": Train(),
     "laptop": Train(n=1, t=64, generations=70, eval_steps=10, eval_episodes=256, block_rows=512),
     "smoke": Train(n=1, t=16, num_episode=4, generations=10, eval_steps=5, eval_episodes=64),
+}
+# not in the paper: how far the controller gets that need not dream
+TRAIN_GAME = {
+    "laptop": GameTrain(n=1, t=32, directions=40, sigma_init=0.3, averaging=0.9, eval_steps=10, eval_episodes=256),
+    "smoke": GameTrain(n=1, t=4, num_episode=1, generations=2, eval_steps=2, eval_episodes=2, block_rows=2),
 }
 PPO_LAPTOP = settings.Ppo(temperature=TEMPERATURE, dropout=0.1, rows=512, ends="drawn", learning_rate=1e-3, entropy=0.0)
 PPO = {

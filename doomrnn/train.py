@@ -1,4 +1,4 @@
-"""Evolves the controller inside the dream; the real game is not played.
+"""Evolves the controller inside the dream; the real game is not played, except with --world game.
 
 Reads the VAE, the MDN-RNN and the first frames (those of the run, else those that ship); writes
 log/doomrnn.<optimizer>.<episodes>.<popsize>.* (see common/training/evolution.py). After an interruption the same
@@ -8,6 +8,7 @@ again under mpirun. The number of ranks does not change the result.
     python train.py                         # laptop preset
     python train.py -n 2 -t 32              # 2 ranks, population 64
     mpirun -np 8 --hostfile hosts python train.py
+    python train.py --world game --start_from log/doomrnn.cma.16.64.best.json     # its logs are doomrnn.game.*
     python train.py --also_in ../runs/earlier/tf_rnn/rnn.json     # half of the dreams in another MDN-RNN
 """
 

@@ -122,7 +122,7 @@ MUTANTS = [
      "return self._in_blocks(mean[None], seeds, True)[0][0]"),
     ("common/training/evolve.py", "self._episodes_of(run.generation + 1)", "self._episodes_of(run.generation)"),
     ("common/training/evolve.py", "loaded.vae, loaded.rnn, cfg.sample_z)", "loaded.vae, loaded.rnn, True)"),
-    ("common/training/evolve.py", "if training and cfg.patience else {}", "if cfg.patience else {}"),
+    ("common/training/evolve.py", "if hurried else {}", "if cfg.patience else {}"),
     ("common/training/evolve.py", "np.nanmedian(fitness, axis=0)", "np.nanmean(fitness, axis=0)"),
     # the policy gradient
     ("common/training/ppo.py", "discount * following * (1 - done) - value", "discount * following - value"),

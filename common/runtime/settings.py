@@ -11,6 +11,7 @@ from common.runtime.cli import option
 
 SCHEDULES = ("constant", "cosine", "exponential")
 CONTROLLER_MODES = ("z", "z_hidden", "zc", "zh", "zch")
+WORLDS = ("dream", "game")  # where a controller is evolved
 NETWORK_MODES = ("z", "zc", "zh", "zch")  # of a controller with hidden layers of any size
 
 
@@ -181,6 +182,9 @@ class Train:
 class DreamTrain(Train):
     """Evolving the controller in dreams."""
 
+    world: str = option(
+        "dream", "where: dream; or game, which has other flags: python train.py --world game --help", choices=WORLDS
+    )
     temperature: float = option(
         1.0,
         "of the dreams: above 1 they are harder and less certain than the game as the MDN-RNN predicts it",
@@ -215,18 +219,15 @@ class DreamTrain(Train):
 class GameTrain(Train):
     """Evolving the controller in the real game."""
 
+    world: str = option(
+        "game", "where: game; or dream, which has other flags: python train.py --world dream --help", choices=WORLDS
+    )
     fewer_episodes: str = option(
         "",
         "fewer episodes at first: generation:episodes,... such as 20:2,60:4 for 2 up to generation 20, then 4 up to 60",
     )
     track_groups: int = option(
         1, "groups of candidates, each with its own episodes; 1 means that all of a generation play the same"
-    )
-    patience: int = option(
-        0,
-        "training only: an episode without reward for so many steps is ended, and charged the cost of the steps left; "
-        "0 means never",
-        least=0,
     )
     backend: str = option("", "the implementation of the game; by default the one that scores are reported in")
 
@@ -236,6 +237,7 @@ class Ppo:
     """Learning the controller, a network, by a policy gradient in dreams: train.py -o ppo."""
 
     o: str = option("ppo", "ppo; the others evolve, with other flags", "-o", "--optimizer", choices=("ppo",))
+    world: str = option("dream", "where: the dream", choices=("dream",))
     generations: int = option(300, "updates; each collects `rows` x `steps` steps and learns from them")
     rows: int = option(1024, "dreams in lockstep")
     steps: int = option(64, "steps of every dream in an update")

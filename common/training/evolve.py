@@ -15,7 +15,7 @@ import numpy as np
 
 from common.game import Game
 from common.protocols import Strategy
-from common.runtime import cli, mpi, parallel, provenance, runs, seeds
+from common.runtime import cli, mpi, parallel, provenance, runs, seeds, settings
 from common.runtime.cli import UserError
 
 if TYPE_CHECKING:  # these load TensorFlow, which the process that only launches does without
@@ -64,10 +64,7 @@ def main(game: Game, description: str | None) -> None:
 
         policy_gradient.main(game, description)
         return
-    presets = game.config.TRAIN
-    if _given(sys.argv, "--world") == "dream":
-        presets = getattr(game.config, "TRAIN_DREAM", presets)
-    cfg, arguments = cli.parse(presets, description)
+    cfg, arguments = cli.parse(presets_of(game, _given(sys.argv, "--world")), description)
     _check(cfg)
     base = f"{log_name(game, cfg)}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
     if cfg.n > 1 and not mpi.under_mpi():
@@ -128,9 +125,28 @@ def _given(words: list[str], *names: str) -> str:
     return ""
 
 
+def usual_world(game: Game) -> str:
+    """Where controllers of a game are evolved by default."""
+    return next(iter(game.config.TRAIN.values())).world
+
+
+def presets_of(game: Game, world: str) -> dict[str, Any]:
+    """The presets of train.py for a world; "" is the usual one.
+
+    Raises:
+        UserError: the config has none for it.
+    """
+    if world not in settings.WORLDS or world == usual_world(game):  # what is neither is refused with the other flags
+        return game.config.TRAIN
+    name = f"TRAIN_{world.upper()}"
+    if not hasattr(game.config, name):
+        raise UserError(f"--world {world}: {game.title} has no {name} in its config.py")
+    return getattr(game.config, name)
+
+
 def log_name(game: Game, cfg: Any) -> str:
-    """How the names of an evolution's log files begin. Where both worlds are possible, those in the dream say so."""
-    return f"{game.name}.dream" if getattr(cfg, "world", "") == "dream" else game.name
+    """How the names of log files begin: with the name of the game, and the world if it is not the usual one."""
+    return game.name if cfg.world == usual_world(game) else f"{game.name}.{cfg.world}"
 
 
 def _check(cfg: Any) -> None:
@@ -250,7 +266,7 @@ class GameArena:
     """Candidates play the real game, all of a group the same episodes.
 
     Args:
-        make_world: (whether for training) -> the games, for training with the patience of the config.
+        make_world: (whether hurried) -> the games; hurried ones have the patience of the config.
         shape: the sizes of the candidates.
         action_of: see candidates.Candidates.
         cfg: settings.GameTrain.
@@ -270,14 +286,15 @@ class GameArena:
         from common.worlds import candidates
 
         self._make_world, self._shape, self._action_of, self._cfg = make_world, shape, action_of, cfg
+        self._hurried = bool(getattr(cfg, "patience", 0))
         self._episodes_of, self._candidates = episodes_by_generation(cfg), candidates
 
         def make_worker() -> Callable[[Any], Scores]:
-            worlds = {training: make_world(training) for training in (True, False)}
+            worlds = {hurried: make_world(hurried) for hurried in {self._hurried, False}}
 
             def work(task: Any) -> Scores:
-                population, seeds, training = task
-                return candidates.evaluate(worlds[training], shape, population, seeds, action_of)
+                population, seeds, hurried = task
+                return candidates.evaluate(worlds[hurried], shape, population, seeds, action_of)
 
             return work
 
@@ -291,16 +308,16 @@ class GameArena:
 
     def play(self, population: np.ndarray, seeds: np.ndarray) -> Scores:
         """Every candidate in its episodes, under the rules of training."""
-        return self._in_blocks(population, seeds, True)
+        return self._in_blocks(population, seeds, self._hurried)
 
     def evaluate(self, mean: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """The returns [E] of one controller under the rules of the game."""
         return self._in_blocks(mean[None], seeds, False)[0][0]
 
-    def _in_blocks(self, population: np.ndarray, seeds: np.ndarray, training: bool) -> Scores:
+    def _in_blocks(self, population: np.ndarray, seeds: np.ndarray, hurried: bool) -> Scores:
         # four blocks or more, for the threads of two cores; how many episodes step together changes no result
         rows = min(self._cfg.block_rows, -(-len(population) * seeds.shape[-1] // 4))
-        return self._candidates.evaluate_in_blocks(self._workers, population, seeds, rows, training)
+        return self._candidates.evaluate_in_blocks(self._workers, population, seeds, rows, hurried)
 
     def fitness(self, returns: np.ndarray) -> np.ndarray:
         """See `fitness_above_group`."""
@@ -353,8 +370,8 @@ def _game_arena(
 ) -> Arena:
     from common.worlds.encoded import EncodedGames
 
-    def make_world(training: bool) -> EncodedGames:
-        rules = {"patience": cfg.patience} if training and cfg.patience else {}
+    def make_world(hurried: bool) -> EncodedGames:
+        rules = {"patience": cfg.patience} if hurried else {}
         return EncodedGames(game.real_games(cfg.block_rows, cfg.backend, **rules), loaded.vae, loaded.rnn, cfg.sample_z)
 
     return GameArena(make_world, shape, game.action_of, cfg, GAME_THREADS_PER_CORE * parallel.cores())

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from common.agent import controller, models
+from common.game import find
 from common.play import select
-from common.runtime import cli, files, provenance, settings
+from common.runtime import cli, files, mpi, provenance, settings
 from common.runtime.cli import UserError
 from common.training import es, evolution, evolve
 
@@ -224,3 +225,43 @@ def test_an_average_without_the_present_is_refused(share, capsys):
         cli.parse({"laptop": settings.Train()}, "", ["--averaging", share])
     assert ended.value.code == 2
     assert "--averaging" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "world", "called"),
+    [
+        ("doomrnn", "", "doomrnn"),
+        ("doomrnn", "dream", "doomrnn"),
+        ("doomrnn", "game", "doomrnn.game"),
+        ("carracing", "", "carracing"),
+        ("carracing", "game", "carracing"),
+        ("carracing", "dream", "carracing.dream"),
+    ],
+)
+def test_each_world_has_presets_and_a_name_of_its_own(name, world, called):
+    """Catches an evolution in the game that goes on in the logs of the dream, or with its flags."""
+    game = find(name)
+    cfg = evolve.presets_of(game, world)["laptop"]
+    kind = settings.DreamTrain if cfg.world == "dream" else settings.GameTrain
+    assert isinstance(cfg, kind)
+    assert world in ("", cfg.world), "the presets of the other world"
+    assert evolve.log_name(game, cfg) == called
+
+
+def test_a_game_without_presets_for_a_world_says_so():
+    """Catches an evolution in the dream when the game was asked for."""
+    game = types.SimpleNamespace(title="Dots", config=types.SimpleNamespace(TRAIN={"laptop": settings.DreamTrain()}))
+    with pytest.raises(UserError, match="--world game: Dots has no TRAIN_GAME"):
+        evolve.presets_of(game, "game")
+
+
+@pytest.mark.parametrize(
+    ("patience", "rules"), [({}, [{}]), ({"patience": 0}, [{}]), ({"patience": 9}, [{}, {"patience": 9}])]
+)
+def test_games_are_made_once_for_each_set_of_rules(patience, rules, monkeypatch):
+    """Catches twice as many engines as are played, and an evaluation with the patience of training."""
+    made = []
+    monkeypatch.setattr(mpi, "start", lambda make_worker, threads: make_worker())
+    cfg = types.SimpleNamespace(**patience, fewer_episodes="", num_episode=2)
+    evolve.GameArena(lambda hurried: made.append(dict(patience) if hurried else {}), None, None, cfg, 2)
+    assert sorted(made, key=len) == rules

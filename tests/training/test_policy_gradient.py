@@ -333,7 +333,7 @@ def test_a_world_without_rewards_and_joined_letters_are_refused(made, tmp_path):
     """Catches a policy gradient on rewards that are all zero, and an evolution that is called ppo."""
     game, run = made[0], another(made, tmp_path)
     config = argparse.Namespace(**{name: value for name, value in vars(game.config).items() if name != "PPO"})
-    config.TRAIN = {"laptop": settings.Train(n=1)}
+    config.TRAIN = {"laptop": settings.DreamTrain(n=1)}
     mute = dataclasses.replace(game, config=config)
     assert train(mute, run).refused("-o ppo", "the toy brings no reward", "-o cma")
     assert commands.call(evolve.main, mute, "-oppo", "--run", run).refused("-oppo", "-o ppo")
