@@ -357,6 +357,7 @@ def losses_of(
     mask: tf.Tensor | None = None,
     pay: Pay | None = None,
     gaussian: bool = False,
+    restart_z: bool = False,
 ) -> tuple[Any, ...]:
     """The terms of the loss of the MDN-RNN, on one chunk of streams.
 
@@ -369,6 +370,8 @@ def losses_of(
         mask: float32 [B, H], by which h is multiplied before it predicts, see `dropout_mask`; None for no dropout.
         pay: what the heads learn; an MDN-RNN without heads needs none.
         gaussian: whether z_loss is the `divergence` from the posterior of the VAE, not the likelihood of a sample.
+        restart_z: whether the z of the first frame of the next episode is learnt as well, as in the authors' code.
+            A dream that lives on is then led back to a first frame, with the probability that it should have ended.
 
     Returns:
         (z_loss, restart_loss, state): float32 [], nats per dimension; float32 [], nats per step, 0 without restarts;
@@ -393,11 +396,10 @@ def losses_of(
     else:
         nats = -log_prob(mixture, tf.reshape(z[1:], [-1, rnn.shape.z_size]))
     began = tf.reshape(restart[1:], [-1])
-    if rnn.shape.restart:
-        # as in the authors' code, the z of the first frame of a new episode counts too
-        return tf.reduce_mean(nats), tf.reduce_mean(restart_loss(logit, began, restart_weight)), *heads, state
-    same_episode = tf.broadcast_to(1 - began[:, tf.newaxis], tf.shape(nats))
-    return tf.reduce_sum(nats * same_episode) / tf.reduce_sum(same_episode), tf.constant(0.0), *heads, state
+    learnt = tf.ones_like(nats) if restart_z else tf.broadcast_to(1 - began[:, tf.newaxis], tf.shape(nats))
+    z_loss = tf.reduce_sum(nats * learnt) / tf.reduce_sum(learnt)
+    ends = tf.reduce_mean(restart_loss(logit, began, restart_weight)) if rnn.shape.restart else tf.constant(0.0)
+    return z_loss, ends, *heads, state
 
 
 def dropout_mask(uniform: tf.Tensor, dropout: float) -> tf.Tensor:
@@ -424,6 +426,7 @@ def train_step_of(
     pay: Pay | None = None,
     gaussian: bool = False,
     blocks: int = 1,
+    restart_z: bool = False,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Compiles a training step of the MDN-RNN, and the same step without dropout and update of the weights.
 
@@ -437,6 +440,7 @@ def train_step_of(
         gaussian: bool.
         blocks: parts of the rows of a training step, each of which can have a thread; losses and gradients are their
             means.
+        restart_z: see `losses_of`.
 
     Returns:
         (train, evaluate): each step(batch, state, seed int32 [2]) -> (losses, state), as `losses_of` has them.
@@ -452,7 +456,7 @@ def train_step_of(
         mask = None
         if share:
             mask = dropout_mask(tf.random.stateless_uniform(tf.shape(state[0]), seed + [1, replica]), share)
-        return losses_of(rnn, batch, state, noise, restart_weight, mask, pay, gaussian)
+        return losses_of(rnn, batch, state, noise, restart_weight, mask, pay, gaussian, restart_z)
 
     def block_train(batch: tuple[tf.Tensor, ...], state: State, seed: tf.Tensor) -> tuple[Any, ...]:
         with tf.GradientTape() as tape:

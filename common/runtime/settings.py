@@ -131,6 +131,11 @@ class RestartRnn(Rnn):
     """Training an MDN-RNN that also predicts when an episode ends."""
 
     restart_weight: float = option(10.0, "weight of restarts in the restart flag's cross-entropy")
+    restart_z: bool = option(
+        True,
+        "the z of the first frame after a restart is learnt too, as in the authors' code; --no-restart_z: it is not, "
+        "so that a dream that lives on is not led back to a first frame",
+    )
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,9 @@ class PPO:
         flat = (tf.reshape(x, [count, *x.shape[2:]]) for x in (data.drawn, data.log_prob, advantage, returns))
         rows = data.features, *flat, reference
         learns = tf.cast(v["update"] >= s.value_updates, tf.float32)
-        adam = v["networks"], v["adam_mean"], v["adam_square"], v["adam_steps"]
+        # Adam begins when the policy does: its first steps would be too large after gradients that were all zero
+        kept = tf.cast(tf.not_equal(v["update"], s.value_updates), tf.float32)
+        adam = v["networks"], kept * v["adam_mean"], kept * v["adam_square"], tf.cast(kept, tf.int32) * v["adam_steps"]
         adam, losses = self._improve(adam, rows, mean, scale, learns, learning_rate, tether, key)
 
         after = dict(zip(("networks", "adam_mean", "adam_square", "adam_steps"), adam, strict=True))

@@ -421,9 +421,13 @@ class RnnTrainer(Trainer):
     ) -> None:
         super().__init__(cfg, lambda: mdnrnn.MDNRNN(shape), blocks=True, clipvalue=cfg.clip)
         self._memory: tuple[Any, Any]
-        blocks, gaussian = devices.blocks_of(cfg.streams), cfg.output == "gaussian"
+        blocks, gaussian, restart_z = (
+            devices.blocks_of(cfg.streams),
+            cfg.output == "gaussian",
+            getattr(cfg, "restart_z", False),
+        )
         self._train, self._evaluate = mdnrnn.train_step_of(
-            self.model, self._optimizer, self.strategy, restart_weight, cfg.dropout, pay, gaussian, blocks
+            self.model, self._optimizer, self.strategy, restart_weight, cfg.dropout, pay, gaussian, blocks, restart_z
         )
 
     def step(self, step: int) -> tuple[float, ...]:

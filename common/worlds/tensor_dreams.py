@@ -187,14 +187,17 @@ class Dreams:
         return tf.concat([{"z": z, "c": c, "h": h}[letter] for letter in self.mode], axis=1)
 
     def step(self, state: tuple[tf.Tensor, ...], action: tf.Tensor, seed: tf.Tensor) -> tuple[Any, ...]:
-        """One step of every row, see common/training/ppo.py. With a horizon a fourth part says which rows it cut."""
+        """One step of every row, see common/training/ppo.py.
+
+        Rows at the time limit or the horizon are cut, for the agent knows neither its age nor the steps left.
+        """
         shares = [tf.split(part, len(self.models)) for part in (*state, action)]
         parts = [
             self._step_in(k, list(share[:-1]), share[-1], tf.random.fold_in(seed, k))
             for k, share in enumerate(zip(*shares, strict=True))
         ]
         *after, reward, done, cut = (tf.concat(part, axis=0) for part in zip(*parts, strict=True))
-        return tuple(after), reward, done, *([cut] if self.horizon else [])
+        return tuple(after), reward, done, cut
 
     def _step_in(self, k: int, state: Sequence[tf.Tensor], action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """One step of the rows that dream in MDN-RNN number k: the state, reward, done and cut."""
@@ -218,12 +221,12 @@ class Dreams:
         if self._pay:
             reward, alive = dream.paid(rnn, weights, seen, more.pop(0), self._pay)
             after.append(alive)
-        over, cut = ended | (age >= self.max_steps), tf.zeros_like(ended)
+        cut = age >= self.max_steps
         if self.horizon:
             left = more.pop(0) - 1
-            cut = (left == 0) & ~over
+            cut |= left == 0
             after.append(left)
-        done = over | cut
+        done, cut = ended | cut, cut & ~ended
 
         def begun_anew() -> list[tf.Tensor]:
             rows = tf.where(done)

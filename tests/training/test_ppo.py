@@ -1,5 +1,6 @@
 """common/training/ppo.py: it learns, its advantages are those of the formula, and a resumed run is the same run."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -201,14 +202,16 @@ def test_dreams_of_an_ensemble_end_and_begin_anew_where_they_should():
     world = tiny_dreams(rows=6, models=2, max_steps=3)
     state = world.start(tf.constant([1000, 0]))
     die = np.float32([[1], [-1], [-1], [-1], [1], [-1]])
-    state, reward, done = world.step(state, die, tf.constant([1000, 1]))
+    state, reward, done, cut = world.step(state, die, tf.constant([1000, 1]))
     np.testing.assert_array_equal(done, die[:, 0] > 0)
+    assert not np.any(cut)
     np.testing.assert_array_equal(reward, -(die[:, 0] > 0).astype(float))
     np.testing.assert_array_equal(state[3], [0, 1, 1, 1, 0, 1])
     assert not np.any(state[1].numpy()[done.numpy()])
     for t in range(2):
-        state, reward, done = world.step(state, -np.ones((6, 1), np.float32), tf.constant([1000, 2 + t]))
+        state, reward, done, cut = world.step(state, -np.ones((6, 1), np.float32), tf.constant([1000, 2 + t]))
     np.testing.assert_array_equal(done, die[:, 0] < 0)  # their time is up, which costs nothing
+    np.testing.assert_array_equal(cut, done)
     np.testing.assert_array_equal(reward, np.zeros(6))
     np.testing.assert_array_equal(state[3], [2, 0, 0, 0, 2, 0])
 
@@ -272,8 +275,21 @@ def test_drawn_ends_come_as_often_in_tensor_dreams():
     dreams = tensor_dreams.Dreams([rnn], [POOL], 1.0, 1000, 400, end_weight=weight)
     state, counts = dreams.start(tf.constant([1, 2])), []
     for t in range(30):
-        state, reward, done = dreams.step(state, tf.zeros([400, 1]), tf.constant([3, t]))
+        state, reward, done, _ = dreams.step(state, tf.zeros([400, 1]), tf.constant([3, t]))
         np.testing.assert_array_equal(reward, -tf.cast(done, tf.float32))
         counts.append(int(tf.reduce_sum(tf.cast(done, tf.int32))))
     assert np.mean(counts) == pytest.approx(400 * p, abs=4 * np.sqrt(400 * p / 30))
     assert 3 < np.std(counts) < 12  # 6, if every row draws for itself
+
+
+def test_adam_begins_when_the_policy_does():
+    """Catches first steps that are too large, after updates in which the gradients of the policy were all zero."""
+    policy = network.Policy(2, (4,), SIDES)
+    whole = Bandit.rows * QUICK.steps
+    cfg = dataclasses.replace(QUICK, value_updates=30, epochs=1, minibatch=whole)
+    learner, _ = learned(Bandit(), policy, cfg, 30)
+    before = learner.arrays()["networks"][: policy.network.parameters]
+    learner.update(1e-2)
+    steps = np.abs(learner.arrays()["networks"][: policy.network.parameters] - before)
+    # the first step of Adam is as long as the learning rate, unless the gradient is tiny
+    assert 0.005 < steps.max() < 0.0101

@@ -117,7 +117,7 @@ def test_tensor_dreams_pay_the_same():
     world = tensor_dreams.Dreams([tanh_of_action()] * 2, [pool] * 2, 1.0, 3, 2, mode="zh", pay=PAY)
     state, found = world.start(tf.constant([1000, 0])), []
     for t, action in enumerate([*ACTIONS[:3], *ACTIONS[:3]]):
-        state, reward, done = world.step(state, action[:, np.newaxis], tf.constant([1000, t]))
+        state, reward, done, _ = world.step(state, action[:, np.newaxis], tf.constant([1000, t]))
         found.append(reward.numpy())
         assert done.numpy().all() == (t in (2, 5))
     wanted = np.transpose([by_hand(row[:3]) for row in ACTIONS.T])
