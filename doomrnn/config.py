@@ -60,6 +60,7 @@ class GameTrain(settings.GameTrain):
 
 VAE_PAPER = settings.Vae(z_size=64, steps=308000)
 RNN_PAPER = settings.RestartRnn(hidden_size=512, sequence_length=500, steps=24400, schedule="exponential")
+RNN_LAPTOP = replace(RNN_PAPER, restart_z=False, dropout=0.1)
 
 EXTRACT = {
     "paper": Extract(episodes=12800),
@@ -75,9 +76,9 @@ SERIES = dict.fromkeys(("paper", "smoke"), settings.Series(episodes_per_part=100
 SERIES["laptop"] = settings.Series(episodes_per_part=100, mirror=True)
 RNN = {
     "paper": RNN_PAPER,
-    "laptop": replace(RNN_PAPER, sequence_length=64, steps=4500, learning_rate=1.5e-3, schedule="cosine"),
+    "laptop": replace(RNN_LAPTOP, sequence_length=64, steps=4500, learning_rate=1.5e-3, schedule="cosine"),
     "smoke": replace(
-        RNN_PAPER,
+        RNN_LAPTOP,
         streams=16,
         sequence_length=64,
         steps=300,
@@ -121,11 +122,14 @@ TRAINED_ON = {
 
 def _round(own: int, rnn_steps: int, updates: int, evaluations: int, games: int = 64) -> settings.Round:
     """A round after the first: own games, the MDN-RNN and the policy learn on, and the game chooses an evaluation."""
+    dreams = {"starts": 8000, "start_games": 400, "horizon": 300}  # also from late in a game, where it is dangerous
+    updated = {"generations": updates, "value_updates": 10, "eval_steps": updates // evaluations}
     return settings.Round(
         own=own,
         own_share=0.6,
+        record={"min_frames": 0},
         rnn=TRAINED_ON | {"steps": rnn_steps},
-        train={"o": "ppo", "generations": updates, "value_updates": 5, "eval_steps": updates // evaluations},
+        train={"o": "ppo"} | updated | dreams,
         games=games,
     )
 
@@ -137,7 +141,7 @@ ITERATE = {
         (
             FIRST_ROUND,
             _round(own=400, rnn_steps=800, updates=100, evaluations=1),
-            _round(own=600, rnn_steps=1200, updates=150, evaluations=2),
+            _round(own=600, rnn_steps=1000, updates=200, evaluations=2),
             _round(own=800, rnn_steps=2000, updates=200, evaluations=4),
             _round(own=1000, rnn_steps=3000, updates=300, evaluations=4),
             _round(own=1000, rnn_steps=3000, updates=400, evaluations=8, games=200),
