@@ -133,6 +133,28 @@ class Game:
         return os.path.dirname(os.path.abspath(str(self.config.__file__)))
 
     @property
+    def usual_world(self) -> str:
+        """Where its controllers are evolved by default, "dream" or "game"."""
+        return next(iter(self.config.TRAIN.values())).world
+
+    def train_presets(self, world: str) -> dict[str, Any]:
+        """The presets of train.py for a world; "" is the usual one.
+
+        Raises:
+            UserError: the config has none for it.
+        """
+        if world not in settings.WORLDS or world == self.usual_world:  # neither: refused with the other flags
+            return self.config.TRAIN
+        name = f"TRAIN_{world.upper()}"
+        if not hasattr(self.config, name):
+            raise UserError(f"--world {world}: {self.title} has no {name} in its config.py")
+        return getattr(self.config, name)
+
+    def log_name(self, world: str) -> str:
+        """How the names of log files begin: with the name of the game, and the world if it is not the usual one."""
+        return self.name if world == self.usual_world else f"{self.name}.{world}"
+
+    @property
     def pay(self) -> settings.Pay:
         """What the heads of an MDN-RNN learn of its reward, and what its dream pays by them.
 

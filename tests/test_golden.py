@@ -19,7 +19,7 @@ from common.agent import mdnrnn, vae
 from common.data import recordings, series
 from common.play import agents, play, record, select
 from common.runtime import files, parallel, provenance, runs, settings
-from common.training import es, evolution, evolve, vae_and_rnn
+from common.training import es, evolution, evolve, trainers, vae_and_rnn
 from common.worlds import candidates, encoded, rollouts
 
 from carracing import env
@@ -559,7 +559,7 @@ def data(tmp_path, rng):
 def trainer_of(run, data, cfg=RNN, weight=10.0):
     run.mkdir(exist_ok=True)
     stage = runs.Stage(argparse.Namespace(run=str(run), fresh=False), "tf_rnn", "rnn.json", cfg)
-    trainer = vae_and_rnn.RnnTrainer(cfg, mdnrnn.Shape(4, 1, cfg.hidden_size, True), weight)
+    trainer = trainers.RnnTrainer(cfg, mdnrnn.Shape(4, 1, cfg.hidden_size, True), weight)
     trainer.resume(stage, series.StreamBatches(data, cfg.streams, cfg.sequence_length, cfg.seed), "source")
     return trainer
 
@@ -633,7 +633,7 @@ def test_the_noise_of_the_vae_follows_from_the_seed_and_the_step(rng):
     seeds = ([1000, 1], [1000, 1], [1000, 2])
     losses = [float(step(tf.constant(frames), np.array(seed, np.int32))[0]) for seed in seeds]
     assert losses[0] == losses[1] != losses[2]
-    trainer = vae_and_rnn.VaeTrainer.__new__(vae_and_rnn.VaeTrainer)
+    trainer = trainers.VaeTrainer.__new__(trainers.VaeTrainer)
     handed = []
     trainer.cfg, trainer._batches = settings.Vae(seed=3), iter([frames] * 3)
     trainer._train = lambda batch, seed: handed.append(seed.tolist()) or (1.0, 1.0)
@@ -653,7 +653,7 @@ def test_the_mdn_rnn_trains_on_known_and_is_validated_on_unseen_episodes(small_r
     (run / "tf_rnn" / "rnn.json").unlink()
     (run / "tf_rnn" / "rnn.json.meta.json").unlink()
     seen = types.SimpleNamespace(frames=[], unseen=[], weight=[])
-    resume, init = vae_and_rnn.RnnTrainer.resume, vae_and_rnn.RnnTrainer.__init__
+    resume, init = trainers.RnnTrainer.resume, trainers.RnnTrainer.__init__
 
     def spy_resume(self, stage, batches, source):
         seen.frames.append((batches.series.length.tolist(), len(batches.series.mu)))
@@ -663,12 +663,12 @@ def test_the_mdn_rnn_trains_on_known_and_is_validated_on_unseen_episodes(small_r
         seen.weight.append(restart_weight)
         init(self, cfg, shape, restart_weight, *more)
 
-    monkeypatch.setattr(vae_and_rnn.RnnTrainer, "resume", spy_resume)
-    monkeypatch.setattr(vae_and_rnn.RnnTrainer, "__init__", spy_init)
+    monkeypatch.setattr(trainers.RnnTrainer, "resume", spy_resume)
+    monkeypatch.setattr(trainers.RnnTrainer, "__init__", spy_init)
     monkeypatch.setattr(
-        vae_and_rnn.RnnTrainer, "losses_on", lambda self, unseen: seen.unseen.append(unseen.length.tolist()) or (0, 0)
+        trainers.RnnTrainer, "losses_on", lambda self, unseen: seen.unseen.append(unseen.length.tolist()) or (0, 0)
     )
-    monkeypatch.setattr(vae_and_rnn.RnnTrainer, "dreams", lambda *more: np.zeros((128, 64, 3)))
+    monkeypatch.setattr(trainers.RnnTrainer, "dreams", lambda *more: np.zeros((128, 64, 3)))
     words = ["--hidden_size", 8, "--streams", 2, "--sequence_length", 8, "--steps", 2, "--restart_weight", 7.5]
     done = call(vae_and_rnn.train_rnn, DOOM, "--preset", "smoke", "--run", run, *words, "--validation_episodes", 2)
     assert done.code == 0, done.err

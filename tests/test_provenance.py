@@ -22,7 +22,7 @@ from common.game import ROOT
 from common.play import agents, fidelity, play, record, select, video
 from common.runtime import files, provenance
 from common.studio import session
-from common.training import evolve, vae_and_rnn
+from common.training import evolve, trainers, vae_and_rnn
 from common.training import planet as planet_training
 
 META = provenance.ENDING
@@ -746,7 +746,7 @@ def test_a_vae_trained_anew_leaves_nothing_of_the_old_one_in_use(run, small, ano
 
 def test_an_interrupted_rnn_does_not_go_on_on_another_series(run, small, monkeypatch, another_vae):
     """Catches an MDN-RNN that began on one VAE's series and ends on another's."""
-    step = vae_and_rnn.RnnTrainer.step
+    step = trainers.RnnTrainer.step
 
     def interrupted(self, number):
         if number == 3:
@@ -755,7 +755,7 @@ def test_an_interrupted_rnn_does_not_go_on_on_another_series(run, small, monkeyp
 
     words = ["--preset", "smoke", "--run", run, *RNN, "--checkpoint_seconds", 0]
     with monkeypatch.context() as patch:
-        patch.setattr(vae_and_rnn.RnnTrainer, "step", interrupted)
+        patch.setattr(trainers.RnnTrainer, "step", interrupted)
         assert call(vae_and_rnn.train_rnn, small, *words, "--fresh").code == 130
     train_vae_anew(run, another_vae)
     stage(vae_and_rnn.encode, small, run, ["--fresh"])
@@ -766,7 +766,7 @@ def test_an_interrupted_rnn_does_not_go_on_on_another_series(run, small, monkeyp
 
 def test_a_training_does_not_go_on_from_other_weights(run, small, monkeypatch, another_vae):
     """Catches a meta that names a parent which the training did not start from: the file changed in between."""
-    step, start = vae_and_rnn.VaeTrainer.step, run / "start.json"
+    step, start = trainers.VaeTrainer.step, run / "start.json"
 
     def interrupted(self, number):
         if number == 2:
@@ -776,7 +776,7 @@ def test_a_training_does_not_go_on_from_other_weights(run, small, monkeypatch, a
     provenance.copy(str(run / "tf_vae" / "vae.json"), str(start))
     words = ["--preset", "smoke", "--run", run, *VAE, "--start_from", start, "--checkpoint_seconds", 0]
     with monkeypatch.context() as patch:
-        patch.setattr(vae_and_rnn.VaeTrainer, "step", interrupted)
+        patch.setattr(trainers.VaeTrainer, "step", interrupted)
         assert call(vae_and_rnn.train_vae, small, *words, "--fresh").code == 130
     provenance.copy(str(another_vae / "vae.json"), str(start))
     assert call(vae_and_rnn.train_vae, small, *words).refused("its training began on other data")
@@ -888,7 +888,7 @@ def test_validation_episodes_are_those_with_the_largest_seeds(run, small, monkey
             recordings.write(run / "record", seed, frames, np.zeros(len(frames)), np.ones(len(frames)), done)
         stage(vae_and_rnn.encode, small, run)
     seen = []
-    monkeypatch.setattr(vae_and_rnn.RnnTrainer, "losses_on", lambda self, unseen: seen.append(unseen) or np.zeros(2))
+    monkeypatch.setattr(trainers.RnnTrainer, "losses_on", lambda self, unseen: seen.append(unseen) or np.zeros(2))
     stage(vae_and_rnn.train_rnn, small, run, [*RNN, "--validation_episodes", 3, "--fresh"])
     assert seen[0].length.tolist() == [33, 32, 34]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from common.game import Game
 from common.protocols import Strategy
-from common.runtime import cli, mpi, parallel, provenance, runs, seeds, settings
+from common.runtime import cli, mpi, parallel, provenance, runs, seeds
 from common.runtime.cli import UserError
 
 if TYPE_CHECKING:  # these load TensorFlow, which the process that only launches does without
@@ -64,9 +64,9 @@ def main(game: Game, description: str | None) -> None:
 
         policy_gradient.main(game, description)
         return
-    cfg, arguments = cli.parse(presets_of(game, _given(sys.argv, "--world")), description)
+    cfg, arguments = cli.parse(game.train_presets(_given(sys.argv, "--world")), description)
     _check(cfg)
-    base = f"{log_name(game, cfg)}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
+    base = f"{game.log_name(cfg.world)}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
     if cfg.n > 1 and not mpi.under_mpi():
         mpi.launch(cfg.n, os.path.join(arguments.run, "log", f"{base}.checkpoint.npz"))
     from common.agent import models  # TensorFlow, which the process that only launches does without
@@ -123,30 +123,6 @@ def _given(words: list[str], *names: str) -> str:
         if flag.startswith(tuple(f"{name}=" for name in names if name.startswith("--"))):
             return flag.split("=", 1)[1]
     return ""
-
-
-def usual_world(game: Game) -> str:
-    """Where controllers of a game are evolved by default."""
-    return next(iter(game.config.TRAIN.values())).world
-
-
-def presets_of(game: Game, world: str) -> dict[str, Any]:
-    """The presets of train.py for a world; "" is the usual one.
-
-    Raises:
-        UserError: the config has none for it.
-    """
-    if world not in settings.WORLDS or world == usual_world(game):  # what is neither is refused with the other flags
-        return game.config.TRAIN
-    name = f"TRAIN_{world.upper()}"
-    if not hasattr(game.config, name):
-        raise UserError(f"--world {world}: {game.title} has no {name} in its config.py")
-    return getattr(game.config, name)
-
-
-def log_name(game: Game, cfg: Any) -> str:
-    """How the names of log files begin: with the name of the game, and the world if it is not the usual one."""
-    return game.name if cfg.world == usual_world(game) else f"{game.name}.{cfg.world}"
 
 
 def _check(cfg: Any) -> None:
@@ -344,18 +320,18 @@ def _dream_arena(
     shape: "Controller",
     made_of: provenance.Parents,
 ) -> Arena:
-    from common.training import policy_gradient
+    from common.training import dreams
 
-    rnns = policy_gradient.ensemble(game, cfg.also_in, arguments, loaded, made_of)
+    rnns = dreams.ensemble(game, cfg.also_in, arguments, loaded, made_of)
     if min(cfg.num_episode, cfg.eval_episodes) < len(rnns):
         raise UserError(
             f"--also_in: {len(rnns)} MDN-RNNs need as many episodes; raise --num_episode or --eval_episodes"
         )
 
-    starts = policy_gradient.starts(game, cfg, arguments, loaded, rnns, made_of)
+    starts = dreams.starts(game, cfg, arguments, loaded, rnns, made_of)
 
     def make_world(which: int) -> Any:
-        return policy_gradient.dream_world(game, cfg, loaded, rnns[which], starts[which], cfg.dropout)
+        return dreams.dream_world(game, cfg, loaded, rnns[which], starts[which], cfg.dropout)
 
     return DreamArena(make_world, len(rnns), shape, game.action_of, cfg, parallel.cores())
 

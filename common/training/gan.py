@@ -21,7 +21,7 @@ import tensorflow as tf
 from common.agent import vae
 from common.agent.discriminator import Discriminator
 from common.runtime.cli import UserError
-from common.training import vae_and_rnn
+from common.training import trainers
 
 EQUILIBRIUM, MARGIN = 0.68, 0.35  # of the losses of the discriminator; at 0.69 it can only guess
 FEATURE_SCALE = 100.0  # makes the feature loss as large as the error of the pixels, which the KL is weighed against
@@ -120,7 +120,7 @@ def train_step_of(
     return step
 
 
-class GanTrainer(vae_and_rnn.VaeTrainer):
+class GanTrainer(trainers.VaeTrainer):
     """Training of the VAE of a VAE-GAN, on one device: as VaeTrainer.
 
     Args:
@@ -130,16 +130,16 @@ class GanTrainer(vae_and_rnn.VaeTrainer):
         UserError: there are several devices.
     """
 
-    names = (*vae_and_rnn.VaeTrainer.names, *(f"gan__{name}" for name in NAMES))
+    names = (*trainers.VaeTrainer.names, *(f"gan__{name}" for name in NAMES))
 
     def __init__(self, cfg: Any) -> None:
-        vae_and_rnn.Trainer.__init__(self, cfg, lambda: vae.ConvVAE(cfg.z_size), encoder_of)
+        trainers.Trainer.__init__(self, cfg, lambda: vae.ConvVAE(cfg.z_size), encoder_of)
         if self.strategy.num_replicas_in_sync > 1:
             raise UserError("--gan trains on one device; choose one, such as with CUDA_VISIBLE_DEVICES=0")
         self.discriminator = Discriminator()
         adversaries = self.model.decoder.trainable_variables, self.discriminator.trainable_variables
         # less memory of past gradients than usual, for what an adversary does changes (Radford et al. 2016)
-        optimizers = [vae_and_rnn.adam(cfg, variables, beta_1=0.5) for variables in adversaries]
+        optimizers = [trainers.adam(cfg, variables, beta_1=0.5) for variables in adversaries]
         # the encoder and its Adam are the first; each of the others with its own
         self._variables = [*self.model.trainable_variables, *self._optimizer.variables, *adversaries[1]]
         self._variables += [variable for optimizer in optimizers for variable in optimizer.variables]

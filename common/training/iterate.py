@@ -29,7 +29,6 @@ from typing import Any
 from common.game import ROOT, Game
 from common.runtime import bound, cli, files, provenance, runs, seeds, settings
 from common.runtime.cli import UserError
-from common.training import evolve
 
 SEEDS_PER_RUN = 30_000  # of recordings, so that runs with different seeds record different games
 RUNS = (seeds.TRAINING[1] + 1 - seeds.TRAINING[0]) // SEEDS_PER_RUN
@@ -296,7 +295,7 @@ class Iteration:
         """Whether the dreams of the evolution of a round start along the recorded games."""
         flags, game = one.train or {}, self._game
         ppo = flags.get("o") == "ppo"
-        presets = getattr(game.config, "PPO", {}) if ppo else evolve.presets_of(game, flags.get("world", ""))
+        presets = getattr(game.config, "PPO", {}) if ppo else game.train_presets(flags.get("world", ""))
         cfg = presets.get(self._state["preset"])
         return any(flags.get(flag, getattr(cfg, flag, 0)) for flag in ("starts", "starts_every"))
 

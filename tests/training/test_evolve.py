@@ -241,18 +241,19 @@ def test_an_average_without_the_present_is_refused(share, capsys):
 def test_each_world_has_presets_and_a_name_of_its_own(name, world, called):
     """Catches an evolution in the game that goes on in the logs of the dream, or with its flags."""
     game = find(name)
-    cfg = evolve.presets_of(game, world)["laptop"]
+    cfg = game.train_presets(world)["laptop"]
     kind = settings.DreamTrain if cfg.world == "dream" else settings.GameTrain
     assert isinstance(cfg, kind)
     assert world in ("", cfg.world), "the presets of the other world"
-    assert evolve.log_name(game, cfg) == called
+    assert game.log_name(cfg.world) == called
 
 
 def test_a_game_without_presets_for_a_world_says_so():
     """Catches an evolution in the dream when the game was asked for."""
-    game = types.SimpleNamespace(title="Dots", config=types.SimpleNamespace(TRAIN={"laptop": settings.DreamTrain()}))
+    config = types.SimpleNamespace(TRAIN={"laptop": settings.DreamTrain()})
+    game = dataclasses.replace(find("doomrnn"), title="Dots", config=config)
     with pytest.raises(UserError, match="--world game: Dots has no TRAIN_GAME"):
-        evolve.presets_of(game, "game")
+        game.train_presets("game")
 
 
 @pytest.mark.parametrize(

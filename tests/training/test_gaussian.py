@@ -17,7 +17,7 @@ from common.agent import mdnrnn, weights
 from common.agent.mdnrnn import MDNRNN, Mixture, Shape
 from common.data import series
 from common.runtime import files, provenance, runs, settings
-from common.training import vae_and_rnn
+from common.training import trainers, vae_and_rnn
 from common.worlds import dream
 
 tfd = tfp.distributions
@@ -116,7 +116,7 @@ def trainer_in(folder, data, cfg=CFG):
     """One start of rnn_train.py, the process before having ended."""
     folder.mkdir(exist_ok=True)
     stage = runs.Stage(argparse.Namespace(run=str(folder), fresh=False), "tf_rnn", "rnn.json", cfg)
-    trainer = vae_and_rnn.RnnTrainer(cfg, Shape(3, 1, cfg.hidden_size, True, cfg.mixtures), 1.0)
+    trainer = trainers.RnnTrainer(cfg, Shape(3, 1, cfg.hidden_size, True, cfg.mixtures), 1.0)
     trainer.resume(stage, series.StreamBatches(data, cfg.streams, cfg.sequence_length, cfg.seed), "a")
     stage._lock_file.close()
     return trainer

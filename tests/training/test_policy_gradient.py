@@ -17,7 +17,7 @@ from common.play import agents, play
 from common.runtime import devices, files, provenance, settings
 from common.runtime.cli import UserError
 from common.studio import session
-from common.training import evolve, policy_gradient, ppo
+from common.training import dreams, evolve, ppo
 
 import toy
 
@@ -286,7 +286,7 @@ def test_dreams_start_along_the_recorded_games_of_the_run(made, tmp_path, rng):
     def starts(vae, every):
         provenance.write(path, "series", "toy", settings.Series(), {"vae": vae}, 1.0, unverified=False)
         cfg, made_of = dataclasses.replace(TINY, starts_every=every), provenance.Parents({}, False)
-        return policy_gradient.starts(game, cfg, arguments, loaded, [loaded.rnn], made_of)[0], made_of
+        return dreams.starts(game, cfg, arguments, loaded, [loaded.rnn], made_of)[0], made_of
 
     found, made_of = starts(loaded.hashes["vae"], 1)
     assert made_of.hashes == {"series": files.sha256(path)}

@@ -14,7 +14,7 @@ from common.game import ROOT, find
 from common.runtime import files, provenance
 from common.runtime.cli import UserError
 from common.runtime.settings import Pay
-from common.training import policy_gradient, ppo
+from common.training import dreams, ppo
 from common.worlds import dream, gym_envs, tensor_dreams
 
 PAY = Pay(least=-1.0, most=2.0, fall_below=-50.0, cost=20.0)
@@ -279,7 +279,7 @@ def test_evolution_in_the_dream_without_heads_is_refused(tmp_path):
 
 
 def a_run(tmp_path, rng, length=30):
-    """What `policy_gradient.starts` reads of a run with one recorded game."""
+    """What `dreams.starts` reads of a run with one recorded game."""
     (tmp_path / "series").mkdir()
     path = str(tmp_path / "series" / "series.npz")
     files.write_npz(
@@ -302,8 +302,8 @@ def test_a_horizon_longer_than_the_recordings_is_refused(tmp_path, rng):
     loaded, arguments = a_run(tmp_path, rng)
     cfg = types.SimpleNamespace(horizon=31, starts=10, start_games=5, seed_start=1)
     with pytest.raises(UserError, match=r"--horizon 31: the longest recorded game in .* has 30 steps"):
-        policy_gradient.starts(find("carracing"), cfg, arguments, loaded, [loaded.rnn], provenance.Parents({}, False))
+        dreams.starts(find("carracing"), cfg, arguments, loaded, [loaded.rnn], provenance.Parents({}, False))
     cfg.horizon, parents = 30, provenance.Parents({}, False)
-    (pool,) = policy_gradient.starts(find("carracing"), cfg, arguments, loaded, [loaded.rnn], parents)
+    (pool,) = dreams.starts(find("carracing"), cfg, arguments, loaded, [loaded.rnn], parents)
     assert len(pool.age) == 10
     assert parents.hashes["series"] == files.sha256(str(tmp_path / "series" / "series.npz"))

@@ -1,4 +1,4 @@
-"""common/training/vae_and_rnn.py; and that training on several devices equals training on one (a script for that)."""
+"""common/training/trainers.py; and that training on several devices equals training on one (a script for that)."""
 
 import argparse
 import dataclasses
@@ -17,12 +17,12 @@ from common.data import series
 from common.runtime import files, runs, settings
 from common.runtime.cli import UserError
 from common.runtime.devices import nan_unless_finite
-from common.training import vae_and_rnn
+from common.training import trainers
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What `vae_and_rnn.adam` reads of a stage's config."""
+    """What `trainers.adam` reads of a stage's config."""
 
     learning_rate: float = 1e-3
     schedule: str = "constant"
@@ -30,7 +30,7 @@ class Config:
 
 
 def rate_at(cfg, step):
-    optimizer = vae_and_rnn.adam(cfg, [keras.Variable([1.0])])
+    optimizer = trainers.adam(cfg, [keras.Variable([1.0])])
     optimizer.iterations.assign(step)
     return float(optimizer.learning_rate)
 
@@ -70,7 +70,7 @@ def test_exponential_schedule():
 def test_the_optimiser_is_ready_to_be_restored():
     """Catches an optimiser whose moments do not exist until the first step, so that a checkpoint cannot fill them."""
     variables = [keras.Variable(np.ones((2, 3))), keras.Variable([1.0])]
-    optimizer = vae_and_rnn.adam(Config(), variables, clipvalue=0.5)
+    optimizer = trainers.adam(Config(), variables, clipvalue=0.5)
     assert sorted(tuple(variable.shape) for variable in optimizer.variables if len(variable.shape)) == [
         *[(1,)] * 2,
         *[(2, 3)] * 2,
@@ -89,10 +89,10 @@ def test_a_gradient_that_is_not_finite_shows_in_the_loss():
 def test_a_loss_that_is_not_finite_stops_the_training():
     """Catches hours of training on NaN, and a message that does not say where it began."""
     trainer = types.SimpleNamespace(_stage=types.SimpleNamespace(folder="tf_x"))
-    assert vae_and_rnn.Trainer._checked(trainer, 4, (tf.constant(1.0), tf.constant(2.0))) == (1.0, 2.0)
+    assert trainers.Trainer._checked(trainer, 4, (tf.constant(1.0), tf.constant(2.0))) == (1.0, 2.0)
     for bad in (np.nan, np.inf):
         with pytest.raises(UserError, match=r"step 5: .*not finite; the last good checkpoint in tf_x is kept"):
-            vae_and_rnn.Trainer._checked(trainer, 5, (tf.constant(1.0), tf.constant(bad)))
+            trainers.Trainer._checked(trainer, 5, (tf.constant(1.0), tf.constant(bad)))
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ RNN = settings.RestartRnn(hidden_size=8, streams=2, sequence_length=5, steps=6, 
 def start_rnn(folder, data, cfg=RNN, source="a" * 64):
     """One start of rnn_train.py, the process before having ended: (trainer, stage, steps done)."""
     stage = runs.Stage(argparse.Namespace(run=str(folder), fresh=False), "tf_rnn", "rnn.json", cfg)
-    trainer = vae_and_rnn.RnnTrainer(cfg, mdnrnn.Shape(3, 1, cfg.hidden_size, True), cfg.restart_weight)
+    trainer = trainers.RnnTrainer(cfg, mdnrnn.Shape(3, 1, cfg.hidden_size, True), cfg.restart_weight)
     batches = series.StreamBatches(data, cfg.streams, cfg.sequence_length, cfg.seed)
     try:
         return trainer, stage, trainer.resume(stage, batches, source)
@@ -191,16 +191,16 @@ def test_rows_that_do_not_divide_are_the_users_mistake():
     """Catches a traceback of NumPy's when three streams are to be shared by two devices."""
     strategy = types.SimpleNamespace(num_replicas_in_sync=2)
     with pytest.raises(UserError, match="3 rows do not divide among 2 devices"):
-        vae_and_rnn.to_replicas(strategy, np.zeros((2, 3, 4), np.float32))
+        trainers.to_replicas(strategy, np.zeros((2, 3, 4), np.float32))
 
 
 def test_replicas_round_trip_on_one_device(rng):
     """Catches h and c swapped on the way to the devices or back."""
     strategy, state = tf.distribute.get_strategy(), rng.standard_normal((2, 4, 3), np.float32)
-    h, c = vae_and_rnn.to_replicas(strategy, state)
+    h, c = trainers.to_replicas(strategy, state)
     np.testing.assert_array_equal(h, state[0])
     np.testing.assert_array_equal(c, state[1])
-    np.testing.assert_array_equal(vae_and_rnn.from_replicas(strategy, (h, c)), state)
+    np.testing.assert_array_equal(trainers.from_replicas(strategy, (h, c)), state)
 
 
 @pytest.fixture(scope="module")
@@ -244,11 +244,11 @@ def trained(strategy, new, batches, carried, options):
         state = np.zeros(1)
     else:
         train_step, _ = mdnrnn.train_step_of(model, optimizer, strategy, 10.0)
-        state = vae_and_rnn.to_replicas(strategy, carried)
+        state = trainers.to_replicas(strategy, carried)
         for k, batch in enumerate(distributed):
             loss, state = train_step(batch, state, np.array([1000, k], np.int32))
             losses.append(loss)
-        state = vae_and_rnn.from_replicas(strategy, state)
+        state = trainers.from_replicas(strategy, state)
     after = [variable.numpy() for variable in model.trainable_variables]
     return np.array(losses), [a - b for a, b in zip(after, before, strict=True)], state
 
@@ -280,11 +280,11 @@ def compare_devices():
     one, two = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
     state = rng.standard_normal((2, 4, 6)).astype(np.float32)
-    there = vae_and_rnn.to_replicas(two, state)
+    there = trainers.to_replicas(two, state)
     report = {
         "replicas": two.num_replicas_in_sync,
         "rows": [rows.shape.as_list() for rows in two.experimental_local_results(there[0])],
-        "state": float(np.abs(vae_and_rnn.from_replicas(two, there) - state).max()),
+        "state": float(np.abs(trainers.from_replicas(two, there) - state).max()),
     }
     frames = [tf.constant(rng.integers(0, 256, (4, 64, 64, 3), np.uint8)) for _ in range(2)]
     chunks = [random_chunk(rng) for _ in range(3)]

@@ -1,0 +1,131 @@
+"""The dreams that the controllers of a run are trained in: by which MDN-RNNs, from where, and how they end.
+
+CMA-ES and its kind (evolve.py) and the policy gradient (policy_gradient.py) read the same options of the config.
+"""
+
+import argparse
+from typing import Any
+
+from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
+import numpy as np
+
+from common.agent import models, weights
+from common.data import series
+from common.game import Game
+from common.play import agents
+from common.runtime import files, provenance
+from common.runtime.cli import UserError
+from common.worlds import dream, tensor_dreams
+
+
+def ensemble(
+    game: Game, also_in: str, arguments: argparse.Namespace, loaded: models.Models, made_of: provenance.Parents
+) -> list[Any]:
+    """The MDN-RNNs to dream in: that of the run, and those in the files, which must fit it; adds those to `made_of`.
+
+    Raises:
+        UserError: one of them is of another size or VAE, or is dreamt in already.
+    """
+    rnns, config, own = [loaded.rnn], game.config, loaded.rnn.shape
+    for name in filter(None, also_in.split(",")):
+        path = agents.find(name, arguments.run)
+        meta = made_of.read(path, "rnn", game.name, arguments.unverified)
+        if provenance.is_known(meta) and meta["parents"].get("vae") != loaded.hashes["vae"]:
+            raise UserError(f"--also_in {path}: was trained on another VAE than {loaded.paths['vae']}")
+        sha = files.sha256(path)
+        if sha in (loaded.hashes["rnn"], *made_of.hashes.get("also_in", [])):
+            raise UserError(f"--also_in {path}: holds the weights of an MDN-RNN that is dreamt in already")
+        rnns.append(weights.read_rnn(path, config.RNN_FILE_ORDER, own.z_size, own.action_size, own.restart))
+        if rnns[-1].shape != own:
+            said = [f"{s.hidden_size} cells and {'' if s.heads else 'no '}heads" for s in (rnns[-1].shape, own)]
+            raise UserError(f"--also_in {path}: has {said[0]}, not {said[1]}")
+        made_of.hashes.setdefault("also_in", []).append(sha)
+    return rnns
+
+
+def check_pays(game: Game, loaded: models.Models) -> None:
+    """UserError if the dream brings no reward to learn from."""
+    if not game.config.DREAM_REWARD and not loaded.rnn.shape.heads:
+        raise UserError(
+            f"{loaded.paths['rnn']}: expects no reward (it has no heads), so its dream has nothing to teach; train "
+            "one that does with: python rnn_train.py --heads, or give --world game"
+        )
+
+
+def dream_world(
+    game: Game,
+    cfg: Any,
+    loaded: models.Models,
+    rnn: Any,
+    pool: tensor_dreams.Starts | None,
+    dropout: float = 0.0,
+) -> dream.DreamWorld:
+    """The dreams of an MDN-RNN that a controller is evolved or evaluated in.
+
+    Args:
+        game: Game.
+        cfg: settings.DreamTrain or settings.Ppo.
+        loaded: models.Models.
+        rnn: MDNRNN, one of `ensemble`.
+        pool: where its dreams start; None means at first frames.
+        dropout: share of h that what predicts does not see.
+    """
+    most, pay = cfg.horizon or game.config.MAX_STEPS, game.pay if rnn.shape.heads else None
+    ends = end_weight(game, cfg, loaded)
+    return dream.DreamWorld(rnn, loaded.initial_z, cfg.temperature, most, dropout, pay, pool, ends)
+
+
+def end_weight(game: Game, cfg: Any, loaded: models.Models) -> float:
+    """What the ends of dreams are drawn with, see dream.DreamWorld; 0 unless the config says `drawn`.
+
+    Raises:
+        UserError: the MDN-RNN predicts no end, or does not say how much restarts weighed when it was trained.
+    """
+    if cfg.ends != "drawn":
+        return 0.0
+    weight = loaded.metas["rnn"]["config"].get("restart_weight") if game.config.RESTART else None
+    if not weight:
+        raise UserError(
+            f"--ends drawn: {loaded.paths['rnn']} does not tell the weight of the restarts it was trained with"
+        )
+    return float(weight)
+
+
+def starts(
+    game: Game,
+    cfg: Any,
+    arguments: argparse.Namespace,
+    loaded: models.Models,
+    rnns: list[Any],
+    made_of: provenance.Parents,
+) -> list[tensor_dreams.Starts | None]:
+    """Where the dreams of each MDN-RNN start, None for first frames only; adds the series, if it is used, to `made_of`.
+
+    Raises:
+        UserError: the dream pays nothing, the series is missing or of another VAE, or its games are shorter than the
+            horizon.
+    """
+    check_pays(game, loaded)
+    every = getattr(cfg, "starts_every", 0)
+    if not cfg.starts and not every:
+        return [None] * len(rnns)
+    path = f"{arguments.run}/series/series.npz"
+    meta = made_of.read(path, "series", game.name, arguments.unverified)
+    if provenance.is_known(meta) and meta["parents"].get("vae") != loaded.hashes["vae"]:
+        raise UserError(f"{path}: was encoded by another VAE than {loaded.paths['vae']}")
+    data = series.Series(path)
+    if cfg.horizon > data.length.max():
+        raise UserError(f"--horizon {cfg.horizon}: the longest recorded game in {path} has {data.length.max()} steps")
+    made_of.hashes["series"] = files.sha256(path)
+    spans = [slice(start, start + length) for start, length in zip(data.first, data.length, strict=True)]
+    spans = spans[-cfg.start_games :]
+    games = [(data.mu[span], data.logvar[span], data.action[span]) for span in spans]
+    if cfg.starts:
+        places = tensor_dreams.drawn_places([data.reward[span] for span in spans], cfg.starts, cfg.seed_start)
+        return [tensor_dreams.at_places(rnn, games, places, cfg.seed_start) for rnn in rnns]
+    pools: list[tensor_dreams.Starts | None] = []
+    for rnn in rnns:
+        first = tensor_dreams.first_frames(loaded.initial_z, rnn.shape.hidden_size)
+        along = tensor_dreams.along_games(rnn, games, every, cfg.seed_start)
+        pools.append(tensor_dreams.Starts(*(np.concatenate(pair) for pair in zip(first, along, strict=True))))
+    return pools
