@@ -70,7 +70,7 @@ MUTANTS = [
     ("common/agent/mdnrnn.py", "tf.sigmoid(f + FORGET_BIAS)", "tf.sigmoid(f)"),
     ("common/agent/mdnrnn.py", "return tf.cast(uniform >= dropout, tf.float32) / (1 - dropout)",
      "return tf.cast(uniform >= dropout, tf.float32)"),
-    ("common/agent/mdnrnn.py", "z = mu + tf.exp(0.5 * logvar) * noise", "z = mu + tf.exp(logvar) * noise"),
+    ("common/agent/mdnrnn.py", "z = vae.sample(mu, logvar, noise)", "z = vae.sample(mu, 2 * logvar, noise)"),
     ("common/agent/mdnrnn.py", "rnn.sequence(weights, inputs, 1 - restart[:-1], (h, c))",
      "rnn.sequence(weights, inputs, tf.ones_like(restart[:-1]), (h, c))"),
     ("common/agent/mdnrnn.py", "(part * (1 - fresh[:, tf.newaxis]) for part in state)", "(part for part in state)"),
@@ -140,7 +140,7 @@ MUTANTS = [
      "1.0,\n        game.config.MAX_STEPS,"),
     ("common/worlds/tensor_dreams.py", "reward, after = -tf.cast(ended, tf.float32), [z, h, c, age]",
      "reward, after = -tf.cast(ended | (age >= self.max_steps), tf.float32), [z, h, c, age]"),
-    ("common/worlds/tensor_dreams.py", "seen = h if mask is None else h * mask", "seen = h"),
+    ("common/worlds/tensor_dreams.py", "noise = uniform, normal, self.temperature, mask", "noise = uniform, normal, self.temperature"),
     ("common/worlds/tensor_dreams.py", "restart = tf.cast(tf.equal(age, 0), tf.float32)", "restart = tf.zeros_like(age, tf.float32)"),
     ("common/worlds/tensor_dreams.py", "tf.random.stateless_uniform(tf.shape(age), seeds[3])", "tf.random.stateless_uniform([1], seeds[3])"),
     # iterate.py

@@ -23,6 +23,11 @@ def features_read(mode: str, z_size: int, hidden_size: int) -> int:
     return z_size + hidden_size * {"z": 0, "z_hidden": 0, "zc": 1, "zh": 1, "zch": 2}[mode]
 
 
+def features_of(mode: str, z: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
+    """What a controller of this mode reads, in the order of the letters: float32 [B, Z], [B, H], [B, H] -> [B, F]."""
+    return tf.concat([{"z": z, "c": c, "h": h}[letter] for letter in mode.removesuffix("_hidden")], axis=1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Controller:
     """The sizes of a controller. Its parameters are a flat vector: for each layer the bias, if any, then the weight."""
@@ -56,7 +61,7 @@ class Controller:
 
     def features(self, z: tf.Tensor, h: tf.Tensor, c: tf.Tensor) -> tf.Tensor:
         """float32 z [B, Z], h [B, H], c [B, H] -> float32 [B, F], in the order of the letters of the mode."""
-        return tf.concat([{"z": z, "c": c, "h": h}[letter] for letter in self.mode.removesuffix("_hidden")], axis=1)
+        return features_of(self.mode, z, h, c)
 
     def act(self, parameters: tf.Tensor, features: tf.Tensor) -> tf.Tensor:
         """The actions of a batch in which each row has its own controller.

@@ -19,6 +19,7 @@ from common.runtime import devices  # isort: skip  (sets TensorFlow's log level 
 import keras
 import tensorflow as tf
 
+from common.agent import vae
 from common.runtime.settings import Pay
 
 FORGET_BIAS = 1.0  # added at run time, not stored in the bias
@@ -378,14 +379,14 @@ def losses_of(
         and the state to carry over. With heads two more before it: reward_loss and fall_loss, see `head_losses`.
     """
     mu, logvar, action, restart, fresh, *reward = (tf.cast(part, tf.float32) for part in batch)
-    z = mu + tf.exp(0.5 * logvar) * noise
+    z = vae.sample(mu, logvar, noise)
     z, action, restart = tf.transpose(z, [1, 0, 2]), tf.transpose(action, [1, 0, 2]), tf.transpose(restart)
     inputs = inputs_of(z[:-1], action[:-1], restart[:-1] if rnn.shape.restart else None)
     h, c = (part * (1 - fresh[:, tf.newaxis]) for part in state)
 
     weights = rnn.prepared()
     hidden, state = rnn.sequence(weights, inputs, 1 - restart[:-1], (h, c))
-    seen = tf.reshape(hidden if mask is None else hidden * mask, [-1, rnn.shape.hidden_size])
+    seen = tf.reshape(masked(hidden, mask), [-1, rnn.shape.hidden_size])
     mixture, logit = rnn.predict(weights, seen)
     # unlike z, the reward of an episode's last step is known
     paid = tf.reshape(tf.transpose(reward[0])[:-1], [-1]) if reward else None
@@ -415,6 +416,11 @@ def dropout_mask(uniform: tf.Tensor, dropout: float) -> tf.Tensor:
         float32 [..., H].
     """
     return tf.cast(uniform >= dropout, tf.float32) / (1 - dropout)
+
+
+def masked(hidden: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    """What predicts sees of h, float32 [..., H]: h times its `dropout_mask`, or h itself without one."""
+    return hidden if mask is None else hidden * mask
 
 
 def train_step_of(

@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from common.agent import network
-from common.agent.controller import Controller
+from common.agent.controller import Controller, features_of
 from common.protocols import Seeds, World
 from common.worlds.rollouts import rollout
 
@@ -150,5 +150,5 @@ class NetworkPlayer:
 def _act_greedily(
     policy: network.Policy, mode: str, layers: network.Layers, z: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tf.Tensor:
-    features = tf.concat([{"z": z, "c": c, "h": h}[letter] for letter in mode], axis=1)
-    return policy.head.action_of(policy.head.greedy(policy.outputs(layers, features)))
+    outputs = policy.outputs(layers, features_of(mode, z, h, c))
+    return policy.head.action_of(policy.head.greedy(outputs))

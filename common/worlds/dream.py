@@ -138,8 +138,7 @@ class DreamWorld:
         sound = tf.math.is_finite(h[:, 0])
         reward = tf.ones_like(h[:, 0])
         if self._pay:
-            seen = h if own_mask is None else h * own_mask
-            reward, alive = paid(self.rnn, self._weights, seen, alive, self._pay)
+            reward, alive = paid(self.rnn, self._weights, mdnrnn.masked(h, own_mask), alive, self._pay)
         return z, h, c, (logit > own_bar) | ~sound, tf.where(sound, reward, np.nan), alive
 
 
@@ -203,6 +202,6 @@ def next_of(
     """
     z, h, c = state
     h, c = rnn.step(weights, mdnrnn.inputs_of(z, action, restart if rnn.shape.restart else None), (h, c))
-    mixture, logit = rnn.predict(weights, h if mask is None else h * mask)
+    mixture, logit = rnn.predict(weights, mdnrnn.masked(h, mask))
     z = mdnrnn.sample(mixture, temperature, uniform, normal)
     return z, h, c, tf.fill(tf.shape(restart), -math.inf) if logit is None else logit

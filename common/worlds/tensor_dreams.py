@@ -10,7 +10,7 @@ from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow
 import numpy as np
 import tensorflow as tf
 
-from common.agent import mdnrnn
+from common.agent import controller, mdnrnn, vae
 from common.runtime.cli import UserError
 from common.runtime.settings import Pay
 from common.worlds import dream
@@ -184,7 +184,7 @@ class Dreams:
     def features(self, state: tuple[tf.Tensor, ...]) -> tf.Tensor:
         """What the controller reads, float32 [B, F]."""
         z, h, c, *_ = state
-        return tf.concat([{"z": z, "c": c, "h": h}[letter] for letter in self.mode], axis=1)
+        return controller.features_of(self.mode, z, h, c)
 
     def step(self, state: tuple[tf.Tensor, ...], action: tf.Tensor, seed: tf.Tensor) -> tuple[Any, ...]:
         """One step of every row, see common/training/ppo.py.
@@ -204,22 +204,20 @@ class Dreams:
         rnn, weights, (z, h, c, age, *more) = self.models[k], self._weights[k], state
         mask = more.pop(0) if self.dropout else None
         seeds = tf.random.split(seed, 4)
-        restart = tf.cast(tf.equal(age, 0), tf.float32) if rnn.shape.restart else None
-        h, c = rnn.step(weights, mdnrnn.inputs_of(z, action, restart), (h, c))
-        seen = h if mask is None else h * mask
-        mixture, logit = rnn.predict(weights, seen)
+        restart = tf.cast(tf.equal(age, 0), tf.float32)
         uniform = tf.random.stateless_uniform(tf.shape(z), seeds[0])
         normal = tf.random.stateless_normal(tf.shape(z), seeds[1])
-        z = mdnrnn.sample(mixture, self.temperature, uniform, normal)
+        noise = uniform, normal, self.temperature, mask
+        z, h, c, logit = dream.next_of(rnn, weights, (z, h, c), restart, action, *noise)
         age += 1
         bar: Any = 0.0
         if self._end_weight:
             bar = mdnrnn.drawn_bar(tf.random.stateless_uniform(tf.shape(age), seeds[3]), self._end_weight)
-        ended = tf.zeros_like(age, tf.bool) if logit is None else logit > bar
+        ended = logit > bar
         reward, after = -tf.cast(ended, tf.float32), [z, h, c, age]
         after += [mask] if self.dropout else []
         if self._pay:
-            reward, alive = dream.paid(rnn, weights, seen, more.pop(0), self._pay)
+            reward, alive = dream.paid(rnn, weights, mdnrnn.masked(h, mask), more.pop(0), self._pay)
             after.append(alive)
         cut = age >= self.max_steps
         if self.horizon:
@@ -241,11 +239,10 @@ class Dreams:
         seeds = tf.random.split(seed, 3)
         which = tf.random.stateless_uniform([count], seeds[0], maxval=tf.shape(pool.age)[0], dtype=tf.int32)
         mu, logvar, h, c, age = (tf.gather(part, which) for part in pool)
-        z = mu + tf.exp(0.5 * logvar) * tf.random.stateless_normal(tf.shape(mu), seeds[1])
+        z = vae.sample(mu, logvar, tf.random.stateless_normal(tf.shape(mu), seeds[1]))
         more = []
         if self.dropout:
-            kept = tf.random.stateless_uniform(tf.shape(h), seeds[2]) >= self.dropout
-            more.append(tf.cast(kept, tf.float32) / (1 - self.dropout))
+            more.append(mdnrnn.dropout_mask(tf.random.stateless_uniform(tf.shape(h), seeds[2]), self.dropout))
         more += [tf.ones([count])] if self._pay else []
         more += [tf.fill([count], self.horizon)] if self.horizon else []
         return z, h, c, age, *more
