@@ -139,6 +139,40 @@ class RestartRnn(Rnn):
 
 
 @dataclass(frozen=True)
+class InDreams:
+    """The dreams that a controller is trained in, see common/training/dreams.py."""
+
+    temperature: float = option(
+        1.0,
+        "of the dreams: above 1 they are harder and less certain than the game as the MDN-RNN predicts it",
+        least=0.01,
+        most=100,
+    )
+    dropout: float = option(
+        0.0, "share of h that is set to zero for the prediction, each dream with its own mask", most=0.9
+    )
+    also_in: str = option(
+        "",
+        "further MDN-RNNs to dream in, rnn.json,...: each dreams an equal share. The controller reads the h of the one "
+        "it is in, so each must have been trained on from another of them",
+    )
+    ends: str = option(
+        "threshold",
+        "when a dream ends: threshold, where the restart logit is above 0, as in the authors' code; or drawn, with the "
+        "probability that the MDN-RNN gives it, so that dreams are as dangerous as the game",
+        choices=("threshold", "drawn"),
+    )
+    horizon: int = option(0, "steps after which a dream is cut short; 0 means at the end of the game", least=0)
+    starts: int = option(
+        0,
+        "dreams start at so many places along the recorded games, with what the MDN-RNN remembers there: some first "
+        "frames, most where reward has just come, some anywhere; 0 means at first frames only",
+        least=0,
+    )
+    start_games: int = option(300, "recorded games, the newest, along which dreams start")
+
+
+@dataclass(frozen=True)
 class Train:
     """Evolving the controller. The population is n x t, whatever the number of ranks."""
 
@@ -181,43 +215,16 @@ class Train:
     block_rows: int = option(256, "episodes that step together in one thread")
     seed_start: int = option(0, "decides the candidates and the episodes they meet", "-s", least=0)
     checkpoint_seconds: float = option(60.0, "time between checkpoints [s]")
+    world: str = option("dream", "where: dream or game", choices=WORLDS)
 
 
 @dataclass(frozen=True)
-class DreamTrain(Train):
+class DreamTrain(InDreams, Train):
     """Evolving the controller in dreams."""
 
     world: str = option(
         "dream", "where: dream; or game, which has other flags: python train.py --world game --help", choices=WORLDS
     )
-    temperature: float = option(
-        1.0,
-        "of the dreams: above 1 they are harder and less certain than the game as the MDN-RNN predicts it",
-        least=0.01,
-        most=100,
-    )
-    dropout: float = option(
-        0.0, "share of h that is set to zero for the prediction, each dream with its own mask", most=0.9
-    )
-    also_in: str = option(
-        "",
-        "further MDN-RNNs to dream in, rnn.json,...: each dreams an equal share of the episodes of a candidate. The "
-        "controller reads the h of the one it is in, so each must have been trained on from another of them",
-    )
-    ends: str = option(
-        "threshold",
-        "when a dream ends: threshold, where the restart logit is above 0, as in the authors' code; or drawn, with the "
-        "probability that the MDN-RNN gives it, so that dreams are as dangerous as the game",
-        choices=("threshold", "drawn"),
-    )
-    horizon: int = option(0, "steps after which a dream is cut short; 0 means at the end of the game", least=0)
-    starts: int = option(
-        0,
-        "dreams start at so many places along the recorded games, with what the MDN-RNN remembers there: some first "
-        "frames, most where reward has just come, some anywhere; 0 means at first frames only",
-        least=0,
-    )
-    start_games: int = option(300, "recorded games, the newest, along which dreams start")
 
 
 @dataclass(frozen=True)
@@ -238,8 +245,8 @@ class GameTrain(Train):
 
 
 @dataclass(frozen=True)
-class Ppo:
-    """Learning the controller, a network, by a policy gradient in dreams: train.py -o ppo."""
+class PolicyGradient:
+    """What an update of the policy gradient collects and how it learns from that, see common/training/ppo.py."""
 
     o: str = option("ppo", "ppo; the others evolve, with other flags", "-o", "--optimizer", choices=("ppo",))
     world: str = option("dream", "where: the dream", choices=("dream",))
@@ -266,30 +273,15 @@ class Ppo:
         "the .json of a controller to start from: a network of the same layers goes on; a linear one stays fixed, and "
         "a network is added to it",
     )
-    temperature: float = option(
-        1.0, "of the dreams: above 1 they are harder than the MDN-RNN predicts", least=0.01, most=100
-    )
-    dropout: float = option(
-        0.0, "share of h that is set to zero for the prediction, each dream with its own mask", most=0.9
-    )
-    also_in: str = option("", "further MDN-RNNs to dream in, rnn.json,...: each dreams an equal share of the rows")
+
+
+@dataclass(frozen=True)
+class Ppo(InDreams, PolicyGradient):
+    """Learning the controller, a network, by a policy gradient in dreams: train.py -o ppo."""
+
     starts_every: int = option(
         0, "dreams also start along the recorded games, every so many steps; 0 means at first frames only", least=0
     )
-    ends: str = option(
-        "threshold",
-        "when a dream ends: threshold, where the restart logit is above 0, as in the authors' code; or drawn, with the "
-        "probability that the MDN-RNN gives it, so that dreams are as dangerous as the game",
-        choices=("threshold", "drawn"),
-    )
-    horizon: int = option(0, "steps after which a dream is cut short; 0 means at the end of the game", least=0)
-    starts: int = option(
-        0,
-        "dreams start at so many places along the recorded games, with what the MDN-RNN remembers there: some first "
-        "frames, most where reward has just come, some anywhere; 0 means at first frames only",
-        least=0,
-    )
-    start_games: int = option(300, "recorded games, the newest, along which dreams start")
     eval_steps: int = option(25, "updates between evaluations of the greedy policy")
     eval_episodes: int = option(512, "dreams in such an evaluation")
     controller_mode: str = option("zch", "what the controller reads: z, zc, zh or zch", choices=NETWORK_MODES)
