@@ -27,8 +27,9 @@ from PIL import Image
 from common import game as games
 from common.agent import mdnrnn, models, vae, weights
 from common.data import recordings
-from common.game import ROOT, Game
+from common.game import Game
 from common.runtime import cli, files, provenance
+from common.runtime.files import ROOT
 
 STAGES = "extract", "vae_train", "series", "rnn_train", "train"
 WRITES = {

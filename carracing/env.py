@@ -32,7 +32,6 @@ from carracing import config
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 BACKENDS = ("gymnasium", "gym", "envpool", "draft")
-LOW, HIGH = np.array(config.ACTION_LOW, np.float32), np.array(config.ACTION_HIGH, np.float32)
 LAP_SHARE = 1.0  # of the tiles; an episode ends when all are visited, not earlier at the start line, as in the paper
 
 

@@ -15,8 +15,7 @@ import numpy as np
 from common.protocols import Policy, World
 from common.runtime import settings
 from common.runtime.cli import UserError
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from common.runtime.files import ROOT
 
 
 class Config(Protocol):

@@ -18,9 +18,9 @@ from commands import GAMES, call, in_this_process  # noqa: F401
 from common import game as games_here
 from common.agent import models, planet, planner, rssm
 from common.data import recordings
-from common.game import ROOT
 from common.play import agents, fidelity, play, record, select, video
 from common.runtime import files, provenance
+from common.runtime.files import ROOT
 from common.studio import session
 from common.training import evolve, trainers, vae_and_rnn
 from common.training import planet as planet_training

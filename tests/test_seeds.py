@@ -16,21 +16,6 @@ from common.worlds import gym_envs
 TEST_SEEDS = (1_000, 1_999, 500_000, 2**31 - 1)
 
 
-@pytest.mark.parametrize(
-    ("first", "last", "purpose"),
-    [
-        (0, 999, "free"),
-        (1_000, 1_999, "test"),
-        (2_000, 399_999, "training"),
-        (400_000, 499_999, "validation"),
-        (500_000, 2**31 - 1, "test"),
-    ],
-)
-def test_what_a_seed_is_for(first, last, purpose):
-    """Catches a border that moved by one."""
-    assert seeds.purpose(first) == seeds.purpose(last) == purpose
-
-
 @pytest.mark.parametrize(("wanted", "first", "last"), [("training", 2_000, 399_999), ("validation", 400_000, 499_999)])
 def test_a_range_that_leaves_its_purpose_is_refused(wanted, first, last):
     """Catches one seed too many at either end, and one in the middle of good ones."""

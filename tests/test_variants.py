@@ -10,7 +10,8 @@ from commands import in_this_process  # noqa: F401  a fixture
 
 from common.agent import mdnrnn, vae
 from common.data import recordings
-from common.game import ROOT, find
+from common.game import find
+from common.runtime.files import ROOT
 
 spec = importlib.util.spec_from_file_location("variants", os.path.join(ROOT, "bench", "variants.py"))
 variants = importlib.util.module_from_spec(spec)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from common.agent import controller, models, network
-from common.game import ROOT, Game
+from common.game import Game
 from common.protocols import Policy, World
 from common.runtime import files, provenance, settings
 from common.runtime.cli import UserError
+from common.runtime.files import ROOT
 from common.worlds.candidates import Candidates, NetworkPlayer
 from common.worlds.encoded import EncodedGames
 

@@ -12,8 +12,7 @@ from common.agent.planner import Planner, Search
 from common.game import Game
 from common.play import agents, play, video
 from common.protocols import Policy, World
-from common.runtime import cli, devices, files, provenance, seeds
-from common.runtime.cli import UserError
+from common.runtime import cli, devices, files, provenance
 from common.worlds import games
 from common.worlds.believed import BelievedGames, Planning
 
@@ -88,23 +87,12 @@ def main(game: Game, description: str | None, arguments: Sequence[str] | None = 
 def _parse(game: Game, description: str | None, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("mode", choices=["render", "norender"], help="watch one episode, or score many")
-    seed = cli.number(int, 0, seeds.LARGEST)
-    parser.add_argument("seed", nargs="?", type=seed, default=0, help="seed of the first episode (default 0)")
-    parser.add_argument("--episodes", type=cli.number(int, 1), default=100, help="to play; episode i has seed + i")
-    parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the scores here, as JSON")
-    parser.add_argument(
-        "--video", type=cli.new_file, metavar="FILE", help="write what render shows to this .mp4 or .gif"
-    )
-    if len(game.backends) > 1:
-        text = "implementation of the game"
-        parser.add_argument("--backend", choices=game.backends, default=game.backends[0], help=text)
-    parser.set_defaults(backend=game.backends[0])
+    play.add_seed(parser)
+    play.add_scoring(parser, game)
     for field in dataclasses.fields(Search):
         text = "of the planner; by default as it was trained"
         parser.add_argument(f"--{field.name}", type=cli.number(int, 1), metavar="N", help=text)
-    parser.add_argument("--run", default=".", metavar="DIR", help=f"folder with the {planet.FOLDER}/ of this run")
-    parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
+    play.add_run(parser, f"{planet.FOLDER}/")
     parsed = parser.parse_args(arguments)
-    if parsed.seed + parsed.episodes - 1 > seeds.LARGEST:
-        raise UserError(f"seed {parsed.seed}: with {parsed.episodes} episodes more than {seeds.LARGEST}, the largest")
+    play.check_seeds(parsed)
     return parsed

@@ -11,7 +11,7 @@ from common.agent import mdnrnn, models
 from common.game import Game
 from common.play import agents, video
 from common.protocols import Policy, Seeds, World
-from common.runtime import cli, devices, files, parallel, provenance, runs, seeds
+from common.runtime import cli, devices, files, parallel, provenance, runs
 from common.runtime.cli import UserError
 from common.worlds import dream, rollouts
 from common.worlds.encoded import EncodedGames
@@ -86,6 +86,28 @@ def _parse(game: Game, description: str | None) -> argparse.Namespace:
         _add_temperature(parser, game)
     parser.add_argument("mode", choices=["render", "norender"], help="watch one episode, or score many")
     _add_file_and_seed(parser, ", or the word: random")
+    add_scoring(parser, game)
+    add_run(parser, "tf_*/ and log/")
+    arguments = parser.parse_args()
+    if arguments.file != "random":  # loading the models to find out later would take seconds
+        arguments.file = agents.find(arguments.file, arguments.run)
+    check_seeds(arguments)
+    return arguments
+
+
+def _add_file_and_seed(parser: argparse.ArgumentParser, or_random: str = "") -> None:
+    parser.add_argument("file", metavar="FILE", help=f"the .json of a controller{or_random}")
+    add_seed(parser)
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """The seed of the first episode."""
+    seed = cli.number(int, 0, cli.LARGEST)
+    parser.add_argument("seed", nargs="?", type=seed, default=0, help="seed of the first episode (default 0)")
+
+
+def add_scoring(parser: argparse.ArgumentParser, game: Game) -> None:
+    """How many episodes are played, on which implementation of the game, and where scores and video go."""
     parser.add_argument("--episodes", type=cli.number(int, 1), default=100, help="to play; episode i has seed + i")
     parser.add_argument(
         "--out", type=cli.new_file, metavar="FILE", help="write the scores of all episodes here, as JSON"
@@ -97,22 +119,15 @@ def _parse(game: Game, description: str | None) -> argparse.Namespace:
         parser.add_argument(
             "--backend", choices=game.backends, default=game.backends[0], help="implementation of the game"
         )
-    _add_run(parser)
     parser.set_defaults(backend=game.backends[0])
-    arguments = parser.parse_args()
-    if arguments.file != "random":  # loading the models to find out later would take seconds
-        arguments.file = agents.find(arguments.file, arguments.run)
-    if arguments.seed + arguments.episodes - 1 > seeds.LARGEST:
+
+
+def check_seeds(arguments: argparse.Namespace) -> None:
+    """UserError if an episode has a seed that no game takes."""
+    if arguments.seed + arguments.episodes - 1 > cli.LARGEST:
         raise UserError(
-            f"seed {arguments.seed}: with {arguments.episodes} episodes more than {seeds.LARGEST}, the largest"
+            f"seed {arguments.seed}: with {arguments.episodes} episodes more than {cli.LARGEST}, the largest"
         )
-    return arguments
-
-
-def _add_file_and_seed(parser: argparse.ArgumentParser, or_random: str = "") -> None:
-    parser.add_argument("file", metavar="FILE", help=f"the .json of a controller{or_random}")
-    seed = cli.number(int, 0, seeds.LARGEST)
-    parser.add_argument("seed", nargs="?", type=seed, default=0, help="seed of the first episode (default 0)")
 
 
 def _add_temperature(parser: argparse.ArgumentParser, game: Game) -> None:
@@ -121,8 +136,9 @@ def _add_temperature(parser: argparse.ArgumentParser, game: Game) -> None:
     parser.add_argument("--temperature", type=temperature, default=game.config.TEMPERATURE, help=text)
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--run", default=".", metavar="DIR", help="folder with the tf_*/ and log/ of this run")
+def add_run(parser: argparse.ArgumentParser, holds: str) -> None:
+    """The folder of the run, with what it `holds`, and whether its files need valid metas."""
+    parser.add_argument("--run", default=".", metavar="DIR", help=f"folder with the {holds} of this run")
     parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
 
 
@@ -132,7 +148,7 @@ def watch_dream(game: Game, description: str | None) -> None:
     _add_file_and_seed(parser)
     _add_temperature(parser, game)
     parser.add_argument("--video", type=cli.new_file, metavar="FILE", help="write the dream to this .mp4 or .gif")
-    _add_run(parser)
+    add_run(parser, "tf_*/ and log/")
     arguments = parser.parse_args()
     devices.for_blocks()
     agent = agents.load(game, arguments)
@@ -146,7 +162,7 @@ def play_dream(game: Game, description: str | None) -> None:
     """The script in which a person plays inside the dream with the keyboard."""
     parser = by_keyboard(description)
     _add_temperature(parser, game)
-    _add_run(parser)
+    add_run(parser, "tf_*/ and log/")
     arguments = parser.parse_args()
     need_display(arguments.video)
     devices.for_blocks()
@@ -176,7 +192,7 @@ def play_game(game: Game, description: str | None) -> None:
 def by_keyboard(description: str | None) -> argparse.ArgumentParser:
     """The flags of every script in which a person plays."""
     parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=cli.number(int, 0, seeds.LARGEST), default=0, help="of the episode")
+    parser.add_argument("--seed", type=cli.number(int, 0, cli.LARGEST), default=0, help="of the episode")
     text = "also write it to this .mp4 or .gif (without a display: only that)"
     parser.add_argument("--video", type=cli.new_file, metavar="FILE", help=text)
     return parser

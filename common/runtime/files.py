@@ -12,6 +12,9 @@ from typing import IO, Any
 
 import numpy as np
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+"""folder of the repository, or where its packages are installed"""
+
 
 @contextlib.contextmanager
 def atomic(path: str, mode: str = "wb") -> Iterator[IO[Any]]:

@@ -28,13 +28,12 @@ SEAL = "meta_sha256"
 UNKNOWN: dict[str, Any] = {"unverified": True, "config": {}, "parents": {}}
 """the meta of a file that has none, or a wrong one"""
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "cma", "gymnasium", "gym", "box2d", "envpool", "vizdoom")
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 @functools.cache
 def commit() -> str | None:
     """The commit of this code, with "-dirty" where files differ from it; None without git."""
-    git = ["git", "-C", ROOT, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
+    git = ["git", "-C", files.ROOT, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"]
     with contextlib.suppress(OSError):  # no git here
         return subprocess.run(git, capture_output=True, text=True).stdout.strip() or None
     return None

@@ -13,19 +13,9 @@ from common.runtime.cli import UserError
 
 TRAINING = (2_000, 399_999)
 VALIDATION = (400_000, 499_999)
-LARGEST = 2**31 - 1  # what every game takes
 EVALUATION = 400_000  # the first seed of the episodes that evolution evaluates its mean on
 REAL_GAMES = 420_000  # the first seed of the real games that choose among controllers evolved in a dream
 PLANNED_GAMES = 450_000  # the first seed of the real games that choose among models to plan in
-
-
-def purpose(seed: int) -> str:
-    """What a seed is for: "training", "validation" or "test"; "free" below 1,000."""
-    if TRAINING[0] <= seed <= TRAINING[1]:
-        return "training"
-    if VALIDATION[0] <= seed <= VALIDATION[1]:
-        return "validation"
-    return "test" if seed >= 1_000 else "free"
 
 
 def check(seeds: Iterable[int], wanted: str, flag: str) -> None:

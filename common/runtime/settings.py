@@ -279,9 +279,6 @@ class PolicyGradient:
 class Ppo(InDreams, PolicyGradient):
     """Learning the controller, a network, by a policy gradient in dreams: train.py -o ppo."""
 
-    starts_every: int = option(
-        0, "dreams also start along the recorded games, every so many steps; 0 means at first frames only", least=0
-    )
     eval_steps: int = option(25, "updates between evaluations of the greedy policy")
     eval_episodes: int = option(512, "dreams in such an evaluation")
     controller_mode: str = option("zch", "what the controller reads: z, zc, zh or zch", choices=NETWORK_MODES)

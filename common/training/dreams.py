@@ -7,7 +7,6 @@ import argparse
 from typing import Any
 
 from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
-import numpy as np
 
 from common.agent import models, weights
 from common.data import series
@@ -106,8 +105,7 @@ def starts(
             horizon.
     """
     check_pays(game, loaded)
-    every = getattr(cfg, "starts_every", 0)
-    if not cfg.starts and not every:
+    if not cfg.starts:
         return [None] * len(rnns)
     path = f"{arguments.run}/series/series.npz"
     meta = made_of.read(path, "series", game.name, arguments.unverified)
@@ -120,12 +118,5 @@ def starts(
     spans = [slice(start, start + length) for start, length in zip(data.first, data.length, strict=True)]
     spans = spans[-cfg.start_games :]
     games = [(data.mu[span], data.logvar[span], data.action[span]) for span in spans]
-    if cfg.starts:
-        places = tensor_dreams.drawn_places([data.reward[span] for span in spans], cfg.starts, cfg.seed_start)
-        return [tensor_dreams.at_places(rnn, games, places, cfg.seed_start) for rnn in rnns]
-    pools: list[tensor_dreams.Starts | None] = []
-    for rnn in rnns:
-        first = tensor_dreams.first_frames(loaded.initial_z, rnn.shape.hidden_size)
-        along = tensor_dreams.along_games(rnn, games, every, cfg.seed_start)
-        pools.append(tensor_dreams.Starts(*(np.concatenate(pair) for pair in zip(first, along, strict=True))))
-    return pools
+    places = tensor_dreams.drawn_places([data.reward[span] for span in spans], cfg.starts, cfg.seed_start)
+    return [tensor_dreams.at_places(rnn, games, places, cfg.seed_start) for rnn in rnns]

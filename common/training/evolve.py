@@ -50,8 +50,8 @@ class Arena(Protocol):
     def fitness(self, returns: np.ndarray) -> np.ndarray:
         """The fitness of each candidate that the strategy is told: returns [P, E] -> [P]."""
 
-    def directions(self, mean: np.ndarray, count: int) -> np.ndarray:
-        """Directions to search along, float64 [N, ...], see Controller.principal_directions."""
+    def features(self, mean: np.ndarray) -> np.ndarray:
+        """What candidates read here, float32 [T, F]; `mean` [N] is the controller that plays to find out."""
 
     def close(self) -> None:
         """Ends the workers."""
@@ -81,9 +81,16 @@ def main(game: Game, description: str | None) -> None:
     made_of = provenance.Parents(loaded.hashes, loaded.unverified)
     # before the run is opened: an error leaves no trace
     mean = _first_mean(game, cfg, arguments, loaded, shape, made_of)
-    dreaming = hasattr(cfg, "also_in")
-    arena = (_dream_arena if dreaming else _game_arena)(game, cfg, arguments, loaded, shape, made_of)
-    strategy = es.strategy(cfg, shape, mean, lambda: (mean, arena.directions(mean, cfg.directions)))
+    arena: Arena
+    if hasattr(cfg, "also_in"):
+        arena = _dream_arena(game, cfg, arguments, loaded, shape, made_of)
+    else:
+        arena = _game_arena(game, cfg, loaded, shape)
+
+    def subspace() -> tuple[np.ndarray, np.ndarray]:
+        return mean, shape.principal_directions(arena.features(mean), cfg.directions)
+
+    strategy = es.strategy(cfg, shape, mean, subspace)
     run = evolution.Evolution(
         arguments, game, base, cfg, made_of.hashes, strategy, MAY_CHANGE, arena.score_of, made_of.unverified
     )
@@ -221,17 +228,14 @@ class DreamArena:
         """The mean return of each candidate."""
         return returns.mean(axis=1)
 
-    def directions(self, mean: np.ndarray, count: int) -> np.ndarray:
-        """Principal directions of what the controller reads, see controller.Controller."""
+    def features(self, mean: np.ndarray) -> np.ndarray:
+        """What candidates read where the dreams start, else what the mean reads while it plays."""
         from common.training import es
 
         world = self._make_world(0)
         if world.starts:  # what players read in the recorded games, of which there is more
-            features = self._shape.features(world.starts.mu, world.starts.h, world.starts.c).numpy()
-        else:
-            play = world, self._shape, mean, es.DIRECTION_SEEDS, self._action_of
-            features = self._candidates.features_of_play(*play)
-        return self._shape.principal_directions(features, count)
+            return self._shape.features(world.starts.mu, world.starts.h, world.starts.c).numpy()
+        return self._candidates.features_of_play(world, self._shape, mean, es.DIRECTION_SEEDS, self._action_of)
 
     def close(self) -> None:
         """Ends the workers."""
@@ -299,13 +303,12 @@ class GameArena:
         """See `fitness_above_group`."""
         return fitness_above_group(returns, self._cfg.track_groups)
 
-    def directions(self, mean: np.ndarray, count: int) -> np.ndarray:
-        """Principal directions of what the controller reads, see controller.Controller."""
+    def features(self, mean: np.ndarray) -> np.ndarray:
+        """What the mean reads while it plays."""
         from common.training import es
 
         world = self._make_world(False)
-        features = self._candidates.features_of_play(world, self._shape, mean, es.DIRECTION_SEEDS, self._action_of)
-        return self._shape.principal_directions(features, count)
+        return self._candidates.features_of_play(world, self._shape, mean, es.DIRECTION_SEEDS, self._action_of)
 
     def close(self) -> None:
         """Ends the workers."""
@@ -336,14 +339,7 @@ def _dream_arena(
     return DreamArena(make_world, len(rnns), shape, game.action_of, cfg, parallel.cores())
 
 
-def _game_arena(
-    game: Game,
-    cfg: Any,
-    arguments: argparse.Namespace,
-    loaded: "Models",
-    shape: "Controller",
-    made_of: provenance.Parents,
-) -> Arena:
+def _game_arena(game: Game, cfg: Any, loaded: "Models", shape: "Controller") -> Arena:
     from common.worlds.encoded import EncodedGames
 
     def make_world(hurried: bool) -> EncodedGames:

@@ -26,9 +26,10 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from common.game import ROOT, Game
+from common.game import Game
 from common.runtime import bound, cli, files, provenance, runs, seeds, settings
 from common.runtime.cli import UserError
+from common.runtime.files import ROOT
 
 SEEDS_PER_RUN = 30_000  # of recordings, so that runs with different seeds record different games
 RUNS = (seeds.TRAINING[1] + 1 - seeds.TRAINING[0]) // SEEDS_PER_RUN
@@ -297,7 +298,7 @@ class Iteration:
         ppo = flags.get("o") == "ppo"
         presets = getattr(game.config, "PPO", {}) if ppo else game.train_presets(flags.get("world", ""))
         cfg = presets.get(self._state["preset"])
-        return any(flags.get(flag, getattr(cfg, flag, 0)) for flag in ("starts", "starts_every"))
+        return bool(flags.get("starts", getattr(cfg, "starts", 0)))
 
     def _restore(self, number: int) -> None:
         """Makes recordings again that are gone, if a stage of this round reads them.

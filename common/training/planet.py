@@ -65,7 +65,7 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     about = {"data": {"recordings_read": len(paths)}}
     stage = runs.Stage(arguments, planet.FOLDER, planet.FILE, cfg, may_change=MAY_CHANGE, about=about)
     devices.for_training(cfg.seed)
-    learner = Learner(game, cfg, search, stage, replay)
+    learner = Learner(game, cfg, search, stage, replay, game.config.EXTRACT[arguments.preset])
     parents = provenance.Parents({"recordings": made_of} if paths else {}, provenance.any_unverified(*made_of))
     learner.resume()
     if learner.finished:
@@ -136,9 +136,11 @@ class Learner:
         search: Search.
         stage: runs.Stage.
         replay: Replay, in which recordings are already.
+        recording: the config of extract.py that its random policies read.
     """
 
-    def __init__(self, game: Game, cfg: Any, search: Search, stage: runs.Stage, replay: Replay):
+    def __init__(self, game: Game, cfg: Any, search: Search, stage: runs.Stage, replay: Replay, recording: Any) -> None:
+        self._recording = recording
         self._game, self._cfg, self._stage, self._replay = game, cfg, stage, replay
         self.model = rssm.RSSM(shape_of(game, cfg))
         optimizer = keras.optimizers.Adam(cfg.learning_rate, epsilon=cfg.epsilon, global_clipnorm=cfg.clip)
@@ -224,7 +226,7 @@ class Learner:
         if random:
             # the policies of extract.py, each action of which is repeated as a planned one is
             make = game.random_policies[cfg.policy or next(iter(game.random_policies))]
-            policy = make(episodes, game.config.EXTRACT["laptop"])
+            policy = make(episodes, self._recording)
             returns, _ = rollouts.rollout(games.Repeated(recorded, cfg.action_repeat), policy, episodes)
         else:
             policy = self._agent.policy(self._planner, episodes, cfg.noise)

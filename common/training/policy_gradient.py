@@ -61,7 +61,7 @@ def main(game: Game, description: str | None) -> None:
     )
     if run.finished:
         return
-    world_of_evaluations = dreams.dream_world(game, cfg, loaded, loaded.rnn, pools[0] if cfg.starts else None)
+    world_of_evaluations = dreams.dream_world(game, cfg, loaded, loaded.rnn, pools[0])
 
     def evaluate() -> float:
         player = NetworkPlayer(policy, cfg.controller_mode, run.mean)

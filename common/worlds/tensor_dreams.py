@@ -35,25 +35,6 @@ def first_frames(initial_z: tuple[np.ndarray, np.ndarray], hidden_size: int) -> 
     return Starts(*initial_z, memory, memory, np.zeros(len(memory), np.int32))
 
 
-def along_games(
-    rnn: mdnrnn.MDNRNN,
-    games: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    every: int,
-    seed: int,
-) -> Starts:
-    """Starts along recorded games, as the MDN-RNN remembers them there.
-
-    Args:
-        rnn: remembers the games.
-        games: (mu [T, Z], logvar [T, Z], action [T, A]) of each.
-        every: steps from one start of a game to the next; the first one is at random among the first `every` steps.
-        seed: decides where the first ones are, and the samples of z that the MDN-RNN reads.
-    """
-    phases = np.random.default_rng([seed, 10]).integers(every, size=len(games))
-    steps = [np.arange(phase, len(mu), every) for phase, (mu, _, _) in zip(phases, games, strict=True)]
-    return _remembered(rnn, games, steps, seed)
-
-
 def at_places(
     rnn: mdnrnn.MDNRNN,
     games: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
@@ -63,8 +44,8 @@ def at_places(
     """Starts at chosen places of recorded games, as the MDN-RNN remembers them there.
 
     Args:
-        rnn: see `along_games`.
-        games: see `along_games`.
+        rnn: remembers the games.
+        games: (mu [T, Z], logvar [T, Z], action [T, A]) of each.
         places: int [P, 2], (game, step) of each, such as `drawn_places` gives.
         seed: int, decides the samples of z that the memory is of.
 

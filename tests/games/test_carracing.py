@@ -15,9 +15,9 @@ from PIL import Image
 
 from common.agent import mdnrnn
 from common.data import recordings
-from common.game import ROOT
 from common.play import agents
 from common.runtime import files
+from common.runtime.files import ROOT
 
 from carracing import config, env
 from carracing import game as description
@@ -102,7 +102,7 @@ def test_a_draft_is_the_same_game_drawn_in_less_detail():
 def test_a_batch_is_many_of_one(backend):
     """Catches rows mixed up, a seed that is not obeyed, a batch whose cars influence each other."""
     rng = np.random.default_rng(1000)
-    actions = rng.uniform(env.LOW, env.HIGH, (25, 3, 3)).astype(np.float32)
+    actions = rng.uniform(config.ACTION_LOW, config.ACTION_HIGH, (25, 3, 3)).astype(np.float32)
     batch, one = env.real_games(3, backend), env.cars_here(backend)
     first, steps = batch.reset(SEEDS), [batch.step(action) for action in actions]
     assert first.shape == (3, 64, 64, 3)
@@ -201,8 +201,8 @@ def test_random_policies(policy):
     together, alone = make(SEEDS), make(SEEDS[1:2])
     actions = np.array([together.act(None) for _ in range(200)])
     assert actions.shape == (200, 3, 3)
-    assert (actions >= env.LOW).all()
-    assert (actions <= env.HIGH).all()
+    assert (actions >= config.ACTION_LOW).all()
+    assert (actions <= config.ACTION_HIGH).all()
     np.testing.assert_array_equal(actions[:, 0], actions[:, 2])
     np.testing.assert_allclose([alone.act(None)[0] for _ in range(200)], actions[:, 1], rtol=1e-6)
     together.keep(np.array([1]))

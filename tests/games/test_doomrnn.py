@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from commands import in_this_process  # noqa: F401
 
-from common.game import ROOT
 from common.runtime import files, provenance
+from common.runtime.files import ROOT
 
 from doomrnn import config
 

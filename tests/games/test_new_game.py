@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from common.game import ROOT
+from common.runtime.files import ROOT
 
 CATCHDOT = os.path.join(ROOT, "tests", "catchdot")
 SCRIPTS = ("extract", "vae_train", "series", "rnn_train", "train", "model", "dream_model")

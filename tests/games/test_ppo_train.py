@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from common.game import ROOT
+from common.runtime.files import ROOT
 
 pytest.importorskip("stable_baselines3", reason="the optional extra ppo is not installed")
 

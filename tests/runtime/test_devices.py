@@ -9,9 +9,9 @@ import keras
 import pytest
 import tensorflow as tf
 
-from common.game import ROOT
 from common.runtime import devices
 from common.runtime.cli import UserError
+from common.runtime.files import ROOT
 
 SHAPES = """
 from common.agent import vae

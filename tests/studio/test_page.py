@@ -8,7 +8,7 @@ import time
 import pytest
 from PIL import Image
 
-from common.game import ROOT
+from common.runtime.files import ROOT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

@@ -11,8 +11,8 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.websocket
 
-from common.game import ROOT
 from common.runtime import cli
+from common.runtime.files import ROOT
 from common.studio import server
 
 

@@ -12,10 +12,11 @@ import pytest
 import tensorflow as tf
 
 from common.agent import controller, mdnrnn, network, vae, weights
-from common.game import ROOT, find
+from common.game import find
 from common.play import agents
 from common.runtime import files, provenance, settings
 from common.runtime.cli import UserError
+from common.runtime.files import ROOT
 from common.training import evolve, ppo, vae_and_rnn
 from common.worlds import tensor_dreams
 from common.worlds.candidates import NetworkPlayer
@@ -221,7 +222,7 @@ def test_directions_are_those_of_what_was_read_in_the_recorded_games():
     shape = controller.Controller("zh", 32, 8, 3, bias=True)
     cfg = types.SimpleNamespace(block_rows=8)
     arena = evolve.DreamArena(lambda _: types.SimpleNamespace(starts=pool), 1, shape, CARRACING.action_of, cfg, 1)
-    found = arena.directions(np.zeros(shape.parameters), 5)
+    found = shape.principal_directions(arena.features(np.zeros(shape.parameters)), 5)
     wanted = shape.principal_directions(np.concatenate([pool.mu, pool.h], axis=1), 5)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     arena.close()

@@ -14,8 +14,9 @@ import types
 
 import pytest
 
-from common.game import ROOT, Game
+from common.game import Game
 from common.runtime import cli, files, provenance, runs, settings
+from common.runtime.files import ROOT
 from common.training import iterate
 
 import stages

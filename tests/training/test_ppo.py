@@ -230,27 +230,6 @@ def test_the_policy_learns_on_what_it_reads_when_it_plays(mode, rng):
     np.testing.assert_array_equal(action[:, 0], np.argmax(outputs, axis=1) - 1)
 
 
-def test_starts_along_games_are_what_was_remembered_there(rng):
-    """Catches a memory one step off, of another game, or past a game's end."""
-    rnn = mdnrnn.MDNRNN(SHAPE, "float32")
-    rnn.set_weights([rng.normal(0, 0.5, variable.shape) for variable in rnn.variables])
-    games = [
-        (rng.normal(size=(n, 3)).astype(np.float32), np.full((n, 3), -40, np.float32), rng.normal(size=(n, 1)))
-        for n in (9, 5)
-    ]
-    starts = tensor_dreams.along_games(rnn, games, 1, 1000)
-    assert sorted(starts.age.tolist()) == sorted([*range(9), *range(5)])
-    for mu, _, action in games:
-        h, c = rnn.initial_state(1)
-        for t in range(len(mu)):
-            row = np.flatnonzero(np.all(np.isclose(starts.mu, mu[t]), axis=1))[0]
-            assert starts.age[row] == t
-            np.testing.assert_allclose(starts.h[row], h[0], atol=1e-5)
-            np.testing.assert_allclose(starts.c[row], c[0], atol=1e-5)
-            inputs = mdnrnn.inputs_of(mu[t : t + 1], action[t : t + 1], np.float32([t == 0]))
-            h, c = rnn.step(rnn.prepared(), inputs, (h, c))
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -10,9 +10,10 @@ import pytest
 import tensorflow as tf
 
 from common.agent import mdnrnn
-from common.game import ROOT, find
+from common.game import find
 from common.runtime import files, provenance
 from common.runtime.cli import UserError
+from common.runtime.files import ROOT
 from common.runtime.settings import Pay
 from common.training import dreams, ppo
 from common.worlds import dream, gym_envs, tensor_dreams
