@@ -38,7 +38,7 @@ def made(tmp_path_factory):
         (root / name).mkdir()
     game = toy.game_in(str(root / "toy"))
     game.config.CHOICES, game.config.PPO, game.config.CONTROLLER_BIAS = CHOICES, {"laptop": TINY}, False
-    game.config.CONTROLLER_MODE = "zch"
+    game.config.CONTROLLER_MODE, game.config.TRAIN = "zch", {"laptop": settings.DreamTrain(n=1)}
     game = dataclasses.replace(game, world_names={"real": "toyreal", "dream": "toydream"}, title="the toy")
     noise = np.random.default_rng(1000).integers(0, 256, (8 * 64, 64, 3), np.uint8)
     Image.fromarray(noise).save(game.frames_picture)
@@ -335,7 +335,6 @@ def test_a_world_without_rewards_and_joined_letters_are_refused(made, tmp_path):
     """Catches a policy gradient on rewards that are all zero, and an evolution that is called ppo."""
     game, run = made[0], another(made, tmp_path)
     config = argparse.Namespace(**{name: value for name, value in vars(game.config).items() if name != "PPO"})
-    config.TRAIN = {"laptop": settings.DreamTrain(n=1)}
     mute = dataclasses.replace(game, config=config)
     assert train(mute, run).refused("-o ppo", "the toy brings no reward", "-o cma")
     assert commands.call(evolve.main, mute, "-oppo", "--run", run).refused("-oppo", "-o ppo")
