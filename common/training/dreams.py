@@ -85,7 +85,8 @@ def end_weight(game: Game, cfg: Any, loaded: models.Models) -> float:
     weight = loaded.metas["rnn"]["config"].get("restart_weight") if game.config.RESTART else None
     if not weight:
         raise UserError(
-            f"--ends drawn: {loaded.paths['rnn']} does not tell the weight of the restarts it was trained with"
+            f"--ends drawn: {loaded.paths['rnn']} does not tell the weight of the restarts it was trained with; give "
+            "--ends threshold"
         )
     return float(weight)
 

@@ -307,7 +307,7 @@ def test_dreams_start_along_the_recorded_games_of_the_run(made, tmp_path, rng):
         (["--minibatch", "100"], ["--minibatch 100", "16 x 8 steps"]),
         (["--tether", "0.1"], ["--tether 0.1", "--start_from"]),
         (["--starts", "5"], ["series.npz", "no such file"]),
-        (["--ends", "drawn"], ["--ends drawn", "rnn.json", "does not tell the weight of the restarts"]),
+        (["--ends", "drawn"], ["rnn.json does not tell the weight of the restarts", "give --ends threshold"]),
         (["--eval_episodes", "100001"], ["--eval_episodes"]),
         (["--controller_mode", "z_hidden"], ["--controller_mode", "z_hidden"]),
         (["--start_from", "own.json", "--hidden", "7"], ["own.json", "has hidden layers of 6,5, not of 7"]),
