@@ -77,6 +77,7 @@ def test_all_other_constants_keep_to_their_ranges():
     last = seeds.TRAINING[0] + iterate.RUNS * iterate.SEEDS_PER_RUN - 1
     seeds.check([seeds.TRAINING[0], last], "training", "recordings of iterate.py")
     firsts = [seeds.EVALUATION, seeds.REAL_GAMES, iterate.REPORT, fidelity.FIRST_SEED]
+    firsts += [seeds.PLANNED_GAMES, seeds.TRIALS]
     for first, following in zip(firsts, [*firsts[1:], seeds.VALIDATION[1] + 1], strict=True):
         assert following - first >= 5_000, "the games that choose, report and compare are not the same ones"
         seeds.check([first, following - 1], "validation", "games that choose and report")

@@ -16,6 +16,7 @@ VALIDATION = (400_000, 499_999)
 EVALUATION = 400_000  # the first seed of the episodes that evolution evaluates its mean on
 REAL_GAMES = 420_000  # the first seed of the real games that choose among controllers evolved in a dream
 PLANNED_GAMES = 450_000  # the first seed of the real games that choose among models to plan in
+TRIALS = 460_000  # the first seed of the validation games that no command plays by itself: for trials by people
 
 
 def check(seeds: Iterable[int], wanted: str, flag: str) -> None:

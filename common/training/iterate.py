@@ -161,11 +161,14 @@ class Iteration:
         print(self._played_by())
 
     def _played_by(self) -> str:
-        """The command that scores the agent of the best round, for people."""
+        """The command that scores the agent of the best round, for people, on validation games of their own.
+
+        Test games are for the final score of what ships; several runs may be compared before that.
+        """
         best = best_of(self._lines)["round"]
         folder = self._folder(best)
         file = os.path.relpath(os.path.join(self._run, self._state["done"][f"{best}/agent"]["controller"]), folder)
-        words = ["python", "model.py", *self._how_to_play(), "norender", file, "1000", "--run", folder]
+        words = ["python", "model.py", *self._how_to_play(), "norender", file, str(seeds.TRIALS), "--run", folder]
         return f"the best round is {best}; its agent plays by: {' '.join(words)}"
 
     def _folder(self, number: int) -> str:

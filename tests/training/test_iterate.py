@@ -15,7 +15,7 @@ import types
 import pytest
 
 from common.game import Game
-from common.runtime import cli, files, provenance, runs, settings
+from common.runtime import cli, files, provenance, runs, seeds, settings
 from common.runtime.files import ROOT
 from common.training import iterate
 
@@ -224,6 +224,17 @@ def test_a_plan_of_two_rounds_gives_these_commands(folder, tmp_path):
         assert not os.path.isabs(os.readlink(os.path.join(run, link)))
         assert os.path.samefile(os.path.join(run, link), os.path.join(run, target))
     assert out.count("validation games)") == 2
+
+
+def test_the_last_line_is_the_command_that_scores_the_best_round_on_validation_games(folder, tmp_path):
+    """Catches test games that choose among runs, games that chose the round already, and the agent of another round."""
+    run = str(tmp_path / "run")
+    last = start(game_in(folder), run)[1].splitlines()[-1]
+    best = iterate.best_of(files.read_json(f"{run}/rounds.json"))["round"]
+    agent = {1: "log/stub.cma.1.4.picked.json", 2: "log/stub.cma.1.4.best.json"}[best]
+    command = f"python model.py stubreal norender {agent} 460000 --run {run}/round{best}"
+    assert last == f"the best round is {best}; its agent plays by: {command}"
+    assert seeds.purpose(460_000) == "validation"
 
 
 def test_each_round_has_a_line_and_the_picture_shows_it(folder, tmp_path):
