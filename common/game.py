@@ -55,7 +55,6 @@ class Config(Protocol):
     SERIES: dict[str, settings.Series]
     RNN: dict[str, Any]
     TRAIN: dict[str, Any]
-    PLANET: dict[str, Any]
 
 
 def same(raw: np.ndarray) -> np.ndarray:

@@ -51,6 +51,8 @@ def main(game: Game, description: str | None) -> None:
 
 def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     """planet.py train."""
+    if not hasattr(game.config, "PLANET"):
+        raise UserError(f"planet.py train: {game.title} has no PLANET in its config.py, presets of settings.Planet")
     cfg, arguments = cli.parse(game.config.PLANET, description, argv)
     search = check(game, cfg)
     paths: list[str] = []
