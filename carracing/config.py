@@ -215,6 +215,7 @@ TRAIN_DREAM = {
         starts=100,
     ),
 }
+# no "paper": the authors had no policy gradient
 PPO_LAPTOP = Ppo(
     generations=150,
     discount=0.99,
@@ -226,7 +227,6 @@ PPO_LAPTOP = Ppo(
     starts=3000,
 )
 PPO = {
-    "paper": PPO_LAPTOP,
     "laptop": PPO_LAPTOP,
     # no hidden layers: with 128 and 64 units it soon finds what the MDN-RNN has wrong, and in the game the car stands
     "dream": replace(PPO_LAPTOP, hidden="", generations=50, eval_steps=50, discount=0.995),

@@ -97,9 +97,9 @@ TRAIN_GAME = {
     "laptop": GameTrain(n=1, t=32, directions=40, sigma_init=0.3, averaging=0.9, eval_steps=10, eval_episodes=256),
     "smoke": GameTrain(n=1, t=4, num_episode=1, generations=2, eval_steps=2, eval_episodes=2, block_rows=2),
 }
+# no "paper": the authors had no policy gradient
 PPO_LAPTOP = settings.Ppo(temperature=TEMPERATURE, dropout=0.1, rows=512, ends="drawn", learning_rate=1e-3, entropy=0.0)
 PPO = {
-    "paper": PPO_LAPTOP,
     "laptop": PPO_LAPTOP,
     "smoke": replace(PPO_LAPTOP, generations=30, rows=256, value_updates=5, eval_steps=15, eval_episodes=64),
 }
