@@ -1,6 +1,7 @@
 """What is true of DoomTakeCover, and the presets of every stage.
 
-paper: the authors' numbers. laptop: what made the weights that ship, on two cores in hours. smoke: minutes, for tests.
+paper: the authors' numbers. laptop: what two cores do in hours; EXTRACT, VAE and RNN are the first of the rounds that
+made the weights that ship. smoke: minutes, for tests.
 """
 
 from dataclasses import dataclass, replace
