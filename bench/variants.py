@@ -4,7 +4,7 @@
     python bench/variants.py --game carracing --run runs/variants --seeds 3 --write      # the laptop preset: hours
 
 Every variant differs from the first one, `standard`, in one stage. The stages before that one are shared, those from it
-on are run with the same flags. All are commands of the game, so that a command that was stopped goes on where it was.
+on are run with the same flags. All are commands of the game, so that a command that was stopped continues where it was.
 
     pixels      squared error of a reconstruction, summed over pixels and colors, on unseen episodes
     sharpness   gradient energy of reconstructions, as a share of that of the frames; 1 is as sharp as the game
@@ -102,7 +102,7 @@ class Bench:
         """A command of the game; UserError if it fails."""
         words = [sys.executable, f"{script}.py", *map(str, flags)]
         if subprocess.run(words, cwd=self.game.folder).returncode:
-            raise cli.UserError(f"{' '.join(words[1:])}: failed, see above; the same command goes on")
+            raise cli.UserError(f"{' '.join(words[1:])}: failed, see above; the same command continues")
 
     def _stage(self, script: str, run: str, *flags: Any) -> None:
         budget = {"extract": "episodes", "vae_train": "vae_steps", "rnn_train": "rnn_steps", "train": "generations"}

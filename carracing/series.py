@@ -2,7 +2,7 @@
 
 Reads record/ and the VAE (tf_vae/, else the one that ships); writes series/series.npz and its meta: mu and logvar of
 every frame, actions, rewards, ends, and the length of each episode. New recordings are added. After an interruption the
-same command goes on from the last part written.
+same command continues from the last part written.
 
     python series.py
     python series.py --help

@@ -46,7 +46,7 @@ class Search(Protocol):
         """Root mean square of the standard deviations of all parameters."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The distribution, for another machine to go on from."""
+        """The distribution, for another machine to continue from."""
 
     def continue_from(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes over what `arrays` gave: the same search, with new noise."""
@@ -55,7 +55,7 @@ class Search(Protocol):
         """All of the search, for `set_state`."""
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Makes this the search that gave `state`; it goes on bit for bit."""
+        """Makes this the search that gave `state`; it continues bit for bit."""
 
 
 class Strategy(Search, Protocol):

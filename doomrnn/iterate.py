@@ -1,7 +1,7 @@
 """From nothing to the agent: records, trains the VAE and the MDN-RNN, evolves the controller, round after round.
 
 Rounds are data in config.py. After each round the controller plays real validation games; DIR/rounds.json gets a line,
-and DIR/rounds.png shows the scores over time. After an interruption the same command goes on where it was.
+and DIR/rounds.png shows the scores over time. After an interruption the same command continues where it was.
 
     python iterate.py --run ../runs/mine --seed 1        # laptop preset, overnight on two cores
     python iterate.py --preset smoke --run ../runs/smoke # minutes

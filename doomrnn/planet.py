@@ -1,6 +1,6 @@
 """PlaNet: learns a model of the game from its frames, and plays by planning in it (Hafner et al. 2019).
 
-    python planet.py train                  # laptop preset; the same command goes on after an interruption
+    python planet.py train                  # laptop preset; the same command continues after an interruption
     python planet.py norender 1000 --episodes 100 --out scores.json
     python planet.py render 1000 --video planet.mp4
 

@@ -7,7 +7,7 @@ installs the CUDA version:
     pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
     pip install -e "..[ppo]"
     python ppo_train.py
-    python ppo_train.py --steps 2000000       # goes on
+    python ppo_train.py --steps 2000000       # continues
 """
 
 import argparse
@@ -135,7 +135,7 @@ def main() -> None:
     path = os.path.join(arguments.run, "ppo", "model.zip")
     if os.path.exists(path):
         agent = PPO.load(path, device="cpu")
-        print(f"{path}: going on from step {agent.num_timesteps}")
+        print(f"{path}: continuing from step {agent.num_timesteps}")
         agent.set_env(VecMonitor(Dreams(envs, FIRST_SEED + agent.num_timesteps % SEEDS)))  # not the same dreams again
     else:
         agent = PPO(

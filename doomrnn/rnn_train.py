@@ -2,7 +2,7 @@
 
 Reads series/series.npz; writes tf_initial_z/initial_z.json (first frames, where dreams start), tf_rnn/rnn.json (the
 format of the authors), their metas, checkpoints, and the metrics, in tf_rnn/metrics.jsonl and for TensorBoard. After an
-interruption the same command goes on from the last checkpoint.
+interruption the same command continues from the last checkpoint.
 
     python rnn_train.py            # laptop preset
     python rnn_train.py --help

@@ -2,8 +2,8 @@
 
 Reads the VAE, the MDN-RNN and the first frames (those of the run, else those that ship); writes
 log/doomrnn.<optimizer>.<episodes>.<popsize>.* (see common/training/evolution.py). After an interruption the same
-command goes on from the last checkpoint, with the same numbers. By default it uses every core; with -n it starts itself
-again under mpirun. The number of ranks does not change the result.
+command continues from the last checkpoint, with the same numbers. By default it uses every core; with -n it starts
+itself again under mpirun. The number of ranks does not change the result.
 
     python train.py                         # laptop preset
     python train.py -n 2 -t 32              # 2 ranks, population 64

@@ -2,7 +2,7 @@
 
 Reads record/; writes tf_vae/vae.json (the format of the authors), its meta, checkpoints, and the metrics, in
 tf_vae/metrics.jsonl and for TensorBoard. Memory does not grow with the number of episodes. After an interruption the
-same command goes on from the last checkpoint.
+same command continues from the last checkpoint.
 
     python vae_train.py            # laptop preset
     python vae_train.py --help

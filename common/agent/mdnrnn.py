@@ -24,7 +24,7 @@ from common.runtime.settings import Pay
 
 FORGET_BIAS = 1.0  # added at run time, not stored in the bias
 HEADS = "heads_w", "heads_b"  # the arrays of the two heads, which come last in a file
-FALL_BIAS = -4.0  # of the logit at first: a step in 55 ends in the end that costs
+FALL_BIAS = -4.0  # of the logit at first: the end that costs is expected in one step of 55
 State = tuple[tf.Tensor, tf.Tensor]
 """(h, c) of the LSTM, each float32 [B, H]"""
 

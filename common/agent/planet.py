@@ -52,7 +52,7 @@ def write(path: str, model: rssm.RSSM, search: Search, action_repeat: int) -> No
     """
     arrays = {name: variable.numpy() for name, variable in model.arrays().items()}
     if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise UserError(f"{path}: not written, because a weight is not finite; go on from an earlier checkpoint")
+        raise UserError(f"{path}: not written, because a weight is not finite; continue from an earlier checkpoint")
     about = {"shape": dataclasses.asdict(model.shape), "search": dataclasses.asdict(search), "repeat": action_repeat}
     files.write_npz(path, about=np.array(json.dumps(about)), **arrays)
 

@@ -21,7 +21,7 @@ def write(path: str, arrays: Iterable[ArrayLike]) -> None:
     """
     values = [np.asarray(array) for array in arrays]
     if not all(np.isfinite(array).all() for array in values):
-        raise UserError(f"{path}: not written, because a weight is not finite; go on from an earlier checkpoint")
+        raise UserError(f"{path}: not written, because a weight is not finite; continue from an earlier checkpoint")
     files.write_json(path, [np.rint(array * SCALE).astype(int).tolist() for array in values], separators=(",", ":"))
 
 

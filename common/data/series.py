@@ -81,7 +81,7 @@ def encode(
 ) -> None:
     """Encodes recordings with the VAE and joins them to the encoded ones, in the order of their seeds.
 
-    The work is done in parts, each written whole, so that a killed run goes on from the last one.
+    The work is done in parts, each written whole, so that a killed run continues from the last one.
 
     Args:
         missing: the recordings to encode, from `not_encoded`.

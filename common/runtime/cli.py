@@ -154,10 +154,10 @@ def run_main(main: Callable[[], None]) -> None:
             if error.errno not in NOT_WRITABLE:
                 raise
             file = error.filename or "a file"
-            message = f"{file}: {error.strerror}; complete files are kept: mend it, and the same command goes on"
+            message = f"{file}: {error.strerror}; complete files are kept; correct this, and the same command continues"
             sys.exit(_said(message, 2))
         except MemoryError as error:
-            sys.exit(_said(f"out of memory ({error}); the same command goes on from the last checkpoint", 1))
+            sys.exit(_said(f"out of memory ({error}); the same command continues from the last checkpoint", 1))
         except KeyboardInterrupt:
             noticed.set()
             sys.exit(_said(interrupt.MESSAGE, 130))

@@ -9,14 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 
-MESSAGE = "interrupted; the same command goes on from the last checkpoint"
+MESSAGE = "interrupted; the same command continues from the last checkpoint"
 GRACE = 1.0  # seconds between Ctrl-C and the end
 _interrupted = threading.Event()
 
 
 @atexit.register  # this module is imported before others: it is called after what they register
 def _leave() -> None:
-    """Libraries may take their time to take themselves apart."""
+    """After Ctrl-C, ends the program at once: libraries may take long to shut down."""
     if _interrupted.is_set():
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):

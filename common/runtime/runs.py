@@ -50,7 +50,7 @@ class Stage:
             cfg: the config of the stage, a dataclass.
             prefix: of the names of its files, where several stages share a folder.
             may_change: names of config fields that a later start may change, besides `checkpoint_seconds`.
-            about: what else must be the same when the stage goes on, such as the hashes of the files it builds on.
+            about: what else must be the same when the stage continues, such as the hashes of the files it builds on.
 
         Raises:
             UserError: there is no such run, another process works in it, or the stage was started with another config.
@@ -181,7 +181,7 @@ class Stage:
         except (ValueError, KeyError) as error:
             raise UserError(f"{path}: not a checkpoint of this stage ({error}); --fresh sets it aside") from None
         self.forget_metrics_after(step)
-        print(f"{self.name}: going on from step {step}")
+        print(f"{self.name}: continuing from step {step}")
         return step, {name.removeprefix("state_"): array for name, array in arrays.items()}
 
     def forget_metrics_after(self, step: int) -> None:

@@ -270,8 +270,8 @@ class PolicyGradient:
     value_updates: int = option(10, "first updates, in which only the value network learns", least=0)
     start_from: str = option(
         "",
-        "the .json of a controller to start from: a network of the same layers goes on; a linear one stays fixed, and "
-        "a network is added to it",
+        "the .json of a controller to start from: a network of the same layers learns on; a linear one stays fixed, "
+        "and a network is added to it",
     )
 
 
@@ -291,7 +291,7 @@ class Ppo(InDreams, PolicyGradient):
 class Round:
     """One round of the iterative procedure: play, learn the world, evolve in it. What is not given does not change.
 
-    `vae`, `rnn` and `train` are flags of vae_train.py, rnn_train.py and train.py; each goes on from the round before,
+    `vae`, `rnn` and `train` are flags of vae_train.py, rnn_train.py and train.py; each continues from the round before,
     unless they have "start_from": "".
     """
 

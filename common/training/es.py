@@ -119,7 +119,7 @@ class CMA:
         return float(self._es.sigma * np.sqrt(np.mean(self._es.sm.variances)))
 
     def arrays(self) -> Arrays:
-        """The distribution, for another machine to go on from: mean, sigma, both paths, lower triangle of C."""
+        """The distribution, for another machine to continue from: mean, sigma, both paths, lower triangle of C."""
         matrix = np.asarray(self._es.sm.covariance_matrix, np.float32)
         paths = {"pc": self._es.pc, "ps": self._es.adapt_sigma.ps}
         triangle = matrix[np.tril_indices(len(matrix))]
@@ -153,7 +153,7 @@ class CMA:
         return values | {"random": np.array(self._normal.state)}
 
     def set_state(self, arrays: Arrays) -> None:
-        """Makes this the search that gave `state`: it goes on bit for bit.
+        """Makes this the search that gave `state`: it continues bit for bit.
 
         Raises:
             ValueError: that was not the state of a search of this size.
@@ -214,7 +214,7 @@ class _Distribution:
         return float(np.sqrt(np.mean(np.square(self._sigma))))
 
     def arrays(self) -> Arrays:
-        """The distribution, for another machine to go on from."""
+        """The distribution, for another machine to continue from."""
         return {name: np.array(getattr(self, f"_{name}"), float) for name in self._names}
 
     def continue_from(self, arrays: Arrays) -> None:
@@ -234,7 +234,7 @@ class _Distribution:
         return self.arrays() | {"random": np.array(json.dumps(self._rng.bit_generator.state))}
 
     def set_state(self, arrays: Arrays) -> None:
-        """Makes this the search that gave `state`: it goes on bit for bit.
+        """Makes this the search that gave `state`: it continues bit for bit.
 
         Raises:
             UserError, ValueError, KeyError: that was not the state of such a search.

@@ -31,8 +31,8 @@ class Evolution(Generic[S]):
                            "prev", x, "best", x]
     <base>.log.json        a row per evaluation: [generation, score, parameters]
     <base>.best.json       [[the mean with the best evaluation], its score]
-    <base>.npz             the distribution, for another machine to go on from: see es.CMA.arrays; and the average
-    <base>.checkpoint.npz  all of the above and the whole state of the search, to go on bit for bit: see es.CMA.state
+    <base>.npz             the distribution, for another machine to continue from: see es.CMA.arrays; and the average
+    <base>.checkpoint.npz  all of the above and the whole state of the search, to continue bit for bit: see es.CMA.state
 
     The evaluations are of `mean`: with `averaging` in the config, a running average of the means of the search. The
     controllers and log.json have metas (common/runtime/provenance.py) that name the files they were evolved on.
@@ -43,7 +43,7 @@ class Evolution(Generic[S]):
         base: "<game>.<strategy>.<episodes>.<popsize>".
         cfg: the config of the training.
         parents: {"vae", "rnn", ...: sha256} of the files it builds on.
-        strategy: a new search, such as es.CMA; where an evolution goes on, it takes over the state of that.
+        strategy: a new search, such as es.CMA; where an evolution continues, it takes over the state of that.
         may_change: names of config fields that a later start may change, besides the number of generations and ranks.
         score_of: where the scores are from, "dream" or "game".
         unverified: whether one of the parents is, see provenance.any_unverified.
@@ -82,7 +82,7 @@ class Evolution(Generic[S]):
             self._take_over()
         premature = self._forget_last_evaluation()
         if self.hist:
-            print(f"{self._stage.path('json')}: going on from generation {len(self.hist)}")
+            print(f"{self._stage.path('json')}: continuing from generation {len(self.hist)}")
         self._saved_at, self.broken = time.monotonic(), 0
         self._stage.forget_metrics_after(self.generation)
         if premature:
@@ -101,15 +101,15 @@ class Evolution(Generic[S]):
                 self._write_logs()
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{self._path}: damaged, or of another search ({error}); remove it to go on from the .npz beside it, "
-                "or begin anew with --fresh"
+                f"{self._path}: damaged, or of another search ({error}); remove it to continue from the .npz beside "
+                "it, or begin anew with --fresh"
             ) from None
 
     def _take_over(self) -> None:
         """Goes on without a checkpoint, from the log files and the distribution that another machine wrote."""
         if os.path.exists(self._stage.path("checkpoint")):
             print(
-                f"{self._stage.path('checkpoint')}: of an earlier version, not read; going on from the .npz beside it"
+                f"{self._stage.path('checkpoint')}: of an earlier version, not read; continuing from the .npz beside it"
             )
         path = self._stage.path("npz")
         logs: dict[str, list[Any]] = {"hist": [], "hist_best": [], "log": []}
@@ -128,7 +128,7 @@ class Evolution(Generic[S]):
             raise UserError(f"{path}: damaged, or of another search ({error}); begin anew with --fresh") from None
 
     def _forget_last_evaluation(self) -> int:
-        """Removes an evaluation that was made only because the search ended, if the search now goes on.
+        """Removes an evaluation that was made only because the search ended, if the search now continues.
 
         Returns:
             the generation of that evaluation; 0 if there was none.
@@ -169,7 +169,7 @@ class Evolution(Generic[S]):
             path = self._stage.path("best.json")
             print(
                 f"{path}: already evolved for {self.generation} generations; nothing to do "
-                "(--generations with a higher number goes on, --fresh sets it aside and starts anew)"
+                "(--generations with a higher number continues it, --fresh sets it aside and starts anew)"
             )
             return True
         return False

@@ -18,7 +18,7 @@ from common.protocols import Strategy
 from common.runtime import cli, mpi, parallel, provenance, runs, seeds
 from common.runtime.cli import UserError
 
-if TYPE_CHECKING:  # these load TensorFlow, which the process that only launches does without
+if TYPE_CHECKING:  # these load TensorFlow, which a process that only starts MPI ranks does not need
     from common.agent.controller import Controller
     from common.agent.models import Models
     from common.training.evolution import Evolution
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # these load TensorFlow, which the process that only launches
 
 GAME_THREADS_PER_CORE = 2  # a game steps its batch in another thread or process, and ours waits for it
 MAY_CHANGE = ("fewer_episodes", "track_groups", "patience", "backend", "eval_episodes", "block_rows")
-"""fields of the config that may change when a search goes on"""
+"""fields of the config that may change when a search continues"""
 Scores = tuple[np.ndarray, np.ndarray]
 """(returns float64 [P, E], lengths int [P, E])"""
 
@@ -60,7 +60,7 @@ class Arena(Protocol):
 def main(game: Game, description: str | None) -> None:
     """train.py of every game."""
     if _given(sys.argv, "-o", "--optimizer", "--o") == "ppo":
-        from common.training import policy_gradient  # TensorFlow, which the process that only launches does without
+        from common.training import policy_gradient  # TensorFlow, which starting MPI ranks does not need
 
         policy_gradient.main(game, description)
         return
@@ -69,7 +69,7 @@ def main(game: Game, description: str | None) -> None:
     base = f"{game.log_name(cfg.world)}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
     if cfg.n > 1 and not mpi.under_mpi():
         mpi.launch(cfg.n, os.path.join(arguments.run, "log", f"{base}.checkpoint.npz"))
-    from common.agent import models  # TensorFlow, which the process that only launches does without
+    from common.agent import models  # TensorFlow, which starting MPI ranks does not need
     from common.play import agents
     from common.runtime import devices
     from common.training import es, evolution
@@ -101,7 +101,7 @@ def main(game: Game, description: str | None) -> None:
 
 
 def evolve(run: "Evolution[Strategy]", arena: Arena, cfg: Any) -> None:
-    """Evolves for the number of generations of the config; the same call goes on with an earlier evolution.
+    """Evolves for the number of generations of the config; the same call continues an earlier evolution.
 
     Args:
         run: the evolution, with its strategy.

@@ -8,9 +8,9 @@ the commands that users type as well, one after the other:
 <run>/iterate.json      preset, seed, rounds, and each stage that is done with its command and seconds
 <run>/rounds.json       a line for each round: time, games, scores; rounds.png is a picture of it
 
-A run can go on in another place or on another machine. Keep iterate.json, rounds.json and, of every round, log/ and the
-.json files of tf_*/ (of rnn<k>/tf_*/ too) with their metas. Recordings and series need not be kept: they are made again
-when a round needs them, by the same commands and the same controllers.
+A run can continue in another place or on another machine. Keep iterate.json, rounds.json and, of every round, log/ and
+the .json files of tf_*/ (of rnn<k>/tf_*/ too) with their metas. Recordings and series need not be kept: they are made
+again when a round needs them, by the same commands and the same controllers.
 """
 
 import argparse
@@ -210,7 +210,7 @@ class Iteration:
         self._restore(number)
 
         def started(flags: dict[str, Any], name: str, seed: int) -> dict[str, Any]:
-            """The flags, those of where it starts, and the seed: by default it goes on from the round before."""
+            """The flags, those of where it starts, and the seed: by default it continues from the round before."""
             if before and "start_from" not in flags:
                 flags = flags | {"start_from": self._named(os.path.join(before, name), folder)}
             return flags | {"seed": seed}
@@ -527,7 +527,7 @@ class Iteration:
         code = self._run_to_its_end(key, words)
         if code:
             raise UserError(
-                f"round {number}: {script}.py ended with code {code}, see above; the same command goes on there"
+                f"round {number}: {script}.py ended with code {code}, see above; the same command continues there"
             )
         if anew:
             self._state["anew"] = [other for other in anew if other != key]

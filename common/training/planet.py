@@ -3,7 +3,7 @@
 <run>/tf_planet/record/<seed>.npz    the episodes it has played, as in common/data/recordings.py
 <run>/tf_planet/rssm.npz             the model that was best on validation so far, see common/agent/planet.py
 
-A run that is interrupted goes on from its last checkpoint with the same numbers: what was played after it is played
+A run that is interrupted continues from its last checkpoint with the same numbers: what was played after it is played
 again.
 """
 
@@ -33,7 +33,7 @@ MAY_CHANGE = (
     *("episodes", "noise", "backend", "horizon", "iterations", "candidates", "elite"),
     *("validate_every", "validation_episodes", "report_every"),
 )
-"""fields of the config that a run which goes on may change"""
+"""fields of the config that a run that continues may change"""
 RANDOM_ROWS = 16  # random episodes that are played in lockstep, at most
 
 
@@ -71,7 +71,7 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     parents = provenance.Parents({"recordings": made_of} if paths else {}, provenance.any_unverified(*made_of))
     learner.resume()
     if learner.finished:
-        print(f"{stage.result}: already made of {cfg.episodes} episodes; nothing to do (--episodes more goes on)")
+        print(f"{stage.result}: already made of {cfg.episodes} episodes; nothing to do (a larger --episodes continues)")
         return
     with runs.progress(cfg.episodes, learner.episodes, "play, and learn") as bar:
         while True:
@@ -156,7 +156,7 @@ class Learner:
         self.step, self.episodes, self.validated, self.best = 0, 0, -1, -np.inf
 
     def resume(self) -> None:
-        """Goes on from the checkpoint of the stage, if there is one, with the episodes that it had played."""
+        """Continues from the checkpoint of the stage, if there is one, with the episodes that it had played."""
         os.makedirs(self._folder, exist_ok=True)
         files.remove_temporary(self._folder)
         self.step, saved = self._stage.restore(self._variables)

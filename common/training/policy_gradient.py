@@ -19,7 +19,7 @@ from common.worlds import rollouts, tensor_dreams
 from common.worlds.candidates import NetworkPlayer
 
 MAY_CHANGE = ("learning_rate",)
-"""fields of the config that may change when the learning goes on, as after an update that was not finite"""
+"""fields of the config that may change when the learning continues, as after an update that was not finite"""
 LEAST_RATE = 0.1  # of the learning rate at the start, to which it falls by the last update
 
 
@@ -104,7 +104,7 @@ class Learner:
         return self.ppo.arrays()
 
     def set_state(self, arrays: dict[str, np.ndarray]) -> None:
-        """Makes this the learning that gave `state`; it goes on bit for bit.
+        """Makes this the learning that gave `state`; it continues bit for bit.
 
         Raises:
             ValueError: that was not the state of such a learning.
@@ -120,7 +120,7 @@ class Learner:
         self.ppo.restore(arrays)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """As `state`: there is no shorter form that another machine could go on from."""
+        """As `state`: there is no shorter form that another machine could continue from."""
         return self.state()
 
     def continue_from(self, arrays: dict[str, np.ndarray]) -> None:

@@ -7,7 +7,7 @@ Source: Schulman et al. 2017, algorithm 1 and equation 7; advantages: Schulman e
     some epochs of minibatches of Adam on the clipped objective, the error of the value and the tether  (`_improve`)
 
 The whole state of a run is arrays (`PPO.arrays`), and its noise follows from (seed, number of the update, step): a run
-that is stopped and restored goes on as if it had never stopped.
+that is stopped and restored continues as if it had never stopped.
 
 """
 

@@ -106,7 +106,7 @@ class Trainer:
         Args:
             stage: runs.Stage.
             batches: what to train on, with `dataset(start, stop)`, such as recordings.FrameStream.
-            source: what identifies the data and the first weights; training goes on with the same only.
+            source: what identifies the data and the first weights; training continues with the same only.
 
         Returns:
             int, steps done.

@@ -191,7 +191,7 @@ def _start_rnn(
     meta = provenance.read(earlier, "rnn", game.name, arguments.unverified)
     before = meta["config"].get("output", "mixture")
     if provenance.is_known(meta) and before != cfg.output:
-        raise UserError(f"--start_from {earlier}: predicts a {before}; go on with --output {before}")
+        raise UserError(f"--start_from {earlier}: predicts a {before}; continue with --output {before}")
     weights.rnn_start_from(earlier, model, game.config.RNN_FILE_ORDER)
     parents["start_from"] = files.sha256(earlier)
     made_of.append(meta)

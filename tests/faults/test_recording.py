@@ -187,7 +187,7 @@ def test_a_folder_without_permission_ends_in_one_line(tmp_path, table):
     if os.geteuid() == 0:  # who may write anywhere, unless this power is taken from what it starts
         options = {"preexec_fn": lambda: ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)}
     output = finish(tmp_path, code=2, **options)
-    assert output.splitlines()[-1].endswith("goes on")
+    assert output.splitlines()[-1].endswith("continues")
     assert "Permission denied" in output.splitlines()[-1]
     table("recording: no permission to write", 1, "nothing: it refuses to start")
 

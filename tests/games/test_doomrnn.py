@@ -139,7 +139,7 @@ def test_a_killed_stage_ends_where_an_undisturbed_one_does(made, tmp_path, name)
     assert not (tmp_path / MAKES[name]).exists() or name == "train"
     result = stage(name, tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "going on from" in result.stdout
+    assert "continuing from" in result.stdout
     assert json.loads((tmp_path / MAKES[name]).read_text()) == json.loads((made / MAKES[name]).read_text())
 
 

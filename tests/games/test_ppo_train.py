@@ -18,7 +18,7 @@ def test_ppo_trains_in_the_dream_and_plays_the_game(tmp_path):
     """Catches an adapter whose ends Stable-Baselines3 refuses, a start that forgets the one before, wrong seeds."""
     out = tmp_path / "scores.json"
     command = [sys.executable, "ppo_train.py", "--run", tmp_path, "--num_envs", "8", "--seed", "500000", "--out", out]
-    for steps, says in (("2048", ""), ("4096", "going on from step 2048")):
+    for steps, says in (("2048", ""), ("4096", "continuing from step 2048")):
         done = subprocess.run(
             [*command, "--steps", steps, "--episodes", "2"], cwd=FOLDER, capture_output=True, text=True
         )

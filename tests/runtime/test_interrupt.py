@@ -61,7 +61,7 @@ def test_the_shell_is_back_soon(work):
     code, seconds, error = interrupted([sys.executable, "-c", program], times=3, cwd=ROOT)
     assert code == 130
     assert seconds < 10  # 2 on a machine that has nothing else to do
-    assert error.strip().splitlines() == ["-c: interrupted; the same command goes on from the last checkpoint"]
+    assert error.strip().splitlines() == ["-c: interrupted; the same command continues from the last checkpoint"]
 
 
 LOADING = f"""

@@ -133,7 +133,7 @@ def test_a_stopped_and_resumed_training_is_an_undisturbed_one(made, tmp_path, mo
     assert train(game, run).code == 130
     monkeypatch.undo()
     resumed = train(game, run)
-    assert "going on from generation 3" in resumed.out
+    assert "continuing from generation 3" in resumed.out
     assert written(run) == written(whole)
     log = files.read_json(f"{run}/{BASE}.log.json")
     assert [row[0] for row in log] == [2, 4]
@@ -248,7 +248,7 @@ def test_an_update_that_is_not_finite_ends_it_at_the_last_checkpoint_from_which_
     assert "--learning_rate" in done.err.splitlines()[-1]
     assert bytes_of(f"{run}/{BASE}.checkpoint.npz") == before
     done = train(game, run, "--generations", 2, "--value_updates", 0, "--learning_rate", 1e-4)
-    assert (done.code, "going on from generation 1" in done.out) == (0, True)
+    assert (done.code, "continuing from generation 1" in done.out) == (0, True)
     assert len(files.read_json(f"{run}/{BASE}.hist.json")) == 2
 
 
