@@ -7,7 +7,8 @@ ppo_steps_per_s     steps of the dream that an update collects and learns from, 
 ppo_fraction        ppo_steps_per_s / dream_steps_per_s
 
 The repetitions of the two take turns, and the figures are their medians, because machines are noisy. The MDN-RNN is the
-one that ships; the settings are those of the laptop preset, and a dream that ends is followed by another in its row.
+one that ships. The settings are those of the laptop preset, except that dreams end by the threshold: this MDN-RNN does
+not tell the weight of restarts that drawn ends need. A dream that ends is followed by another in its row.
 """
 
 import argparse
