@@ -180,7 +180,7 @@ def test_commands_exist(page, parses):
         elif python is not None and words[0] != "until":
             right = any(parses(home, words[python + 1 :]) for home in homes)
         else:
-            right = words[0] in ("source", "git", "pip", "tensorboard", "until", "ruff")
+            right = words[0] in ("source", "mkdir", "git", "pip", "tensorboard", "until", "ruff")
         if not right:
             wrong.append(command.strip())
     assert wrong == []
