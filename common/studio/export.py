@@ -1,7 +1,7 @@
 """A static page: the dream itself in any browser, from any web server, without Python.
 
     python -m common.studio.export                                              # the games that ship, in site/
-    python -m common.studio.export --run runs/mine --game doomrnn --out site/   # a run's own weights and controller
+    python -m common.studio.export --run runs/doom/round6 --game doomrnn --out site/   # a run's own weights and controller
 
 Writes a folder of files: the studio's page, and for every game a manifest and its weights in float16. A game that is
 there already is replaced, others stay. Look at it with: python -m http.server --directory site. See docs/site.md.

@@ -1,7 +1,7 @@
 """The studio: a web page, served from this machine, in which you or the agent play inside the dream, or the real game.
 
     python -m common.studio                                   # every game whose weights are there
-    python -m common.studio --game doomrnn --run runs/mine    # one game, with a run's own weights and controller
+    python -m common.studio --game doomrnn --run runs/doom/round6    # one game, with a run's own weights and controller
 
 Only this machine can reach it, unless --host says otherwise: it asks for no password. The page is in page/, what it
 plays in session.py. The same page without Python: export.py.

@@ -1,7 +1,7 @@
 """The dreams of an RSSM as Gymnasium environments, as those of the MDN-RNN are (gym_envs.py).
 
     import common, gymnasium
-    env = gymnasium.make("WorldModels/PlanetDream-v0", game="carracing", run="runs/mine", render_mode="rgb_array")
+    env = gymnasium.make("WorldModels/PlanetDream-v0", game="carracing", run="runs/planet", render_mode="rgb_array")
 
 A dream begins at a frame of frames.png of the game. An observation is float32 [H + S], the state (h, s). A step is as
 many steps of the game as the model was trained to repeat an action for; its reward is what the model expects of them.
