@@ -5,7 +5,8 @@
     python planet.py render 1000 --video planet.mp4
 
 train plays random episodes, then learns and plays by turns; it writes tf_planet/ of the run. norender and render play
-the model of the run, else the one that ships. The last line that norender prints is: seed, average_reward, stdev.
+the model of the run, else one in planet/ beside this file; none ships yet. The last line that norender prints is: seed,
+average_reward, stdev.
 """
 
 from common.runtime import cli
