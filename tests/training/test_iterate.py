@@ -234,7 +234,7 @@ def test_the_last_line_is_the_command_that_scores_the_best_round_on_validation_g
     agent = {1: "log/stub.cma.1.4.picked.json", 2: "log/stub.cma.1.4.best.json"}[best]
     command = f"python model.py stubreal norender {agent} 460000 --run {run}/round{best}"
     assert last == f"the best round is {best}; its agent plays by: {command}"
-    assert seeds.purpose(460_000) == "validation"
+    seeds.check([460_000], "validation", "the seed")
 
 
 def test_each_round_has_a_line_and_the_picture_shows_it(folder, tmp_path):
