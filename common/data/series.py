@@ -230,11 +230,12 @@ class Series:
         """Dimensions of z."""
         return self.mu.shape[1]
 
-    def split(self, episodes: int) -> tuple["Series", "Series"]:
+    def split(self, episodes: int, flag: str = "--validation_episodes") -> tuple["Series", "Series"]:
         """Splits off the last episodes.
 
         Args:
             episodes: how many of them.
+            flag: by which the user says so, named in the error.
 
         Returns:
             (all other episodes, the last ones), two Series that share the arrays of this one.
@@ -244,8 +245,8 @@ class Series:
         """
         if episodes >= len(self.length):
             raise UserError(
-                f"{episodes} validation episodes of {len(self.length)} episodes leave none to train on; record more, "
-                "or lower --validation_episodes"
+                f"{flag} {episodes}: these leave none of {len(self.length)} episodes to train on; record more, or "
+                f"lower {flag}"
             )
         border = len(self.length) - episodes
         frames = self.first[border] if episodes else len(self.mu)

@@ -106,7 +106,7 @@ def _chunks(game: Game, cfg: Any, known: series.Series) -> series.StreamBatches 
 
     if not cfg.newest:
         return series.StreamBatches(mirrored(known), cfg.streams, cfg.sequence_length, cfg.seed, cfg.heads)
-    old, new = map(mirrored, known.split(cfg.newest))
+    old, new = map(mirrored, known.split(cfg.newest, "--newest"))
     return series.MixedBatches(old, new, cfg.newest_share, cfg.streams, cfg.sequence_length, cfg.seed, cfg.heads)
 
 

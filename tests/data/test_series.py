@@ -366,3 +366,10 @@ def test_the_newest_episodes_have_streams_of_their_own(data):
     for share, rows in ((0.01, 1), (0.99, 3)):
         (mu, *_) = next(series.MixedBatches(old, new, share, 4, 4, 1000).chunks())
         assert (mu[:, 0, 0] >= 4).sum() == rows
+
+
+@pytest.mark.parametrize("flag", ["--validation_episodes", "--newest"])
+def test_the_flag_that_takes_all_episodes_is_named(data, flag):
+    """Catches the blame on --validation_episodes for a --newest that leaves no other episodes."""
+    with pytest.raises(UserError, match=f"{flag} 6: these leave none of 6 .* lower {flag}$"):
+        data.split(6, flag)
