@@ -28,6 +28,19 @@ from common.runtime.cli import UserError
 LOCK_SECONDS = 5  # that a start waits for an earlier process to end
 
 
+def check_run(arguments: argparse.Namespace) -> None:
+    """UserError if there is no folder --run."""
+    if not os.path.isdir(arguments.run):
+        raise UserError(f"--run {arguments.run}: no such folder")
+
+
+def is_made(arguments: argparse.Namespace, name: str, result: str) -> bool:
+    """Whether the result of a stage is there and is to stay: then what it was made from may be gone."""
+    path = os.path.join(arguments.run, name, result)
+    # killed between the two, the end of the stage is to come again
+    return not arguments.fresh and os.path.exists(path) and os.path.exists(path + provenance.ENDING)
+
+
 class Stage:
     """One stage of one run."""
 
@@ -55,8 +68,7 @@ class Stage:
         Raises:
             UserError: there is no such run, another process works in it, or the stage was started with another config.
         """
-        if not os.path.isdir(arguments.run):
-            raise UserError(f"--run {arguments.run}: no such folder")
+        check_run(arguments)
         self.name, self.folder, self.prefix = name, os.path.join(arguments.run, name), prefix
         self.result = self.path(result)
         self.cfg, self._saved_at = cfg, time.monotonic()
@@ -302,8 +314,7 @@ def recording_folder(arguments: argparse.Namespace) -> Iterator[str]:
     Raises:
         UserError: there is no such run, or another process works in it.
     """
-    if not os.path.isdir(arguments.run):
-        raise UserError(f"--run {arguments.run}: no such folder")
+    check_run(arguments)
     folder = os.path.join(arguments.run, "record")
     os.makedirs(folder, exist_ok=True)
     held = lock(os.path.join(folder, "lock"))

@@ -196,7 +196,7 @@ class RnnTrainer(Trainer):
         self, cfg: Any, shape: mdnrnn.Shape, restart_weight: float = 0.0, pay: settings.Pay | None = None
     ) -> None:
         super().__init__(cfg, lambda: mdnrnn.MDNRNN(shape), blocks=True, clipvalue=cfg.clip)
-        self._memory: tuple[Any, Any]
+        self._memory = self._no_memory(cfg.streams)
         blocks, gaussian = devices.blocks_of(cfg.streams), cfg.output == "gaussian"
         restart_z = getattr(cfg, "restart_z", False)
         self._train, self._evaluate = mdnrnn.train_step_of(
@@ -253,4 +253,5 @@ class RnnTrainer(Trainer):
         return {"state": from_replicas(self.strategy, self._memory)}
 
     def _restore_state(self, saved: dict[str, np.ndarray]) -> None:
-        self._memory = to_replicas(self.strategy, saved["state"]) if saved else self._no_memory(self.cfg.streams)
+        if saved:
+            self._memory = to_replicas(self.strategy, saved["state"])

@@ -30,8 +30,9 @@ def train_vae(game: Game, description: str | None) -> None:
         raise UserError("--gan_gamma is of the VAE-GAN only; add --gan, or leave it out")
     if cfg.gan and cfg.batch_size < 2:
         raise UserError("--gan measures reconstructions by what varies in a batch: give a --batch_size of 2 or more")
-    stage = runs.Stage(arguments, "tf_vae", "vae.json", cfg)
-    if stage.finished:
+    runs.check_run(arguments)
+    place = arguments, "tf_vae", "vae.json"
+    if runs.is_made(*place) and runs.Stage(*place, cfg).finished:
         return
     folder = os.path.join(arguments.run, "record")
     frames = recordings.FrameStream(folder, cfg.batch_size, cfg.seed, mirror=cfg.mirror, action_sizes=game.action_sizes)
@@ -43,6 +44,7 @@ def train_vae(game: Game, description: str | None) -> None:
         made_of.append(provenance.read(path, "vae", game.name, arguments.unverified))
         weights.vae_start_from(path, trainer.model)
         parents["start_from"] = files.sha256(path)
+    stage = runs.Stage(*place, cfg)  # after the checks: an error leaves no trace
     start = trainer.resume(stage, frames, _source(frames.source, parents))
     with runs.progress(cfg.steps, start, "train the VAE") as bar:
         for step in range(start + 1, cfg.steps + 1):
@@ -63,6 +65,7 @@ def train_vae(game: Game, description: str | None) -> None:
 def encode(game: Game, description: str | None) -> None:
     """series.py: record/ and the VAE -> series/. Recordings that are newer than the series are added to it."""
     cfg, arguments = cli.parse(game.config.SERIES, description)
+    runs.check_run(arguments)
     folder = os.path.join(arguments.run, "record")
     paths, _ = recordings.scan(folder, game.action_sizes)
     made_of = recordings.training_sources(folder, paths, arguments.unverified)
@@ -71,13 +74,14 @@ def encode(game: Game, description: str | None) -> None:
     made_of.append(provenance.read(vae_path, "vae", game.name, arguments.unverified))
     parents["vae"] = files.sha256(vae_path)
     about = {"encoded": {"vae": parents["vae"]}}
+    devices.for_training(seed=0)
+    coder = weights.read_vae(vae_path)
     stage = runs.Stage(arguments, "series", "series.npz", cfg, may_change=("episodes_per_part",), about=about)
     missing, parts = series.not_encoded(paths, stage.folder)
     if not missing and parts == [stage.result] and stage.finished:
         return
     provenance.forget(stage.result)  # which is about to change
-    devices.for_training(seed=0)
-    series.encode(missing, parts, weights.read_vae(vae_path), stage.folder, cfg.episodes_per_part, cfg.mirror)
+    series.encode(missing, parts, coder, stage.folder, cfg.episodes_per_part, cfg.mirror)
     stage.write_meta(game.name, "series", parents, provenance.any_unverified(*made_of))
     print(f"{stage.result}: written")
 
@@ -118,6 +122,7 @@ def _split(data: series.Series, cfg: Any) -> tuple[series.Series, series.Series]
             f"--validation_episodes {cfg.validation_episodes}: their {len(unseen.mu)} frames do not fill a chunk of "
             f"{cfg.sequence_length + 1}; raise it, or lower --sequence_length"
         )
+    series.StreamBatches(unseen, 1, cfg.sequence_length, cfg.seed, cfg.heads)  # which needs their rewards
     return known, unseen
 
 
@@ -125,6 +130,7 @@ def train_rnn(game: Game, description: str | None) -> None:
     """rnn_train.py: series/ -> tf_initial_z/ and tf_rnn/."""
     cfg, arguments = cli.parse(game.config.RNN, description)
     cfg = _one_normal(cfg, game.config.RNN[arguments.preset])
+    runs.check_run(arguments)
     path = os.path.join(arguments.run, "series", "series.npz")
     data = series.Series(path)
     game = game.acting_by(data.action.shape[1])
@@ -133,20 +139,21 @@ def train_rnn(game: Game, description: str | None) -> None:
     parents: dict[str, Any] = {"series": files.sha256(path), "vae": made_of[0]["parents"].get("vae")}
     parents["recordings"] = made_of[0]["parents"].get("recordings", [])
     _check_vae(game, arguments, path, made_of[0])
-    known, unseen = _split(data, cfg)
-    stage = runs.Stage(arguments, "tf_rnn", "rnn.json", cfg)
-    if stage.finished:
+    place = arguments, "tf_rnn", "rnn.json"
+    if runs.is_made(*place) and (stage := runs.Stage(*place, cfg)).finished:
         meta = provenance.read(stage.result, "rnn", game.name, arguments.unverified)
         if provenance.is_known(meta) and meta["parents"].get("vae") != parents["vae"]:
             raise UserError(
                 f"{stage.result}: was trained on another VAE than {path}; --fresh sets it aside and trains anew"
             )
         return
+    known, unseen = _split(data, cfg)
     chunks = _chunks(game, cfg, known)
     shape = mdnrnn.Shape(data.z_size, config.ACTION_SIZE, cfg.hidden_size, config.RESTART, cfg.mixtures, cfg.heads)
     trainer = trainers.RnnTrainer(cfg, shape, cfg.restart_weight if config.RESTART else 0.0, pay)
     trained_on_from = _start_rnn(game, cfg, arguments, trainer.model, parents, made_of) if cfg.start_from else []
     unverified = provenance.any_unverified(*made_of)
+    stage = runs.Stage(*place, cfg)  # after the checks: an error leaves no trace
     start = trainer.resume(stage, chunks, _source(parents["series"], parents))
     initial_z = os.path.join(arguments.run, config.TRAINED["initial_z"])
     weights.write_initial_z(initial_z, *data.initial_z())

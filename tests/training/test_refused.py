@@ -1,0 +1,129 @@
+"""vae_train.py, series.py and rnn_train.py refuse before they begin, without a trace: another value may follow."""
+
+import os
+import shutil
+
+import commands
+import numpy as np
+import pytest
+from commands import in_this_process  # noqa: F401  a fixture
+
+from common.data import recordings
+from common.runtime import files, provenance
+from common.training import vae_and_rnn
+
+GAME = commands.GAMES["doomrnn"]
+RNN = "--hidden_size", 8, "--streams", 2, "--sequence_length", 8, "--validation_episodes", 2, "--steps", 1
+
+
+def tree(folder):
+    """{path: bytes} of all files in a folder, and the folders."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+def refused(done, says):
+    """Whether the last line on stderr says this; one before it may say that the origin of recordings is not known."""
+    return done.code == 2 and says in done.err.strip().splitlines()[-1]
+
+
+def record(run, seeds=range(2000, 2003), size=None, frames=10):
+    (run / "record").mkdir(exist_ok=True)
+    for seed in seeds:
+        action = np.zeros((frames, size) if size else frames)
+        obs, reward = np.zeros((frames, 64, 64, 3), np.uint8), np.zeros(frames)
+        recordings.write(str(run / "record"), seed, obs, action, reward, np.arange(frames) == frames - 1)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    commands.write_models(GAME, str(folder), 1)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, models):
+    """A run with three recordings, models in other/, and a series of 9 episodes, the last two without rewards."""
+    record(tmp_path)
+    (tmp_path / "series").mkdir()
+    shutil.copytree(models, tmp_path / "other")
+    shipped = os.path.join(GAME.folder, GAME.config.SHIPPED[0]["vae"])
+    files.write_npz(
+        str(tmp_path / "series" / "series.npz"),
+        **{name: np.zeros((180, 4), np.float16) for name in ("mu", "logvar")},
+        action=np.zeros((180, 1), np.float16),
+        reward=np.where(np.arange(180) < 140, 1, np.nan).astype(np.float32),
+        done=np.arange(180) % 20 == 19,
+        length=np.full(9, 20, np.int32),
+    )
+    path = str(tmp_path / "series" / "series.npz")
+    provenance.write(path, "series", GAME.name, {"seed": 1}, {"vae": files.sha256(shipped)}, 1.0, unverified=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--batch_size", 100_000), "fewer than one batch"),
+        (("--start_from", "nowhere.json"), "nowhere.json"),
+        (("--start_from", "other/tf_vae/vae.json", "--z_size", 5), "not 5"),
+        (("--start_from", "other/tf_rnn/rnn.json", "--z_size", 4), "rnn.json"),
+    ],
+)
+def test_a_refused_vae_may_be_trained_with_another_value(run, words, says):
+    """Catches a config.json that is written before the checks, and a VAE that --fresh sets aside for nothing."""
+    words = "--run", run, "--steps", 1, "--batch_size", 8, *words
+    before = tree(run)
+    assert refused(commands.call(vae_and_rnn.train_vae, GAME, *words), says)
+    assert tree(run) == before
+    shutil.copytree(run / "other" / "tf_vae", run / "tf_vae")
+    before = tree(run)
+    assert refused(commands.call(vae_and_rnn.train_vae, GAME, *words, "--fresh"), says)
+    assert tree(run) == before
+
+
+def test_a_run_or_recordings_that_are_not_there(tmp_path):
+    """Catches tf_vae/ in a run without recordings, and a folder of a run made by a stage that does not begin it."""
+    words = "--steps", 1, "--run"
+    assert commands.call(vae_and_rnn.train_vae, GAME, *words, tmp_path).refused("record", "no such folder")
+    assert commands.call(vae_and_rnn.train_vae, GAME, *words, tmp_path / "x").refused("--run", "x: no such folder")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--streams", 90), "--streams"),
+        (("--newest", 8), "--newest 8"),
+        (("--newest", 1, "--newest_share", 0.9, "--sequence_length", 25), "--streams"),
+        (("--mirror",), "--mirror"),
+        (("--heads",), "--heads"),
+        (("--start_from", "nowhere.json"), "nowhere.json"),
+        (("--start_from", "other/tf_rnn/rnn.json", "--hidden_size", 9), "not 9"),
+    ],
+)
+def test_a_refused_mdn_rnn_may_be_trained_with_another_value(run, monkeypatch, words, says):
+    """Catches the same of tf_rnn/ and tf_initial_z/; and rewards that only the validation episodes lack."""
+    monkeypatch.setattr(GAME.config, "PAY", commands.GAMES["carracing"].config.PAY, raising=False)
+    before = tree(run)
+    done = commands.call(vae_and_rnn.train_rnn, GAME, "--run", run, *RNN, *words)
+    assert refused(done, says), done
+    assert tree(run) == before
+
+
+def test_what_is_made_needs_nothing_more(run):
+    """Catches a VAE, done, that asks for the recordings that were removed since."""
+    shutil.rmtree(run / "record")
+    shutil.copytree(run / "other" / "tf_vae", run / "tf_vae")
+    done = commands.call(vae_and_rnn.train_vae, GAME, "--run", run, "--z_size", 4)
+    assert (done.code, "already made" in done.out) == (0, True), done
+
+
+def test_a_damaged_vae_leaves_no_series(run):
+    """Catches series/config.json of an encoding that never began."""
+    shutil.rmtree(run / "series")
+    (run / "tf_vae").mkdir()
+    (run / "tf_vae" / "vae.json").write_text("[1")
+    before = tree(run)
+    assert commands.call(vae_and_rnn.encode, GAME, "--run", run, "--unverified").code == 2
+    assert tree(run) == before
