@@ -3,7 +3,6 @@
 record/<first_seed>.summary.json describes each command that recorded: its config, the counts of episodes, the player.
 """
 
-import contextlib
 import dataclasses
 import functools
 import json
@@ -31,13 +30,12 @@ def main(game: Game, description: str | None) -> None:
     seeds.check(episodes, "training", "--first_seed and --episodes")
     if cfg.policy and cfg.policy not in game.random_policies:
         raise UserError(f"--policy {cfg.policy}: give one of {', '.join(game.random_policies)}")
-    with contextlib.suppress(FileExistsError, NotADirectoryError):  # a file is there: `recording_folder` says so
-        os.makedirs(arguments.run, exist_ok=True)
     game.recording_blocks([], cfg)  # which refuses what it cannot do
-    agent = _agent(game, cfg, arguments) if cfg.controller else None  # before the folder: an error leaves no trace
-    acts_by = agent.game.config.ACTION_SIZE if agent else 0
-    if agent and getattr(cfg, "actions", acts_by) != acts_by:
-        raise UserError(f"--actions {cfg.actions}: {agent.path} acts by {acts_by}; give --actions {acts_by}")
+    with files.new_folder(arguments.run):  # an error leaves no trace
+        agent = _agent(game, cfg, arguments) if cfg.controller else None
+        acts_by = agent.game.config.ACTION_SIZE if agent else 0
+        if agent and getattr(cfg, "actions", acts_by) != acts_by:
+            raise UserError(f"--actions {cfg.actions}: {agent.path} acts by {acts_by}; give --actions {acts_by}")
     with runs.recording_folder(arguments) as folder:
         record(game, folder, cfg, agent)
 

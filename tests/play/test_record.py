@@ -122,13 +122,24 @@ def test_cut_and_short_episodes(extract):
     [
         (["--policy", "asleep"], "--policy asleep: give one of random"),
         (["--first_seed", 399_999, "--episodes", 2], "--first_seed and --episodes: the seeds 399999 to 400000"),
+        (["--controller", "nowhere.json"], "nowhere.json"),
+        (["--episodes", 77], "a game that cannot do that"),
     ],
 )
-def test_what_may_not_be_recorded_is_the_users_mistake(extract, flags, says):
-    """Catches a policy that is replaced silently, and recordings of validation or test seeds."""
-    with pytest.raises(UserError, match=says):
-        extract(*flags)
-    assert not os.path.exists("run")
+def test_what_may_not_be_recorded_is_the_users_mistake(extract, monkeypatch, flags, says):
+    """Catches a policy that is replaced silently, recordings of validation or test seeds, and a run left behind."""
+    game = GAME
+
+    def blocks_of(seeds, cfg):
+        raise UserError("a game that cannot do that")
+
+    if 77 in flags:
+        game = dataclasses.replace(game, recording_blocks=blocks_of)
+    monkeypatch.setattr(devices, "for_blocks", lambda: None)
+    for run in ("run", "run/of/mine"):
+        with pytest.raises(UserError, match=says):
+            extract("--run", run, *flags, game=game)
+        assert not os.path.exists("run")
 
 
 def test_recording_begins_a_run_and_the_later_stages_do_not(extract):
