@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from commands import GAMES, call, in_this_process  # noqa: F401
 
-from common.play import fidelity, record
+from common.play import fidelity, play, record, select
+from common.play import planet as play_planet
 from common.runtime import seeds
 from common.runtime.cli import UserError
-from common.training import es, evolution, evolve, iterate
+from common.training import es, evolution, evolve, iterate, planet, policy_gradient
 from common.worlds import gym_envs
 
 TEST_SEEDS = (1_000, 1_999, 500_000, 2**31 - 1)
@@ -24,6 +25,30 @@ def test_a_range_that_leaves_its_purpose_is_refused(wanted, first, last):
     for bad in ([first - 1], [last + 1], [first, last + 1, last], [first, first - 1, last], *[[s] for s in TEST_SEEDS]):
         with pytest.raises(UserError, match=rf"--flag: the seeds {min(bad)} to {max(bad)} are not all for {wanted}"):
             seeds.check(np.array(bad), wanted, "--flag")
+
+
+MANY = 2**31 - 1
+COMMANDS = {
+    "extract": (record.main, "--episodes"),
+    "train": (evolve.main, "--eval_episodes"),
+    "ppo": (policy_gradient.main, "-o", "ppo", "--eval_episodes"),
+    "planet": (planet.main, "train", "--validation_episodes"),
+    "planet play": (play_planet.main, "norender", "--episodes"),
+    "play": (play.main, "doomrnn", "norender", "random", "--episodes"),
+    "fidelity": (fidelity.main, "random.json", "--games"),
+    "fidelity dreams": (fidelity.main, "random.json", "--dreams"),
+    "pick_best": (select.main, "x.log.json", "--episodes"),
+    "pick_best again": (select.main, "x.log.json", "--final_episodes"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_range_of_billions_is_refused_without_a_list_of_it(command, tmp_path, monkeypatch):
+    """Catches two billion seeds in memory, for nothing: a number beyond all purposes, and one that none of them has."""
+    monkeypatch.setattr(np, "arange", lambda *ends: pytest.fail(f"a list of {ends}"))
+    main, *words = COMMANDS[command]
+    assert call(main, GAMES["doomrnn"], *words, MANY, "--run", tmp_path).refused(words[-1])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", GAMES)

@@ -65,8 +65,9 @@ def main(game: Game, description: str | None) -> None:
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with the tf_*/ and log/ of this run")
     parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
     arguments = parser.parse_args()
-    episodes = np.arange(FIRST_SEED, FIRST_SEED + arguments.games)
-    seeds.check(episodes, "validation", "--games")
+    played, dreamt_of = (range(FIRST_SEED, FIRST_SEED + count) for count in (arguments.games, arguments.dreams))
+    seeds.check(played, "validation", "--games")
+    seeds.check(dreamt_of, "validation", "--dreams")
     devices.for_blocks()
     agent = agents.load(game, arguments)
     most = game.config.MAX_STEPS
@@ -76,10 +77,10 @@ def main(game: Game, description: str | None) -> None:
         watched.append(Watched(agent.world(game.real_games(rows)), most))
         return watched[-1]
 
-    _, real = play.measure(make_world, agent.policy, episodes)
+    _, real = play.measure(make_world, agent.policy, np.array(played))
     logits = np.concatenate([row for world in watched for row in world.logits])
     died = np.concatenate([row for world in watched for row in world.died])
-    dreams = np.arange(FIRST_SEED, FIRST_SEED + arguments.dreams)
+    dreams = np.array(dreamt_of)
     _, dreamt = play.measure(lambda _: play.dreams(game, agent.models, 1.0), agent.policy, dreams, rows=256)
     found = {
         "real": summary(real, most),

@@ -11,7 +11,7 @@ from common.agent import mdnrnn, models
 from common.game import Game
 from common.play import agents, video
 from common.protocols import Policy, Seeds, World
-from common.runtime import cli, devices, files, parallel, provenance, runs
+from common.runtime import cli, devices, files, parallel, provenance, runs, seeds
 from common.runtime.cli import UserError
 from common.worlds import dream, rollouts
 from common.worlds.encoded import EncodedGames
@@ -108,7 +108,8 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
 
 def add_scoring(parser: argparse.ArgumentParser, game: Game) -> None:
     """How many episodes are played, on which implementation of the game, and where scores and video go."""
-    parser.add_argument("--episodes", type=cli.number(int, 1), default=100, help="to play; episode i has seed + i")
+    episodes = cli.number(int, 1, seeds.MOST_EPISODES)
+    parser.add_argument("--episodes", type=episodes, default=100, help="to play; episode i has seed + i")
     parser.add_argument(
         "--out", type=cli.new_file, metavar="FILE", help="write the scores of all episodes here, as JSON"
     )

@@ -24,9 +24,10 @@ Row = tuple[int, float, np.ndarray]
 def main(game: Game, description: str | None) -> None:
     """pick_best.py of every game."""
     arguments = _parse(description)
-    first = np.arange(seeds.REAL_GAMES, seeds.REAL_GAMES + arguments.episodes)
-    more = np.arange(first[-1] + 1, first[-1] + 1 + arguments.final_episodes)
-    seeds.check(np.concatenate([first, more]), "validation", "--episodes and --final_episodes")
+    episodes = arguments.episodes + arguments.final_episodes
+    played = range(seeds.REAL_GAMES, seeds.REAL_GAMES + episodes)
+    seeds.check(played, "validation", "--episodes and --final_episodes")
+    first, more = np.split(np.array(played), [arguments.episodes])
     path = agents.find(arguments.file, arguments.run)
     if not path.endswith(".log.json"):
         raise UserError(f"{path}: give the .log.json of an evolution")
@@ -49,7 +50,7 @@ def main(game: Game, description: str | None) -> None:
 
     rounds, best = select(means, score, first, more, arguments.finalists)
     base = os.path.join(arguments.run, "log", os.path.basename(path).removesuffix("log.json"))
-    span = [int(first[0]), int(first[0]) + arguments.episodes + arguments.final_episodes - 1]
+    span = [played[0], played[-1]]
     about: dict[str, Any] = {
         "evolution": {"path": agents.name_of(path), "sha256": files.sha256(path)},
         "models": loaded.hashes,

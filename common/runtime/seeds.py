@@ -13,6 +13,7 @@ from common.runtime.cli import UserError
 
 TRAINING = (2_000, 399_999)
 VALIDATION = (400_000, 499_999)
+MOST_EPISODES = 1_000_000  # that a command plays for a score
 EVALUATION = 400_000  # the first seed of the episodes that evolution evaluates its mean on
 REAL_GAMES = 420_000  # the first seed of the real games that choose among controllers evolved in a dream
 PLANNED_GAMES = 450_000  # the first seed of the real games that choose among models to plan in
@@ -30,6 +31,8 @@ def check(seeds: Iterable[int], wanted: str, flag: str) -> None:
     Raises:
         UserError: one of them is not.
     """
+    if isinstance(seeds, range):  # which may be of billions
+        seeds = [seeds[0], seeds[-1]] if seeds else []
     array = np.asarray(seeds if isinstance(seeds, np.ndarray) else list(seeds))
     if not len(array):
         return

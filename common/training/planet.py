@@ -104,6 +104,8 @@ def check(game: Game, cfg: Any) -> Search:
     planet.check_search(search)
     played = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
     seeds.check(played, "training", "--first_seed and --episodes")
+    validated = range(seeds.PLANNED_GAMES, seeds.PLANNED_GAMES + cfg.validation_episodes)
+    seeds.check(validated, "validation", "--validation_episodes")
     if cfg.policy and cfg.policy not in game.random_policies:
         raise UserError(f"--policy {cfg.policy}: give one of {', '.join(game.random_policies)}")
     if not cfg.recordings and not cfg.random_episodes:
