@@ -7,13 +7,15 @@ record/<seed>.npz, one episode of T frames; row t holds the frame, action and re
     done    bool    [T]               whether it ended the episode
 """
 
+import collections
+import contextlib
 import hashlib
 import itertools
 import os
 import re
 import sys
 import zipfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,17 +83,48 @@ def _frame_count(path: str) -> int:
     return shape[0]
 
 
-def _check_actions(path: str, sizes: Collection[int]) -> None:
-    """ValueError if the actions of a recording are, by their header, not those of a game with actions of this size."""
+def action_size(path: str) -> int:
+    """The numbers in an action of a recording by its header alone; 0 where it is damaged, which `read` will name."""
     try:
         with zipfile.ZipFile(path) as archive, archive.open("action.npy") as entry:
             shape, _, _ = files.npy_header(entry)
-    except Exception:  # damage, which `read` will name
-        return
-    width = shape[1] if len(shape) > 1 else 1
-    if width not in sizes:
+    except Exception:
+        return 0
+    return shape[1] if len(shape) > 1 else 1
+
+
+def _of_this_game(path: str, sizes: Collection[int], game: str, owners: Iterable[tuple[range, str]]) -> int:
+    """The numbers in an action of a recording; ValueError if it is of another game by them or by its summary."""
+    seed, size = int(os.path.basename(path)[:-4]), action_size(path)
+    other = next((owner for span, owner in owners if seed in span), game)
+    if game and other != game:
+        raise ValueError(f"{path}: was recorded in {other}, as its summary says, not in {game}")
+    if sizes and size and size not in sizes:
         known = " or ".join(map(str, sizes))
-        raise ValueError(f"{path}: its actions are of {width} numbers, those of this game of {known}; is it another's?")
+        raise ValueError(f"{path}: its actions are of {size} numbers, those of this game of {known}; is it another's?")
+    return size
+
+
+def _owners(folder: str) -> list[tuple[range, str]]:
+    """[(seeds, the name of the game they were recorded in)] by the summaries of a folder."""
+    found = []
+    for name in sorted(name for name in os.listdir(folder) if name.endswith(".summary.json")):
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged, as `sources` will say
+            about = files.read_json(os.path.join(folder, name))
+            found.append((_span_of(about), str(about["game"])))
+    return found
+
+
+def _span_of(about: Mapping[str, Any]) -> range:
+    """The seeds of a summary; KeyError or TypeError if it is none."""
+    config = about["config"]
+    return range(config["first_seed"], config["first_seed"] + config["episodes"])
+
+
+def _usual(sizes: Sequence[int]) -> int:
+    """The size of most actions, the first of equals; 0, which stands for damage, only if there is no other."""
+    counts = collections.Counter(size for size in sizes if size)
+    return counts.most_common(1)[0][0] if counts else 0
 
 
 def set_bad_aside(folder: str, seeds: Iterable[int]) -> list[int]:
@@ -119,12 +152,15 @@ def bad_ones(folder: str, seeds: Iterable[int]) -> int:
     return sum(os.path.exists(os.path.join(folder, f"{seed}.npz.bad")) for seed in seeds)
 
 
-def scan(folder: str, action_sizes: Collection[int] = ()) -> tuple[list[str], np.ndarray]:
+def scan(folder: str, action_sizes: Collection[int] = (), game: str = "") -> tuple[list[str], np.ndarray]:
     """Lists the recordings of a folder by seed. The bad ones are printed and skipped, but not deleted.
+
+    No MDN-RNN can learn from actions of several sizes: the recordings with the size of most are taken.
 
     Args:
         folder: a record/ folder.
         action_sizes: of the game; recordings with other actions are bad. () means any.
+        game: its name; recordings of another, by their summaries, are bad. "" means any.
 
     Returns:
         (paths, lengths): the files, and the frames of each, int [E].
@@ -138,22 +174,28 @@ def scan(folder: str, action_sizes: Collection[int] = ()) -> tuple[list[str], np
     names = [name for name in found if re.fullmatch(r"[0-9]+\.npz", name)]
     for name in sorted(set(found) - set(names)):
         print(f"skipped: {os.path.join(folder, name)}: a recording is named by its seed; rename it, such as 2000.npz")
-    paths, lengths, bad = [], [], 0
+    owners = _owners(folder) if game else []
+    good: list[tuple[str, int, int]] = []
+    bad = 0
     for name in sorted(names, key=lambda name: int(name[:-4])):
         try:
-            frames = _frame_count(os.path.join(folder, name))
-            if action_sizes:
-                _check_actions(os.path.join(folder, name), action_sizes)
-            lengths.append(frames)
-            paths.append(os.path.join(folder, name))
+            path = os.path.join(folder, name)
+            good.append((path, _frame_count(path), _of_this_game(path, action_sizes, game, owners)))
         except ValueError as error:
             bad += 1
             print(f"skipped: {error}")
+    usual = _usual([size for _, _, size in good])
+    for path, _, size in good if action_sizes else ():
+        if size not in (usual, 0):
+            bad += 1
+            print(f"skipped: {path}: has {size} numbers in an action, most others here {usual}; give it another --run")
+    if action_sizes:
+        good = [row for row in good if row[2] in (usual, 0)]
     if bad:
         print(f"{bad} of {len(names)} recordings in {folder} are bad and were skipped")
-    if not paths:
+    if not good:
         raise UserError(f"{folder}: holds no readable recording; record episodes first with: bash extract.bash")
-    return paths, np.array(lengths)
+    return [path for path, _, _ in good], np.array([frames for _, frames, _ in good])
 
 
 def sources(folder: str, paths: Iterable[str]) -> list[dict[str, Any]]:
@@ -172,8 +214,8 @@ def sources(folder: str, paths: Iterable[str]) -> list[dict[str, Any]]:
     for name in sorted(name for name in os.listdir(folder) if name.endswith(".summary.json")):
         try:
             about = files.read_json(os.path.join(folder, name))
-            config = about["config"]
-            own = left & set(range(config["first_seed"], config["first_seed"] + config["episodes"]))
+            config, span_of = about["config"], _span_of(about)
+            own = {seed for seed in left if seed in span_of}
         except (ValueError, KeyError, TypeError):
             print(f"{os.path.join(folder, name)}: damaged; the origin of its recordings counts as unknown")
             continue
@@ -223,7 +265,7 @@ class FrameStream:
         seed: decides the order.
         window: frames in memory at once, 12 kB each; a second window is read in the background.
         mirror: whether half of the frames are seen as a mirror shows them, left and right exchanged.
-        action_sizes: see `scan`.
+        action_sizes, game: see `scan`.
 
     Raises:
         UserError: no readable recording, or fewer frames than one batch.
@@ -237,9 +279,10 @@ class FrameStream:
         window: int = 16384,
         mirror: bool = False,
         action_sizes: Collection[int] = (),
+        game: str = "",
     ) -> None:
         self.mirror = mirror
-        self.paths, self.lengths = scan(folder, action_sizes)
+        self.paths, self.lengths = scan(folder, action_sizes, game)
         names = [f"{os.path.basename(path)} {length}" for path, length in zip(self.paths, self.lengths, strict=True)]
         self.source = hashlib.sha256("\n".join(names).encode()).hexdigest()
         """identifies the recordings, by their seeds and lengths"""

@@ -59,7 +59,7 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     made_of: list[dict[str, Any]] = []
     if cfg.recordings:
         folder = agents.find(cfg.recordings, arguments.run)
-        paths, _ = recordings.scan(folder, (game.config.ACTION_SIZE,))
+        paths, _ = recordings.scan(folder, (game.config.ACTION_SIZE,), game.name)
         made_of = recordings.training_sources(folder, paths, arguments.unverified)
     replay = new_replay(game, cfg)
     for path in paths:  # before the run is opened: an error leaves no trace

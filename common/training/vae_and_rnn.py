@@ -35,7 +35,8 @@ def train_vae(game: Game, description: str | None) -> None:
     if runs.is_made(*place) and runs.Stage(*place, cfg).finished:
         return
     folder = os.path.join(arguments.run, "record")
-    frames = recordings.FrameStream(folder, cfg.batch_size, cfg.seed, mirror=cfg.mirror, action_sizes=game.action_sizes)
+    own = {"action_sizes": game.action_sizes, "game": game.name}
+    frames = recordings.FrameStream(folder, cfg.batch_size, cfg.seed, mirror=cfg.mirror, **own)
     made_of = recordings.training_sources(folder, frames.paths, arguments.unverified)
     parents: dict[str, Any] = {"recordings": list(made_of)}
     trainer = gan.GanTrainer(cfg) if cfg.gan else trainers.VaeTrainer(cfg)
@@ -67,7 +68,7 @@ def encode(game: Game, description: str | None) -> None:
     cfg, arguments = cli.parse(game.config.SERIES, description)
     runs.check_run(arguments)
     folder = os.path.join(arguments.run, "record")
-    paths, _ = recordings.scan(folder, game.action_sizes)
+    paths, _ = recordings.scan(folder, game.action_sizes, game.name)
     made_of = recordings.training_sources(folder, paths, arguments.unverified)
     parents: dict[str, Any] = {"recordings": list(made_of)}
     vae_path = _vae_of(game, arguments.run)

@@ -132,6 +132,30 @@ def test_recordings_of_another_game_are_named_and_skipped(tmp_path, capsys, size
     assert len(recordings.scan(folder)[0]) == 3
 
 
+def test_recordings_of_another_game_with_the_same_actions_are_skipped(tmp_path, capsys):
+    """Catches a VAE of two games where only the summaries tell them apart, and doubt where no summary tells."""
+    folder = record(tmp_path, {2000: 3, 3000: 4, 3001: 4, 4000: 5, 5000: 6})
+    for first, about in ((2000, {"game": "doomrnn"}), (3000, {"game": "catchdot"}), (4000, {})):
+        config = {"config": {"first_seed": first, "episodes": 2}}
+        files.write_json(os.path.join(folder, f"{first}.summary.json"), about | config)
+    (tmp_path / "5000.summary.json").write_text("[")
+    paths = recordings.FrameStream(folder, 4, 1, action_sizes=(1,), game="doomrnn").paths
+    assert [os.path.basename(path) for path in paths] == ["2000.npz", "4000.npz", "5000.npz"]
+    assert f"skipped: {folder}/3001.npz: was recorded in catchdot" in capsys.readouterr().out
+    assert len(recordings.scan(folder, (1,))[0]) == 5
+
+
+@pytest.mark.parametrize("sizes", [(3, 2, 2), (2, 3, 3, 2), (2, 2, 3)])
+def test_actions_of_the_size_of_most_are_taken(tmp_path, sizes):
+    """Catches a VAE of both, and the first file, or the usual size, against all others."""
+    for seed, size in enumerate(sizes, 2000):
+        zeros = np.zeros(4)
+        recordings.write(str(tmp_path), seed, np.zeros((4, 64, 64, 3)), np.zeros((4, size)), zeros, zeros)
+    taken, _ = recordings.scan(str(tmp_path), (3, 2))
+    assert {recordings.action_size(path) for path in taken} == {2}
+    assert len(taken) == 2
+
+
 @pytest.mark.parametrize("stage", [vae_and_rnn.train_vae, vae_and_rnn.encode])
 @pytest.mark.parametrize(("name", "shape"), [("carracing", (99,)), ("doomrnn", (99, 3))])
 def test_stages_do_not_learn_from_another_game(tmp_path, stage, name, shape):
