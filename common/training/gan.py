@@ -139,11 +139,18 @@ class GanTrainer(trainers.VaeTrainer):
         self.discriminator = Discriminator()
         adversaries = self.model.decoder.trainable_variables, self.discriminator.trainable_variables
         # less memory of past gradients than usual, for what an adversary does changes (Radford et al. 2016)
-        optimizers = [trainers.adam(cfg, variables, beta_1=0.5) for variables in adversaries]
-        # the encoder and its Adam are the first; each of the others with its own
+        self._clock = tf.Variable(0)
+        others = [trainers.adam(cfg, variables, self._clock, beta_1=0.5) for variables in adversaries]
+        self.optimizers = self._optimizer, *others
+        """of the encoder, the decoder and the discriminator"""
         self._variables = [*self.model.trainable_variables, *self._optimizer.variables, *adversaries[1]]
-        self._variables += [variable for optimizer in optimizers for variable in optimizer.variables]
-        self._train = train_step_of(self.model, self.discriminator, [self._optimizer, *optimizers], cfg.gan_gamma)
+        self._variables += [variable for optimizer in others for variable in optimizer.variables]
+        self._train = train_step_of(self.model, self.discriminator, self.optimizers, cfg.gan_gamma)
+
+    def step(self, step: int) -> tuple[float, ...]:
+        """As VaeTrainer; the learning rates follow the step of the training, also of a side that rested."""
+        self._clock.assign(step - 1)
+        return super().step(step)
 
     def reconstructions(self, count: int = 10) -> np.ndarray:
         """As VaeTrainer, with decoded samples of the prior below: float32 [192, 64 * count, 3]."""

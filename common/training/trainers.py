@@ -28,12 +28,14 @@ class ExponentialDecay(keras.optimizers.schedules.LearningRateSchedule):
         return 1e-5 + (self.rate - 1e-5) * 0.99999 ** keras.ops.cast(step, "float32")
 
 
-def adam(cfg: Any, variables: list[Any], **options: Any) -> keras.optimizers.Adam:
+def adam(cfg: Any, variables: list[Any], clock: tf.Variable | None = None, **options: Any) -> keras.optimizers.Adam:
     """Adam with the learning rate and schedule of a config, its state built, ready to be restored.
 
     Args:
         cfg: settings.Vae or settings.Rnn; schedule "cosine" warms up for `WARMUP` steps and falls to zero at the last.
         variables: the Keras variables that it will train.
+        clock: int [], the step of the training, for the schedule of an Adam that rests in some steps; by default it
+            counts its own.
         **options: further arguments of keras.optimizers.Adam.
     """
     rate = cfg.learning_rate
@@ -43,7 +45,8 @@ def adam(cfg: Any, variables: list[Any], **options: Any) -> keras.optimizers.Ada
         rate = keras.optimizers.schedules.CosineDecay(0.0, decay, warmup_target=rate, warmup_steps=warmup)
     elif cfg.schedule == "exponential":
         rate = ExponentialDecay(rate)
-    optimizer = keras.optimizers.Adam(rate, **options)
+    of_clock = callable(rate) and clock is not None
+    optimizer = keras.optimizers.Adam((lambda: rate(clock)) if of_clock else rate, **options)
     optimizer.build(variables)
     return optimizer
 

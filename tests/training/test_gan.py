@@ -204,6 +204,20 @@ def test_a_resumed_training_is_an_uninterrupted_one_and_nan_is_not_saved(tmp_pat
     assert again.reconstructions(3).shape == (192, 3 * 64, 3)
 
 
+def test_the_learning_rate_of_a_side_that_rests_falls_on(tmp_path, rng, monkeypatch):
+    """Catches a schedule over the steps that a side learnt in: at the end of the training its rate is still high."""
+    monkeypatch.setattr(gan, "learners", lambda real, unreal: (tf.constant(False), tf.constant(True)))
+    cfg = dataclasses.replace(CFG, schedule="cosine", steps=30)  # the first three steps warm up
+    trainer, _ = trainer_in(recorded(tmp_path / "run", rng), cfg)
+    rates = []
+    for step in range(1, 5):
+        encoder = float(trainer.optimizers[0].learning_rate)
+        trainer.step(step)
+        rates.append([encoder, *(float(optimizer.learning_rate) for optimizer in trainer.optimizers[1:])])
+    assert [int(optimizer.iterations) for optimizer in trainer.optimizers] == [4, 0, 4]
+    np.testing.assert_allclose(rates, np.outer([0, 1, 2, 3], [1e-3 / 3] * 3), rtol=0.01)
+
+
 def test_it_learns_to_tell_frames_apart(rng):
     """Catches a decoder that is only judged, or an encoder without a gradient: all frames would be decoded alike."""
     frames, parts = np.zeros((4, 64, 64, 3), np.uint8), Parts()
