@@ -143,6 +143,8 @@ def _check(cfg: Any) -> None:
         raise UserError(f"-n {cfg.n} -t {cfg.t}: ga needs at least 2 candidates")
     if cfg.o in ("openes", "pepg", "ses") and popsize % 2:
         raise UserError(f"-n {cfg.n} -t {cfg.t}: {cfg.o} has pairs of candidates, and {popsize} is odd")
+    if cfg.o not in ("openes", "pepg") and cfg.learning_rate != settings.Train.learning_rate:
+        raise UserError(f"--learning_rate {cfg.learning_rate}: is of openes and pepg, not of {cfg.o}; leave it out")
     if getattr(cfg, "track_groups", 1) > 1 and popsize % cfg.track_groups:
         raise UserError(f"--track_groups {cfg.track_groups}: the {popsize} candidates cannot be shared out equally")
     if hasattr(cfg, "fewer_episodes"):

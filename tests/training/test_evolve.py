@@ -205,6 +205,7 @@ def test_a_search_starts_in_the_memory_of_its_own_mdn_rnn_or_of_one_that_this_wa
         (settings.Train(n=3, t=1, o="openes"), "is odd"),
         (settings.Train(n=3, t=1, o="pepg"), "pepg has pairs of candidates, and 3 is odd"),
         (settings.Train(n=1, t=1, o="ga"), "ga needs at least 2"),
+        *((settings.Train(o=name, learning_rate=2.0), f"not of {name}") for name in ("cma", "ses", "ga")),
         (settings.GameTrain(n=1, t=8, track_groups=3), "--track_groups 3"),
         (settings.GameTrain(fewer_episodes="often"), "--fewer_episodes often"),
         (settings.GameTrain(fewer_episodes="9:2,4:1"), "--fewer_episodes 9:2,4:1"),
@@ -216,6 +217,8 @@ def test_options_that_exclude_each_other_are_the_users_mistake(cfg, says):
     with pytest.raises(UserError, match=says):
         evolve._check(cfg)
     evolve._check(settings.GameTrain(n=2, t=6, track_groups=3, fewer_episodes="4:1,9:2"))
+    for o in ("openes", "pepg"):
+        evolve._check(settings.Train(o=o, learning_rate=2.0))
 
 
 @pytest.mark.parametrize("share", ["1", "-0.1"])
