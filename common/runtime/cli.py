@@ -112,8 +112,8 @@ def parse(
         argv: the command line, by default sys.argv.
 
     Returns:
-        (config, arguments): the preset with the flags applied, and a namespace with `preset`, `run`, `fresh` and
-        `unverified`.
+        (config, arguments): the preset with the flags applied, and a namespace with `preset`, `run`, `fresh`,
+        `unverified` and those options that the user gave.
     """
     parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=sorted(presets), default="laptop", help="which set of values to start from")

@@ -56,7 +56,9 @@ class Vae:
     z_size: int = option(32, "dimensions of z")
     batch_size: int = option(100, "frames per step")
     steps: int = option(1000000, "training steps")
-    learning_rate: float = option(1e-4, "Adam's step size (its peak, under the cosine schedule)", least=1e-12)
+    learning_rate: float = option(
+        1e-4, "Adam's step size (its peak, under the cosine schedule); with --gan by default 3e-4 at most", least=1e-12
+    )
     schedule: str = option(
         "constant", "constant, or cosine: to zero over all steps after a warm-up", choices=SCHEDULES[:2]
     )

@@ -3,6 +3,7 @@
 Each takes the game and the description of its script, and is resumed by the same command (common/runtime/runs.py).
 """
 
+import argparse
 import dataclasses
 import hashlib
 import os
@@ -21,15 +22,13 @@ from common.training import gan, trainers
 
 PICTURE_EVERY = 1000  # steps of the training of the VAE between pictures for TensorBoard
 RNN_LOSSES = "z_loss", "restart_loss", "reward_loss", "fall_loss"  # as mdnrnn.losses_of returns them
+GAN_RATE = 3e-4  # as in the code of Larsen et al.; 1e-4 to 3e-4 are reported to be stable
 
 
 def train_vae(game: Game, description: str | None) -> None:
     """vae_train.py: record/ -> tf_vae/."""
     cfg, arguments = cli.parse(game.config.VAE, description)
-    if not cfg.gan and cfg.gan_gamma != game.config.VAE[arguments.preset].gan_gamma:
-        raise UserError("--gan_gamma is of the VAE-GAN only; add --gan, or leave it out")
-    if cfg.gan and cfg.batch_size < 2:
-        raise UserError("--gan measures reconstructions by what varies in a batch: give a --batch_size of 2 or more")
+    cfg = _plain_or_gan(cfg, arguments)
     runs.check_run(arguments)
     place = arguments, "tf_vae", "vae.json"
     if runs.is_made(*place) and runs.Stage(*place, cfg).finished:
@@ -61,6 +60,25 @@ def train_vae(game: Game, description: str | None) -> None:
     weights.write_vae(stage.result, trainer.model)
     stage.write_meta(game.name, "vae", parents, provenance.any_unverified(*made_of))
     print(f"{stage.result}: written (peak memory {runs.peak_memory():.2f} GB)")
+
+
+def _plain_or_gan(cfg: Any, arguments: argparse.Namespace) -> Any:
+    """The config of a VAE or of a VAE-GAN, which has GAN_RATE at most unless the user gives a --learning_rate.
+
+    Args:
+        cfg: settings.Vae.
+        arguments: as `cli.parse` returns them; of the options only those that the user gave.
+
+    Raises:
+        UserError: options exclude each other.
+    """
+    if not cfg.gan and "gan_gamma" in arguments:
+        raise UserError("--gan_gamma is of the VAE-GAN only; add --gan, or leave it out")
+    if cfg.gan and cfg.batch_size < 2:
+        raise UserError("--gan measures reconstructions by what varies in a batch: give a --batch_size of 2 or more")
+    if cfg.gan and "learning_rate" not in arguments:
+        return dataclasses.replace(cfg, learning_rate=min(cfg.learning_rate, GAN_RATE))
+    return cfg
 
 
 def encode(game: Game, description: str | None) -> None:

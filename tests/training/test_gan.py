@@ -260,6 +260,28 @@ def test_the_command_makes_a_vae_like_any_other(tmp_path, rng):
     assert vae_train().refused("gan True -> False")
 
 
+@pytest.mark.parametrize(
+    ("words", "rate"),
+    [
+        (["--gan"], 3e-4),
+        (["--gan", "--learning_rate", 1e-3], 1e-3),
+        (["--gan", "--preset", "paper"], 1e-4),
+        ([], 1e-3),
+    ],
+)
+def test_a_vae_gan_learns_slower_unless_a_rate_is_given(words, rate, monkeypatch, tmp_path):
+    """Catches the 1e-3 of a plain VAE, at which one side outruns the other, and a rate that is given in vain."""
+    seen = []
+
+    def stage(arguments, folder, result, cfg):
+        seen.append(cfg)
+        raise UserError("enough seen")
+
+    monkeypatch.setattr(runs, "Stage", stage)
+    assert commands.call(vae_and_rnn.train_vae, commands.GAMES["doomrnn"], *words, "--run", tmp_path).refused("enough")
+    assert (seen[0].learning_rate, seen[0].gan) == (rate, "--gan" in words)
+
+
 def test_several_devices_are_the_users_mistake(monkeypatch):
     """Catches a rest of one side that only one of two devices takes."""
     strategy = types.SimpleNamespace(num_replicas_in_sync=2, scope=tf.distribute.get_strategy().scope)
