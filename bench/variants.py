@@ -1,23 +1,28 @@
 """The variants of docs/variants.md, each trained at the same budget from the same recordings, in one table.
 
     python bench/variants.py --game doomrnn --preset smoke --run runs/variants           # minutes: does it work
-    python bench/variants.py --game carracing --run runs/variants --seeds 3 --write      # the laptop preset: hours
+    python bench/variants.py --game carracing --run runs/variants --seeds 3 --write      # the laptop preset: days
 
-Every variant differs from the first one, `standard`, in one stage. The stages before that one are shared, those from it
-on are run with the same flags. All are commands of the game, so that a command that was stopped continues where it was.
+docs/variants.md has the flags with which a table takes two cores a night. Every variant differs from the first one,
+`standard`, in one stage. The stages before that one are shared, those from it on are run with the same flags. All are
+commands of the game, so that a command that was stopped continues where it was.
 
     pixels      squared error of a reconstruction, summed over pixels and colors, on unseen episodes
     sharpness   gradient energy of reconstructions, as a share of that of the frames; 1 is as sharp as the game
     kl          KL of z to the standard normal, in nats per frame, on the same
     z_nats      -log p of the next z per dimension, on the same; two VAEs have two kinds of z, and compare only roughly
-    score       mean return in the real game of the controllers of all seeds, on validation games, ± standard error
-    seconds     of the stage in which the variant differs; of an evolution per generation
+    score       mean return in the real game of the controllers of all seeds, on validation games, ± the standard error
+                of both: of evolving with other seeds (if there are several), and of playing other games
+    seconds     of the stage in which the variant differs; of an evolution per generation, of which most is play
+    ask_tell_ms what the evolution strategy itself takes of a generation
 """
 
 import argparse
 import os
 import subprocess
 import sys
+import time
+import types
 from typing import Any
 
 from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
@@ -28,8 +33,9 @@ from common import game as games
 from common.agent import mdnrnn, models, vae, weights
 from common.data import recordings
 from common.game import Game
-from common.runtime import cli, files, provenance
+from common.runtime import cli, files, provenance, settings
 from common.runtime.files import ROOT
+from common.training import es, evolve
 
 STAGES = "extract", "vae_train", "series", "rnn_train", "train"
 WRITES = {
@@ -44,11 +50,13 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "vae-gan": ("vae_train", ("--gan",)),
     "gaussian": ("rnn_train", ("--output", "gaussian")),
     "two actions": ("extract", ("--actions", "2")),
-    **{name: ("train", ("-o", name)) for name in ("openes", "pepg", "ses", "ga")},
+    "random starts": ("extract", ("--random_start", "--gymnasium_share", "1")),
+    **{name: ("train", ("-o", name)) for name in es.STRATEGIES if name != "cma"},
+    **{f"mode {mode}": ("train", ("--controller_mode", mode)) for mode in settings.CONTROLLER_MODES},
 }
 UNSEEN_SEED, SCORE_SEED = 390_000, 460_000  # of the first episode that no stage learns from; of the first scored game
 RESULT = {"vae_train": "tf_vae/vae.json", "rnn_train": "tf_rnn/rnn.json"}
-COLUMNS = "pixels", "sharpness", "kl", "z_nats", "score", "seconds"
+COLUMNS = "pixels", "sharpness", "kl", "z_nats", "score", "seconds", "ask_tell_ms"
 
 
 def main() -> None:
@@ -62,13 +70,15 @@ def main() -> None:
     for name, least in (("episodes", 2), ("vae_steps", 1), ("rnn_steps", 1), ("generations", 1)):
         parser.add_argument(f"--{name}", type=cli.number(int, least), help="by default those of the preset")
     parser.add_argument("--seeds", type=cli.number(int, 1), default=1, help="evolutions of each variant")
-    parser.add_argument("--games", type=cli.number(int, 1), default=32, help="real games that score an evolution")
+    parser.add_argument("--games", type=cli.number(int, 2), default=100, help="real games that score an evolution")
+    text = "where controllers evolve; by default where train.py of the game does"
+    parser.add_argument("--world", choices=settings.WORLDS, default="", help=text)
     parser.add_argument("--unseen", type=cli.number(int, 1), default=8, help="episodes that the losses are measured on")
     parser.add_argument("--only", default="", help=f"some of: {', '.join(VARIANTS)}; by default all of the game")
     parser.add_argument("--write", action="store_true", help="write log/<game>.variants.json and docs/variants.md")
     arguments = parser.parse_args()
     game = games.find(arguments.game)
-    chosen = [name for name in VARIANTS if name != "two actions" or game.with_fewer_actions]
+    chosen = variants_of(game)
     only = {part.strip() for part in arguments.only.split(",") if part.strip()}
     if not only <= set(chosen):
         raise cli.UserError(f"--only {arguments.only}: {game.title} has {', '.join(chosen)}")
@@ -85,6 +95,16 @@ def main() -> None:
         if "vae-gan" in figures:
             bench.show(os.path.join(ROOT, "docs", f"variants.{game.name}.frames.png"))
         insert(os.path.join(ROOT, "docs", "variants.md"), game.name, table(figures))
+
+
+def variants_of(game: Game) -> list[str]:
+    """The names of the variants that a game has."""
+    lacks = {f"mode {game.config.CONTROLLER_MODE}"}  # which is the standard
+    if not game.with_fewer_actions:
+        lacks.add("two actions")
+    if not hasattr(game.config.EXTRACT["laptop"], "random_start"):
+        lacks.add("random starts")
+    return [name for name in VARIANTS if name not in lacks]
 
 
 class Bench:
@@ -129,35 +149,46 @@ class Bench:
         more = flags if "--actions" in flags else ()
         self._stage("extract", unseen, "--first_seed", UNSEEN_SEED, "--episodes", self.arguments.unseen, *more)
         found: dict[str, Any] = losses(self.game, run, os.path.join(unseen, "record"))
-        found |= {"means": [], "curves": []}
+        found |= {"curves": []}
+        returns = []
         for seed in range(self.arguments.seeds):
-            evolved = os.path.join(run, f"evolved{seed}")
-            share(run, evolved, [part for parts in WRITES.values() for part in parts])
-            optimizer = flags if differs == "train" else ()
-            self._stage("train", evolved, "-s", seed, *optimizer)
-            best = next(
-                os.path.join(evolved, "log", file)
-                for file in sorted(os.listdir(os.path.join(evolved, "log")))
-                if file.endswith(".best.json")
-            )
-            out = os.path.join(evolved, "scores.json")
-            if not os.path.exists(out):
-                world = [self.game.world_names["real"]] if self.game.world_names else []
-                games_of = "--episodes", self.arguments.games, "--run", evolved, "--out", out
-                self._command("model", *world, "norender", best, SCORE_SEED, *games_of)
-            found["means"].append(files.read_json(out)["mean"])
+            best = self._evolved(run, seed, flags if differs == "train" else ())
+            returns.append(self._returns(best))
             hist = files.read_json(best.replace(".best.json", ".hist.json"))
             config = files.read_json(best + provenance.ENDING)["config"]
-            rollouts = config["n"] * config["t"] * config["num_episode"]
-            found["curves"].append([[row[0] * rollouts, row[2]] for row in hist])
+            found["curves"].append([rollouts_of(config, len(hist)).tolist(), [row[2] for row in hist]])
             found["seconds_per_generation"] = round(hist[-1][1] / len(hist), 3)
-        spread = np.std(found["means"], ddof=1) / np.sqrt(len(found["means"])) if len(found["means"]) > 1 else None
-        found |= {"score": float(np.mean(found["means"])), "stderr": None if spread is None else float(spread)}
+        found["means"] = np.mean(returns, axis=1).tolist()
+        found |= {"score": float(np.mean(returns)), "stderr": standard_error(np.array(returns))}
+        if name == "standard" or differs == "train":
+            popsize, parameters = config["n"] * config["t"], len(files.read_json(best)[0])
+            found["ask_tell_ms"] = ask_tell_ms(config["o"], parameters, popsize)
         if differs in RESULT:
             found["seconds"] = files.read_json(os.path.join(run, RESULT[differs]) + provenance.ENDING)["seconds"]
         elif differs == "train":
             found["seconds"] = found["seconds_per_generation"]
         return found
+
+    def _evolved(self, run: str, seed: int, flags: tuple[str, ...]) -> str:
+        """Evolves a controller on the models of a variant; returns the path of its best mean."""
+        world = self.arguments.world
+        evolved = os.path.join(run, f"evolved{seed}{world}")
+        share(run, evolved, [part for parts in WRITES.values() for part in parts])
+        # in a subspace, as some presets do, the strategies and modes would hardly differ
+        everywhere = ("--world", world, "--directions", 0) if world else ()
+        self._stage("train", evolved, "-s", seed, *everywhere, *flags)
+        [best] = [name for name in os.listdir(os.path.join(evolved, "log")) if name.endswith(".best.json")]
+        return os.path.join(evolved, "log", best)
+
+    def _returns(self, controller: str) -> np.ndarray:
+        """The returns of a controller in the real game, float64 [G], the same games for all."""
+        run, count = os.path.dirname(os.path.dirname(controller)), self.arguments.games
+        out = os.path.join(run, f"scores.{count}.{files.sha256(controller)[:12]}.json")  # it may have evolved on
+        if not os.path.exists(out):
+            world = [self.game.world_names["real"]] if self.game.world_names else []
+            flags = "--episodes", count, "--run", run, "--out", out
+            self._command("model", *world, "norender", controller, SCORE_SEED, *flags)
+        return np.array([row["return"] for row in files.read_json(out)["episodes"]])
 
     def show(self, path: str, count: int = 10) -> None:
         """Writes unseen frames as the game shows them, and below as the VAE and as the VAE-GAN reconstruct them."""
@@ -200,6 +231,37 @@ def losses(game: Game, run: str, record: str) -> dict[str, float]:
     return dict(zip(COLUMNS, map(float, np.mean(rows, axis=0)), strict=False))
 
 
+def standard_error(returns: np.ndarray) -> float:
+    """Of the mean return of controllers of S seeds that play the same G games: float [S, G].
+
+    The variance is that of drawing other seeds plus that of drawing other games; one seed alone tells of games only.
+    """
+    seeds, count = returns.shape
+    variance = returns.mean(axis=0).var(ddof=1) / count
+    if seeds > 1:
+        variance += returns.mean(axis=1).var(ddof=1) / seeds
+    return float(np.sqrt(variance))
+
+
+def rollouts_of(config: dict[str, Any], generations: int) -> np.ndarray:
+    """Episodes that candidates have played after each generation, int [generations], by the config of an evolution."""
+    cfg = types.SimpleNamespace(**{"fewer_episodes": "", **config})
+    episodes = map(evolve.episodes_by_generation(cfg), range(1, generations + 1))
+    return np.cumsum([cfg.n * cfg.t * each for each in episodes])
+
+
+def ask_tell_ms(name: str, parameters: int, popsize: int, generations: int = 20) -> float:
+    """Milliseconds of ask and tell in a generation of an evolution strategy, the mean over some after the first."""
+    rate = (1.0,) if name == "openes" else ()
+    strategy, rng = es.STRATEGIES[name](np.zeros(parameters), popsize, 0.1, 0, *rate), np.random.default_rng(0)
+    for generation in range(generations + 1):
+        if generation == 1:
+            began = time.perf_counter()
+        strategy.ask()
+        strategy.tell(rng.standard_normal(popsize))
+    return 1000 * (time.perf_counter() - began) / generations
+
+
 def sharpness(frames: np.ndarray) -> float:
     """Gradient energy: the mean squared difference of neighbouring pixels of frames, float [N, H, W, 3]."""
     return float(np.mean(np.diff(frames, axis=1) ** 2) + np.mean(np.diff(frames, axis=2) ** 2))
@@ -232,9 +294,9 @@ def plot(figures: dict[str, dict[str, Any]], path: str) -> None:
 
     figure, axes = pyplot.subplots(figsize=(7, 4))
     for k, (name, found) in enumerate(figures.items()):
-        if VARIANTS[name][0] == "train" or name == "standard":
+        if "-o" in VARIANTS[name][1] or name == "standard":
             for s, curve in enumerate(found["curves"]):
-                axes.plot(*np.transpose(curve), color=f"C{k}", label=None if s else name.replace("standard", "cma"))
+                axes.plot(*curve, color=f"C{k}", label=None if s else name.replace("standard", "cma"))
     axes.set(xlabel="rollouts", ylabel="mean return of the population")
     axes.legend()
     figure.savefig(path, dpi=100, bbox_inches="tight")

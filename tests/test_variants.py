@@ -57,11 +57,11 @@ def test_losses_are_of_the_models_on_the_recordings(tmp_path, rng):
 
 def test_the_table_has_what_was_measured_and_nothing_else(tmp_path):
     """Catches a figure in another column, a spread of one run, and text around the table that is lost."""
-    one = dict(zip(variants.COLUMNS, (12.3456, 0.5, 16.0, 1.25, 700.0, 60.0), strict=True)) | {"stderr": 12.0}
+    one = dict(zip(variants.COLUMNS, (12.3456, 0.5, 16.0, 1.25, 700.0, 60.0, 250.0), strict=True)) | {"stderr": 12.0}
     text = variants.table({"standard": one, "ga": {"score": 300.0, "stderr": None}})
     assert text.splitlines()[2:] == [
-        "| standard | 12.35 | 0.5 | 16 | 1.25 | 700 ± 12 | 60 |",
-        "| ga |  |  |  |  | 300 |  |",
+        "| standard | 12.35 | 0.5 | 16 | 1.25 | 700 ± 12 | 60 | 250 |",
+        "| ga |  |  |  |  | 300 |  |  |",
     ]
     page = tmp_path / "variants.md"
     page.write_text("before\n<!-- table x -->\nold\n<!-- end x -->\nafter\n<!-- table y -->\nkept\n<!-- end y -->\n")
@@ -76,11 +76,44 @@ def test_every_variant_differs_in_one_stage_and_shares_those_before(tmp_path):
     """Catches a variant that changes two stages, and one that changes the files of another."""
     for differs, flags in variants.VARIANTS.values():
         assert differs in variants.STAGES
-        assert len(flags) in (0, 1, 2)
+        assert differs == "extract" or len(flags) in (0, 1, 2)
     (tmp_path / "a" / "tf_vae").mkdir(parents=True)
     for _ in range(2):
         variants.share(str(tmp_path / "a"), str(tmp_path / "b"), ("tf_vae",))
     assert os.path.samefile(tmp_path / "a" / "tf_vae", tmp_path / "b" / "tf_vae")
+
+
+def test_rollouts_are_those_that_were_played():
+    """Catches the episodes of the last generations counted for the first, which play fewer."""
+    config = {"n": 2, "t": 4, "num_episode": 16}
+    assert variants.rollouts_of(config, 2).tolist() == [128, 256]
+    assert variants.rollouts_of(config | {"fewer_episodes": "1:1,3:4"}, 4).tolist() == [8, 40, 72, 200]
+
+
+def test_the_standard_error_is_of_seeds_and_of_games(rng):
+    """Catches games that all seeds share counted as so many more, and seeds that differ taken for one."""
+    seed, game, noise = (rng.normal(0, 1, shape) for shape in ((4000, 3, 1), (4000, 1, 50), (4000, 3, 50)))
+    returns = 10 * seed + 40 * game + 5 * noise
+    found = np.mean([variants.standard_error(each) ** 2 for each in returns])
+    true = returns.mean(axis=(1, 2)).var()
+    assert found == pytest.approx(true, rel=0.15)
+    assert variants.standard_error(np.array([[1.0, 3.0]])) == pytest.approx(1)  # one seed: sqrt(2 / 2)
+
+
+def test_the_time_of_a_strategy_is_its_own():
+    """Catches a time in which candidates play: CMA-ES costs the square of the parameters, the others do not."""
+    few, many = (variants.ask_tell_ms("cma", size, 8, 3) for size in (20, 400))
+    assert many > 3 * few
+    assert variants.ask_tell_ms("openes", 400, 8, 3) < many
+
+
+def test_every_game_has_the_variants_of_its_options():
+    """Catches a mode that is the standard of a game compared with itself, and one that is not compared."""
+    doom, cars = (variants.variants_of(find(name)) for name in ("doomrnn", "carracing"))
+    modes = {f"mode {mode}" for mode in variants.settings.CONTROLLER_MODES}
+    assert modes - set(doom) == {"mode zch"}
+    assert modes - set(cars) == {"mode zh"}
+    assert set(cars) - set(doom) == {"two actions", "random starts", "mode zch"}
 
 
 def test_a_variant_that_a_game_lacks_is_refused(tmp_path):

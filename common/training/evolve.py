@@ -15,7 +15,7 @@ import numpy as np
 
 from common.game import Game
 from common.protocols import Strategy
-from common.runtime import cli, mpi, parallel, provenance, runs, seeds
+from common.runtime import cli, mpi, parallel, provenance, runs, seeds, settings
 from common.runtime.cli import UserError
 
 if TYPE_CHECKING:  # these load TensorFlow, which a process that only starts MPI ranks does not need
