@@ -2,8 +2,9 @@
 
 python tests/mutants.py [--only TEXT] [--workers 2]     # make mutants; half an hour on two cores
 
-Each change is made in a copy of the repository, and only the tests of its module are run there. A change that no test
-notices is printed as GREEN: a test is missing. EQUIVALENT names the changes that are no mistakes.
+Each change is made in a copy of the repository, and only the tests of its module are run there; before, they are run
+without any change. A change that no test notices is printed as GREEN: a test is missing. EQUIVALENT names the changes
+that are no mistakes, HANGS those that a test notices by not ending.
 """
 
 import argparse
@@ -14,11 +15,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from common.runtime import bound, cli
+from common.runtime.cli import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ENOUGH = 0.95  # share of the changes that must turn a test red
-PATIENCE = 900  # seconds for the tests of one change; a test that hangs is red
+PATIENCE = 900  # seconds for the tests of one change
 
 TESTS = {
     "common/agent/controller.py": "tests/agent/test_controller.py",
@@ -214,6 +219,11 @@ MUTANTS = [
 EQUIVALENT: dict[tuple[str, str], str] = {}
 """{(module, new text): why no test can see it}"""
 
+HANGS: set[tuple[str, str]] = set()
+"""(module, new text) of the changes after which a test never ends, which counts as red"""
+
+Mutant = tuple[str, str, str]
+
 
 def texts_of(path: str, old: str) -> int:
     """How often a text stands in a module."""
@@ -222,62 +232,110 @@ def texts_of(path: str, old: str) -> int:
 
 
 def copy_repository(folder: str) -> None:
-    """Copies what git tracks, and what is not yet committed of it."""
+    """Copies what git tracks, and what is not yet committed of it, into a repository of its own."""
     names = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):
         if os.path.exists(os.path.join(ROOT, name)):
             os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
             shutil.copy(os.path.join(ROOT, name), os.path.join(folder, name))
+    for words in (["init", "--quiet"], ["add", "--all", "--force"]):  # tests ask git which files there are
+        subprocess.run(["git", "-C", folder, *words], check=True)
 
 
-def is_red(folder: str, path: str, old: str, new: str) -> bool:
-    """Makes a change in a copy of the repository, runs the tests of its module, and takes the change back."""
-    target = os.path.join(folder, path)
-    with open(target) as file:
-        text = file.read()
-    try:
-        with open(target, "w") as file:
-            file.write(text.replace(old, new))
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS[path].split()]
+class Trials:
+    """Runs tests in copies of the repository, several at the same time.
+
+    Args:
+        root: an empty folder for the copies.
+        workers: how many.
+    """
+
+    def __init__(self, root: str, workers: int) -> None:
+        self._pool = concurrent.futures.ThreadPoolExecutor(workers)
+        self._running: set[subprocess.Popen] = set()
+        self._folders: queue.Queue[str] = queue.Queue()
+        for k in range(workers):
+            copy_repository(os.path.join(root, str(k)))
+            self._folders.put(os.path.join(root, str(k)))
+
+    def of(self, function: Callable[[str, Any], str], arguments: Iterable[Any]) -> Iterator[tuple[Any, str]]:
+        """Yields (argument, function(folder, argument)) as they are done."""
+        futures = {self._pool.submit(self._in_a_folder, function, one): one for one in arguments}
+        for future in concurrent.futures.as_completed(futures):
+            yield futures[future], future.result()
+
+    def _in_a_folder(self, function: Callable[[str, Any], str], argument: Any) -> str:
+        folder = self._folders.get()
+        try:
+            return function(folder, argument)
+        finally:
+            self._folders.put(folder)
+
+    def verdict(self, folder: str, tests: str) -> str:
+        """Runs tests: "red", "green", "hangs", or "code 2" and the like if pytest came to no verdict."""
+        words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
         environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=PATIENCE)
-        return done.returncode == 1
-    except subprocess.TimeoutExpired:
-        return True
-    finally:
-        with open(target, "w") as file:
-            file.write(text)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(bound.command(*words), cwd=folder, env=environment, **quiet)
+        self._running.add(process)
+        try:
+            code = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return "hangs"
+        finally:
+            self._running.discard(process)
+        return {0: "green", 1: "red"}.get(code, f"code {code}")
+
+    def changed(self, folder: str, mutant: Mutant) -> str:
+        """Makes a change in a copy of the repository, runs the tests of its module, and takes the change back."""
+        path, old, new = mutant
+        target = os.path.join(folder, path)
+        with open(target) as file:
+            text = file.read()
+        try:
+            with open(target, "w") as file:
+                file.write(text.replace(old, new))
+            return self.verdict(folder, TESTS[path])
+        finally:
+            with open(target, "w") as file:
+                file.write(text)
+
+    def close(self) -> None:
+        """Kills what is still running."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(self._running):
+            process.kill()
+        self._pool.shutdown()
 
 
 def main() -> None:
     """Tries all changes, prints the list, and exits with 1 if too many of them are green."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="TEXT", help="only changes to modules with this in their path")
-    parser.add_argument("--workers", type=int, default=2, help="changes that are tried at the same time")
+    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="TEXT", help="only changes with this in their path or text")
+    parser.add_argument("--workers", type=cli.number(int, 1), default=2, help="changes that are tried at the same time")
     arguments = parser.parse_args()
-    chosen = [mutant for mutant in MUTANTS if arguments.only in mutant[0] and mutant[::2] not in EQUIVALENT]
-    said, green = threading.Lock(), []
-    with tempfile.TemporaryDirectory() as root:
-        folders: queue.Queue[str] = queue.Queue()
-        for k in range(arguments.workers):
-            copy_repository(os.path.join(root, str(k)))
-            folders.put(os.path.join(root, str(k)))
-
-        def attempt(mutant: tuple[str, str, str]) -> None:
-            folder = folders.get()
-            red = is_red(folder, *mutant)
-            folders.put(folder)
-            with said:
+    chosen = [one for one in MUTANTS if arguments.only in "\n".join(one) and one[::2] not in EQUIVALENT]
+    if not chosen:
+        raise UserError(f"--only {arguments.only}: stands in no change; give a part of a path, such as common/agent")
+    red = 0
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
+        trials = Trials(root, min(arguments.workers, len(chosen)))
+        try:
+            for tests, verdict in trials.of(trials.verdict, dict.fromkeys(TESTS[path] for path, *_ in chosen)):
+                if verdict != "green":
+                    raise UserError(f"{tests}: {verdict} without any change; mend that first")
+            for mutant, verdict in trials.of(trials.changed, chosen):
+                seen = verdict == "red" or (verdict == "hangs" and mutant[::2] in HANGS)
+                red += seen
                 path, old, new = (" ".join(text.split()) for text in mutant)
-                print(f"{'red  ' if red else 'GREEN'}  {path}: {old}  ->  {new}", flush=True)
-                green.extend([] if red else [mutant])
-
-        with concurrent.futures.ThreadPoolExecutor(arguments.workers) as pool:
-            list(pool.map(attempt, chosen))
-    share = 1 - len(green) / max(1, len(chosen))
-    print(f"{len(chosen) - len(green)} of {len(chosen)} changes turn a test red ({100 * share:.0f} %)")
-    sys.exit(share < ENOUGH)
+                print(f"{verdict if seen else verdict.upper():<7}{path}: {old}  ->  {new}", flush=True)
+        finally:
+            trials.close()
+    print(f"{red} of {len(chosen)} changes turn a test red ({100 * red / len(chosen):.0f} %)")
+    sys.exit(red < ENOUGH * len(chosen))
 
 
 if __name__ == "__main__":
-    main()
+    cli.run_main(main)

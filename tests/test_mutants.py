@@ -1,9 +1,124 @@
 """The list of tests/mutants.py fits the code, so that `make mutants` tries what it says."""
 
 import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import mutants
 import pytest
+
+TINY = """
+import sys
+sys.path.insert(0, {tests!r})
+import mutants
+from common.runtime import cli
+mutants.ROOT, mutants.PATIENCE = {root!r}, {patience}
+mutants.TESTS = {{"thing.py": "test_thing.py"}}
+mutants.MUTANTS = [("thing.py", "VALUE = 1", new) for new in {news}]
+cli.run_main(mutants.main)
+"""
+TEST = """
+import subprocess, time
+import thing
+def test_value():
+    assert "test_thing.py" in subprocess.run(["git", "ls-files"], capture_output=True, text=True).stdout
+    time.sleep({slow})
+    assert thing.VALUE == {wanted}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """(words, ...) -> the process of `make mutants` on a repository of one module, which holds 1."""
+
+    def begin(*words, news=("VALUE = 2",), wanted=1, slow=0, patience=600):
+        (tmp_path / "thing.py").write_text("VALUE = 1\n")
+        (tmp_path / "test_thing.py").write_text(TEST.format(wanted=wanted, slow=slow))
+        for command in (["init", "-q"], ["add", "-A"]):
+            subprocess.run(["git", "-C", tmp_path, *command], check=True)
+        here = os.path.dirname(mutants.__file__)
+        script = TINY.format(tests=here, root=str(tmp_path), patience=patience, news=news)
+        environment = os.environ | {"PYTHONPATH": mutants.ROOT, "TMPDIR": str(tmp_path)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([sys.executable, "-c", script, *words], env=environment, **pipes)
+
+    return begin
+
+
+def test_each_change_has_its_verdict(tiny):
+    """Catches a copy without git, in which tests are red whatever is changed, and no verdict taken for red."""
+    news = {"VALUE = 2": "red", "VALUE = 1.0": "GREEN", "VALUE = ": "CODE 2"}
+    out, error = tiny(news=tuple(news)).communicate()
+    *lines, last = out.splitlines()
+    wanted = [f"{verdict:<7}thing.py: VALUE = 1  ->  {' '.join(new.split())}" for new, verdict in news.items()]
+    assert sorted(lines) == sorted(wanted), error
+    assert last == "1 of 3 changes turn a test red (33 %)"
+
+
+@pytest.mark.parametrize(("named", "said", "code"), [(True, "hangs", False), (False, "HANGS", True)])
+def test_a_test_that_does_not_end_counts_where_it_is_expected(monkeypatch, capsys, named, said, code):
+    """Catches a machine that is too busy for the tests, taken for tests that see the change."""
+    mutant = mutants.MUTANTS[0]
+    verdicts = iter(["green", "hangs"])
+    monkeypatch.setattr(mutants, "MUTANTS", [mutant])
+    monkeypatch.setattr(mutants, "HANGS", {mutant[::2]} if named else set())
+    monkeypatch.setattr(mutants, "copy_repository", lambda folder: None)
+    monkeypatch.setattr(mutants.Trials, "verdict", lambda *_: next(verdicts))
+    monkeypatch.setattr(mutants.Trials, "changed", mutants.Trials.verdict)
+    monkeypatch.setattr(sys, "argv", ["mutants.py"])
+    with pytest.raises(SystemExit) as end:
+        mutants.main()
+    assert end.value.code is code
+    assert capsys.readouterr().out.startswith(f"{said}  {mutant[0]}")
+
+
+@pytest.mark.parametrize("how", [{"wanted": 3}, {"slow": 60, "patience": 3}])
+def test_tests_that_are_red_without_any_change_prove_nothing(tiny, how):
+    """Catches changes that count as red because their tests are always red, or never end."""
+    process = tiny(**how)
+    out, error = process.communicate()
+    assert (process.returncode, out, len(error.splitlines())) == (2, "", 1)
+    assert "test_thing.py: " in error
+    assert "without any change" in error
+
+
+def test_ctrl_c_ends_it_at_once(tiny, tmp_path):
+    """Catches a Ctrl-C that waits for the tests, is printed as a green change, or leaves copies behind."""
+    process = tiny("--workers", "1", slow=20, patience=100)
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob("tmp*/0/.git/index")):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    out, error = process.communicate()
+    assert time.monotonic() - began < 5
+    assert (process.returncode, out) == (130, "")
+    assert "interrupted" in error
+    assert not list(tmp_path.glob("tmp*"))
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "said"),
+    [
+        ("mutants.py", "--only nosuch", "--only nosuch"),
+        ("mutants.py", "--workers 0", "--workers"),
+        ("faults/soak.py", "--out {} --faults 0", "--faults"),
+        ("faults/soak.py", "--out {} --minutes nan", "--minutes"),
+        ("faults/soak.py", "--out {} --seed -1", "--seed"),
+        ("faults/soak.py", "--out .", "--out"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, script, words, said):
+    """Catches "0 of 0, 100 %" of a name that is nowhere, and a traceback of an option out of its range."""
+    command = [sys.executable, pathlib.Path(mutants.__file__).parent / script, *words.format(tmp_path / "out").split()]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": mutants.ROOT})
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
+    assert said in done.stderr
 
 
 @pytest.mark.parametrize(("path", "old", "new"), mutants.MUTANTS)

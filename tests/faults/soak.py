@@ -22,6 +22,8 @@ import time
 
 import numpy as np
 
+from common.runtime import cli
+
 import processes
 
 BASE = "doomrnn.cma.2.8"
@@ -214,17 +216,18 @@ def results(run):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faults", type=int, default=60, help="at least so many")
-    parser.add_argument("--minutes", type=float, default=30, help="and for at least so long")
-    parser.add_argument("--seed", type=int, default=1000, help="of the faults")
+    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", type=cli.number(int, 1), default=60, help="at least so many")
+    parser.add_argument("--minutes", type=cli.number(float, 0), default=30, help="and for at least so long")
+    parser.add_argument("--seed", type=cli.number(int, 0), default=1000, help="of the faults")
     parser.add_argument("--folder", help="where the two runs go; default: a temporary one")
-    parser.add_argument("--out", required=True, metavar="FILE", help="the log, one JSON per line")
+    parser.add_argument("--out", required=True, type=cli.new_file, metavar="FILE", help="the log, one JSON per line")
     arguments = parser.parse_args()
     folder = pathlib.Path(arguments.folder or tempfile.mkdtemp(prefix="soak-"))
     (folder / "disturbed").mkdir(parents=True, exist_ok=True)
     (folder / "twin").mkdir(exist_ok=True)
     rng, began = np.random.default_rng(arguments.seed), time.monotonic()
+    os.makedirs(os.path.dirname(os.path.abspath(arguments.out)), exist_ok=True)
     with open(arguments.out, "w") as out:
 
         def record(**row):
@@ -257,4 +260,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    cli.run_main(main)
