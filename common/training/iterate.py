@@ -87,7 +87,7 @@ class Iteration:
     def __init__(self, game: Game, run: str, preset: str, seed: int, cfg: settings.Iterate) -> None:
         self._game, self._run, self._seed, self._cfg, self._rounds = game, run, seed, cfg, cfg.rounds
         self._path, self._rounds_path = os.path.join(run, "iterate.json"), os.path.join(run, "rounds.json")
-        self._record_folder = os.path.join(run, "record")
+        self._record_folder, self._picture = os.path.join(run, "record"), os.path.join(run, "rounds.png")
         self._first_seed = seeds.TRAINING[0] + (seed - 1) * SEEDS_PER_RUN
         needed = ["extract", "vae_train", "series", "rnn_train", "train", "pick_best", "model"]
         needed += ["fidelity"] * game.config.RESTART
@@ -149,6 +149,8 @@ class Iteration:
     def go(self) -> None:
         """Plays all rounds that are not done."""
         if len(self._lines) >= len(self._rounds) and (self._cfg.linear is None or "linear" in best_of(self._lines)):
+            if not os.path.exists(self._picture):
+                draw(self._lines, self._picture, self._game.title)
             print(f"{self._rounds_path}: all {len(self._rounds)} rounds are done; nothing to do")
             return
         self._save()  # before anything else, so that nothing lies there without it
@@ -426,9 +428,9 @@ class Iteration:
             self._stage(number, "fidelity", "fidelity", flags, folder, preset=False)
         line = self._line(number, folder, file)
         self._lines.append(line)
-        draw(self._lines, os.path.join(self._run, "rounds.png"), self._game.title)
         files.write_json(self._rounds_path, self._lines, indent=1)  # from now on the round is done
         print(words(line), flush=True)
+        draw(self._lines, self._picture, self._game.title)
 
     def _made_again(self, number: int, name: str, path: str) -> str:
         """The path of a result that a stage makes again if it is gone."""
@@ -595,12 +597,11 @@ def words(line: dict[str, Any]) -> str:
 
 def draw(lines: list[dict[str, Any]], path: str, title: str) -> None:
     """Draws the lines of rounds.json: the real score of each round over the time of the run."""
-    import matplotlib
+    os.environ["MPLBACKEND"] = "Agg"  # where it names none that there is, matplotlib cannot even be imported
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 4))
+    figure = Figure(figsize=(6, 4))
+    axes = figure.subplots()
     minutes, means, errors = (
         [line["minutes"] for line in lines],
         [line["real"]["mean"] for line in lines],
@@ -613,7 +614,6 @@ def draw(lines: list[dict[str, Any]], path: str, title: str) -> None:
     figure.tight_layout()
     with files.atomic(path) as file:
         figure.savefig(file, format="png", dpi=120)
-    pyplot.close(figure)
 
 
 def ship(game: Game, run: str) -> None:

@@ -275,6 +275,31 @@ def test_the_picture_is_drawn(tmp_path):
     assert (tmp_path / "rounds.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("backend", ["nonsense", "tkagg"])
+def test_the_picture_is_drawn_whatever_backend_is_set(tmp_path, backend):
+    """Catches a ValueError at the end of a round, and a window that is opened where there is no display."""
+    script = "from common.training import iterate; iterate.draw([], 'rounds.png', 'Stub')"
+    environment = os.environ | {"MPLBACKEND": backend, "PYTHONPATH": ROOT}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "rounds.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_round_is_done_before_its_picture_is_drawn(folder, tmp_path, monkeypatch):
+    """Catches a round of hours that is done again, or never counts, because of its picture."""
+    real = iterate.draw
+    monkeypatch.setattr(iterate, "draw", lambda *_: 1 / 0)
+    for rounds in (1, 2):
+        with pytest.raises(ZeroDivisionError):
+            start(game_in(folder), tmp_path / "run")
+        assert len(files.read_json(tmp_path / "run" / "rounds.json")) == rounds
+    monkeypatch.setattr(iterate, "draw", real)
+    commands(folder)
+    assert start(game_in(folder), tmp_path / "run")[0] == 0
+    assert files.read_json(tmp_path / "run" / "rounds.png") == 2
+    assert commands(folder) == []
+
+
 def test_a_round_without_flags_of_its_own_runs_every_stage(folder, tmp_path):
     """Catches {} taken for None: the paper's round trains with the numbers of the preset, and no flag."""
     bare = settings.Round(random=2, vae={}, rnn={}, train={})
