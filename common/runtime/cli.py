@@ -134,10 +134,11 @@ def check(stages: Mapping[str, Mapping[str, Any]], argv: Sequence[str] | None = 
         stages: {name of the script: its presets}.
         argv: the command line, by default sys.argv.
     """
-    words = sys.argv[1:] if argv is None else argv
+    words, program = sys.argv[1:] if argv is None else argv, sys.argv[0]
     for name, presets in stages.items():
         sys.argv[0] = f"{name}.py"  # what the parser calls itself
         parse(presets, None, words)
+    sys.argv[0] = program
 
 
 def run_main(main: Callable[[], None]) -> None:

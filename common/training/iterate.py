@@ -101,6 +101,7 @@ class Iteration:
         self._lines: list[dict[str, Any]] = _made(self._rounds_path) if os.path.exists(self._rounds_path) else []
         if len(self._lines) < len(self._rounds):
             self._check_room(cfg)
+        self._check_flags(cfg)
 
     def _opened(self, about: dict[str, Any]) -> dict[str, Any]:
         rounds = json.loads(json.dumps([dataclasses.asdict(one) for one in self._rounds]))
@@ -129,6 +130,34 @@ class Iteration:
         if changed:
             raise UserError(f"{self._path}: round {changed[0]} was edited after it began; give another --run")
         return before | {"rounds": rounds}
+
+    def _check_flags(self, cfg: settings.Iterate) -> None:
+        """Ends with code 2 where a stage would refuse the flags of a round that is to come: not after hours of others.
+
+        Args:
+            cfg: the rounds.
+        """
+        config, preset = self._game.config, ["--preset", self._state["preset"]]
+        given: list[tuple[str, Any, Any]] = [("linear, train", self._train_presets(cfg.linear or {}), cfg.linear)]
+        for number, one in list(enumerate(self._rounds, 1))[len(self._lines) :]:
+            given += [
+                (f"round {number}, extract", config.EXTRACT, one.record),
+                (f"round {number}, vae_train", config.VAE, one.vae),
+                (f"round {number}, rnn_train", config.RNN, one.rnn),
+                (f"round {number}, rnn_train", config.RNN, one.more),
+                (f"round {number}, train", self._train_presets(one.train or {}), one.train),
+            ]
+        for name, presets, flags in given:
+            if flags is not None:
+                cli.check({name: presets}, [*preset, *_words(flags)])
+
+    def _train_presets(self, flags: dict[str, Any]) -> dict[str, Any]:
+        """The presets of train.py for these flags of it."""
+        if flags.get("o") == "ppo":
+            if not hasattr(self._game.config, "PPO"):
+                raise UserError(f"-o ppo: {self._game.title} has no PPO in its config.py")
+            return self._game.config.PPO
+        return self._game.train_presets(flags.get("world", ""))
 
     def _check_room(self, cfg: settings.Iterate) -> None:
         last = max(
@@ -299,10 +328,8 @@ class Iteration:
 
     def _starts_along_games(self, one: Any) -> bool:
         """Whether the dreams of the evolution of a round start along the recorded games."""
-        flags, game = one.train or {}, self._game
-        ppo = flags.get("o") == "ppo"
-        presets = getattr(game.config, "PPO", {}) if ppo else game.train_presets(flags.get("world", ""))
-        cfg = presets.get(self._state["preset"])
+        flags = one.train or {}
+        cfg = self._train_presets(flags).get(self._state["preset"])
         return bool(flags.get("starts", getattr(cfg, "starts", 0)))
 
     def _restore(self, number: int) -> None:
@@ -518,11 +545,7 @@ class Iteration:
         words += [str(word) for word in (extra if isinstance(extra, list) else [extra])]
         words += ["--preset", self._state["preset"]] if preset and script != "pick_best" else []
         words += ["--run", folder]
-        for flag, value in flags.items():
-            if isinstance(value, bool):
-                words.append(f"--{flag}" if value else f"--no-{flag}")
-            elif flag:
-                words += [f"--{flag}", str(value)]
+        words += _words(flags)
         anew = self._state.get("anew", [])
         words += ["--fresh"] * (key in anew)
         print(f"round {number} of {len(self._rounds)}: {script}.py {' '.join(words[1:])}", flush=True)
@@ -560,6 +583,17 @@ class Iteration:
             raise
         finally:
             note_time()
+
+
+def _words(flags: dict[str, Any]) -> list[str]:
+    """Flags as a command line has them."""
+    words = []
+    for flag, value in flags.items():
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif flag:
+            words += [f"--{flag}", str(value)]
+    return words
 
 
 def _made(path: str) -> Any:

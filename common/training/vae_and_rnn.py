@@ -34,7 +34,7 @@ def train_vae(game: Game, description: str | None) -> None:
     if runs.is_made(*place) and runs.Stage(*place, cfg).finished:
         return
     folder = os.path.join(arguments.run, "record")
-    own = {"action_sizes": game.action_sizes, "game": game.name}
+    own: dict[str, Any] = {"action_sizes": game.action_sizes, "game": game.name}
     frames = recordings.FrameStream(folder, cfg.batch_size, cfg.seed, mirror=cfg.mirror, **own)
     made_of = recordings.training_sources(folder, frames.paths, arguments.unverified)
     parents: dict[str, Any] = {"recordings": list(made_of)}

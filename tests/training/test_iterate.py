@@ -14,6 +14,7 @@ import types
 
 import pytest
 
+from common import game as games_here
 from common.game import Game
 from common.runtime import cli, files, provenance, runs, seeds, settings
 from common.runtime.files import ROOT
@@ -35,6 +36,7 @@ SECOND = settings.Round(
     games=7,
 )
 TWO = settings.Iterate((FIRST, SECOND), mb_per_episode=1.0, backend="fast")
+PRESETS = "laptop", "small", "other"
 RUN_IN_PROCESS = """
 import sys
 sys.path[:0] = [{tests!r}]
@@ -57,8 +59,10 @@ def game_in(folder, rounds=TWO.rounds, **changes):
         TRAINED=stages.MODELS,
         SHIPPED=tuple({name: f"{place}/{name}.json" for name in names} for place in ("first", "second")),
         SHIPPED_CONTROLLER="log/stub.best.json",
-        RNN={"small": settings.RestartRnn(validation_episodes=4), "other": settings.RestartRnn()},
-        TRAIN={"small": settings.DreamTrain()},
+        EXTRACT=dict.fromkeys(PRESETS, settings.Extract()),
+        VAE=dict.fromkeys(PRESETS, settings.Vae()),
+        RNN=dict.fromkeys(PRESETS, settings.RestartRnn()) | {"small": settings.RestartRnn(validation_episodes=4)},
+        TRAIN=dict.fromkeys(PRESETS, settings.DreamTrain()),
         ITERATE={"small": dataclasses.replace(TWO, rounds=rounds), "other": TWO},
     )
     vars(config).update(changes)
@@ -851,3 +855,39 @@ def test_a_first_round_begins_from_nothing(folder, tmp_path, change):
     rounds = dataclasses.replace(FIRST, **change), SECOND
     assert refused(start(game_in(folder, rounds), tmp_path / "run"), "first round")
     assert commands(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "said"),
+    [
+        (1, {"record": {"max_frame": 9}}, "round 1, extract.py: unrecognized arguments: --max_frame 9"),
+        (1, {"vae": {"steps": "many"}}, "round 1, vae_train.py: argument --steps"),
+        (1, {"rnn": {"step": 9}}, "round 1, rnn_train.py: unrecognized arguments: --step 9"),
+        (2, {"rnn": {"steps": 0}}, "round 2, rnn_train.py: argument --steps"),
+        (2, {"more": {"rate": 1}}, "round 2, rnn_train.py: unrecognized arguments: --rate 1"),
+        (2, {"train": {"o": "cmaes"}}, "round 2, train.py: argument"),
+        (2, {"train": {"o": "ppo"}}, "-o ppo: Stub has no PPO"),
+        (2, {"train": {"world": "game"}}, "--world game"),
+        (0, {"linear": {"popsize": 8}}, "linear, train.py: unrecognized arguments: --popsize 8"),
+    ],
+)
+def test_a_flag_that_a_stage_refuses_is_known_before_round_1(folder, tmp_path, number, change, said):
+    """Catches a run of hours that ends at a typo in config.py."""
+    rounds = [FIRST, SECOND]
+    if number:
+        rounds[number - 1] = dataclasses.replace(rounds[number - 1], **change)
+        change = {}
+    preset = dataclasses.replace(TWO, rounds=tuple(rounds), **change)
+    assert refused(start(game_in(folder, ITERATE={"small": preset}), tmp_path / "run"), said)
+    assert commands(folder) == []
+    assert not os.path.exists(tmp_path / "run" / "iterate.json")
+
+
+def test_the_rounds_of_every_game_are_what_their_stages_take(tmp_path):
+    """Catches the same typo in the presets that are here."""
+    for name in games_here.names():
+        game = games_here.find(name)
+        for preset, cfg in getattr(game.config, "ITERATE", {}).items():
+            run = str(tmp_path / name / preset)
+            os.makedirs(run)
+            iterate.Iteration(game, run, preset, 1, dataclasses.replace(cfg, mb_per_episode=0.0))
