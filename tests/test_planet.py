@@ -21,7 +21,7 @@ from common.agent.planner import Planner, Search
 from common.agent.rssm import RSSM, Shape, State
 from common.data import recordings
 from common.data.replay import Replay
-from common.game import Game
+from common.game import Game, find
 from common.play import planet as play_planet
 from common.runtime import seeds, settings
 from common.runtime.cli import UserError
@@ -110,11 +110,14 @@ def test_it_solves_a_task_of_pixels_that_random_actions_fail(solved):
 # --- memory ---
 
 
-def counted(steps, repeat=1, action_size=1, limit=100.0, mortal=0, done=True, most=10_000):
+def counted(steps, repeat=1, action_size=1, limit=100.0, mortal=0, done=True, most=10_000, fall=0.0):
     """A replay of one episode, the frames, actions and rewards of which tell their step: 10, 11, 12, ..."""
-    replay, count = Replay(action_size, repeat, limit, mortal, most), np.arange(10, 10 + steps)
+    ends = {"end_before": mortal} if mortal else {"fall_below": fall} if fall else {}
+    replay, count = Replay(action_size, repeat, limit, most, **ends), np.arange(10, 10 + steps)
     obs = np.broadcast_to(count[:, None, None, None], (steps, 64, 64, 3)).astype(np.uint8)
-    replay.add(obs, np.float32(count[:, None] / 100), count.astype(np.float32), done)
+    reward = count.astype(np.float32)
+    reward[-1] += 2 * fall
+    replay.add(obs, np.float32(count[:, None] / 100), reward, done)
     return replay
 
 
@@ -149,6 +152,29 @@ def test_an_end_has_a_row_without_a_frame(rng):
         assert other.sample(1, 6, rng)[3].sum() == 0
 
 
+def test_a_last_reward_that_is_a_fall_is_an_end(rng):
+    """Catches the -100 for leaving the field of CarRacing, which no frame follows and nobody would learn."""
+    _, _, reward, end, known = counted(4, repeat=3, limit=12.5, fall=-50.0).sample(1, 4, rng)
+    assert end[:, 0].tolist() == [0, 0, 1, 0]
+    assert known[:, 0].tolist() == [1, 1, 0, 0]
+    assert reward[:, 0].tolist() == [0, 33, -12.5, 0]
+
+
+def test_both_games_have_an_end_to_foresee(rng):
+    """Catches a game, or a model of it, that is told of no end: each has one way to lose, which the other has not."""
+    for name, fall, told in (("carracing", -100.0, [1, 0]), ("doomrnn", 0.0, [1, 1])):
+        game = find(name)
+        cfg = dataclasses.replace(game.config.PLANET["smoke"], action_repeat=1)
+        assert planet.shape_of(game, cfg).end
+        found = []
+        for last in (fall, 1.0):
+            replay = planet.new_replay(game, cfg)
+            frames, action = np.zeros((4, 64, 64, 3), np.uint8), np.zeros((4, game.config.ACTION_SIZE), np.float32)
+            replay.add(frames, action, np.array([1, 1, 1, last], np.float32), True)
+            found.append(replay.sample(1, 5, rng)[3].sum())
+        assert found == told
+
+
 def test_every_step_is_as_likely_as_any_other_even_the_end(rng):
     """Catches ends that hardly any chunk reaches: their share of the rows must not be below that of a middle step."""
     chunks = counted(30, mortal=99).sample(4000, 5, rng)
@@ -161,7 +187,7 @@ def test_every_step_is_as_likely_as_any_other_even_the_end(rng):
 def test_rewards_are_cut_and_old_episodes_forgotten(rng):
     """Catches a -100 that swamps all other rewards, and a memory that grows without end."""
     replay = counted(5, limit=12.5, most=11)
-    assert replay.sample(1, 5, rng)[2][:, 0].tolist() == [0, 10, 11, 12, 12.5]
+    assert replay.sample(1, 5, rng)[2][:, 0].tolist() == [0, 10, 11, 12, 13]  # above, nothing is cut
     for fill in (1, 2):
         replay.add(np.full((5, 64, 64, 3), fill, np.uint8), np.zeros((5, 1), np.float32), np.full(5, -99.0), True)
     assert len(replay) == 2
@@ -173,7 +199,7 @@ def test_rewards_are_cut_and_old_episodes_forgotten(rng):
 
 def test_recordings_that_cannot_be_learned_from_are_named(tmp_path):
     """Catches hours of learning that no action ever brings anything, and a traceback."""
-    replay, path = Replay(1, 1, 10.0, 0, 100), str(tmp_path / "2000.npz")
+    replay, path = Replay(1, 1, 10.0, 100), str(tmp_path / "2000.npz")
     np.savez(path, obs=np.zeros((3, 64, 64, 3), np.uint8), action=np.zeros(3, np.float16))
     with pytest.raises(UserError, match=r"2000.npz: holds no done and no reward, from which to learn"):
         replay.read(path)

@@ -154,7 +154,7 @@ def test_what_is_not_there_changes_no_loss(rng):
     end[3, 2] = 1
     chunks = chunks._replace(end=tf.constant(end))
     beyond = np.zeros((6, 4), bool)
-    beyond[4:, 2] = True  # row 3 is the end, of which only the action counts
+    beyond[4:, 2] = True  # row 3 is the end, of which only the action and the reward count
     model, cfg = random_model(rng), dataclasses.replace(CONFIG, overshooting=3)
 
     def changed(array, where):
@@ -164,7 +164,7 @@ def test_what_is_not_there_changes_no_loss(rng):
 
     other = chunks._replace(
         frames=changed(chunks.frames, known == 0),
-        reward=changed(chunks.reward, known == 0),
+        reward=changed(chunks.reward, beyond),
         action=changed(chunks.action, beyond),
     )
     assert not np.array_equal(chunks.frames, other.frames)
@@ -182,6 +182,25 @@ def test_the_end_is_predicted_from_the_prior(rng):
     one, two = (rssm.losses_of(model, c, all_shown(c), seed, CONFIG) for c in (chunks, other))
     np.testing.assert_allclose(one["end"], two["end"], rtol=1e-5)
     assert abs(one["reward"] - two["reward"]) > 1e-4
+
+
+def test_the_reward_of_an_end_is_learnt_from_the_prior(rng):
+    """Catches the reward of the step that ended an episode left out of the loss, or read from a posterior."""
+    known, end = np.ones((4, 2), np.float32), np.zeros((4, 2), np.float32)
+    known[3], end[3] = 0, 1
+    model, chunks = random_model(rng), random_chunks(rng, 4, 2, known)._replace(end=tf.constant(end))
+    seed, weights = np.array([3, 40], np.int32), model.prepared()
+    reward = tf.concat([chunks.reward[:3], chunks.reward[3:] - 10], axis=0)
+    one, two = (
+        rssm.losses_of(model, chunks._replace(reward=r), all_shown(chunks), seed, CONFIG)
+        for r in (chunks.reward, reward)
+    )
+    noise = tf.random.stateless_normal([4, 2, 3], seed + [0, 1])
+    embedded = tf.reshape(model.embed(rssm.image_of(tf.reshape(chunks.frames, [-1, 64, 64, 3]))), [4, 2, -1])
+    state, prior, _ = model.unroll(weights, embedded, chunks.action, chunks.known, noise)
+    expected = model.reward(weights, State(state.h[3], prior.mean[3] + prior.std[3] * noise[3]))
+    errors = [0.5 * np.square(expected - r[3]).sum() for r in (chunks.reward, reward)]
+    assert float(two["reward"] - one["reward"]) == pytest.approx((errors[1] - errors[0]) / 8, rel=1e-3)
 
 
 def test_decoding_some_frames_estimates_the_loss_of_all(rng):

@@ -38,6 +38,11 @@ def range_of(game: Game) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(low), tuple(high)
 
 
+def has_end(game: Game) -> bool:
+    """Whether a game can be lost, so that its model predicts the end: by death, or by a fall as in PAY."""
+    return game.config.RESTART or hasattr(game.config, "PAY")
+
+
 def check_search(search: Search) -> None:
     """UserError if a budget cannot be: `elite` best of fewer candidates."""
     if search.candidates < search.elite:
@@ -71,7 +76,7 @@ def read(path: str, game: Game) -> tuple[rssm.RSSM, Search, int]:
         raise UserError(f"{path}: no such file") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not an RSSM ({error})") from None
-    wanted = game.config.ACTION_SIZE, game.config.RESTART
+    wanted = game.config.ACTION_SIZE, has_end(game)
     if (shape.action_size, shape.end) != wanted:
         raise UserError(
             f"{path}: an RSSM for {shape.action_size} action(s), {'with' if shape.end else 'without'} an end, not for "

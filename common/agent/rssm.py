@@ -6,7 +6,7 @@ says what s is to be expected from h alone; the posterior has seen the frame as 
     h[t] = GRU(h[t - 1], s[t - 1], a[t - 1])      prior p(s[t] | h[t])      posterior q(s[t] | h[t], frame[t])
 
 Frame and reward are predicted from (h, s). In games that can be lost, the end is predicted too: from a sample of the
-prior, because after an end there is no frame.
+prior, because after an end there is no frame. So is the reward of the step that ended an episode.
 Source: Hafner et al. 2019, "Learning latent dynamics for planning from pixels", and the appendix on its networks.
 """
 
@@ -397,7 +397,8 @@ def losses_of(
     embedded = tf.reshape(model.embed(image_of(frames)), [steps, -1, shape.embedded])
     state, prior, posterior = model.unroll(weights, embedded, chunks.action, chunks.known, normal(1))
     flat = State(*(tf.reshape(part, [-1, part.shape[-1]]) for part in state))
-    known = tf.reshape(chunks.known, [-1])
+    known, end = tf.reshape(chunks.known, [-1]), tf.reshape(chunks.end, [-1])
+    there = tf.maximum(known, end)  # an end has a reward, but no frame: its s is the prior's
 
     decoded, target = model.decode(State(*(tf.gather(part, shown) for part in flat))), tf.gather(frames, shown)
     target = image_of(target, tf.random.stateless_uniform(tf.shape(target), seed))
@@ -405,14 +406,13 @@ def losses_of(
     reward = 0.5 * tf.square(model.reward(weights, flat) - tf.reshape(chunks.reward, [-1]))
     losses = {
         "image": mean_of(errors, tf.gather(known, shown)),
-        "reward": mean_of(reward, known),
+        "reward": mean_of(reward, there),
         "kl": mean_of(tf.maximum(kl(posterior, prior) - cfg.free_nats, 0.0), chunks.known),
     }
     if shape.end:
         expected = State(flat.h, tf.reshape(model.sample(prior, normal(2)), [-1, shape.stochastic]))
-        end = tf.reshape(chunks.end, [-1])
         entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=end, logits=model.end_logit(weights, expected))
-        losses["end"] = mean_of(entropy, tf.maximum(known, end))
+        losses["end"] = mean_of(entropy, there)
     if cfg.overshooting > 1:
         noise = tf.random.stateless_normal(tf.concat([[cfg.overshooting], per_step], 0), seed + [0, 3])
         losses["overshooting"] = overshooting_loss(model, weights, state, posterior, chunks, cfg, noise)

@@ -15,14 +15,23 @@ class Replay:
         action_size: int, A.
         action_repeat: int, steps of a recording that make one here. What was done in them is the mean of their actions,
             which is the action itself where it was repeated; what they brought is the sum.
-        reward_limit: float, to which rewards are cut on both sides.
-        end_before: int, steps of a recording below which its end is one that the model is to foresee; 0 means none is.
+        reward_limit: float; rewards below minus this are raised to it.
         most_frames: int, beyond which the oldest episodes are forgotten.
+        end_before: int, steps of a recording below which its end is one that the model is to foresee; 0 means none is.
+        fall_below: float; an episode with a last reward below this has such an end, too.
     """
 
-    def __init__(self, action_size: int, action_repeat: int, reward_limit: float, end_before: int, most_frames: int):
+    def __init__(
+        self,
+        action_size: int,
+        action_repeat: int,
+        reward_limit: float,
+        most_frames: int,
+        end_before: int = 0,
+        fall_below: float = -np.inf,
+    ):
         self._action_size, self._repeat, self._limit = action_size, action_repeat, reward_limit
-        self._end_before, self._most_frames = end_before, most_frames
+        self._most_frames, self._end_before, self._fall_below = most_frames, end_before, fall_below
         self._episodes: collections.deque[dict[str, np.ndarray]] = collections.deque()
         self._weights = np.zeros(0, int)
         self.frames = 0
@@ -53,7 +62,7 @@ class Replay:
         """Adds an episode: obs uint8 [T, 64, 64, 3], action float32 [T, A], reward [T]; done: the game ended it."""
         starts = np.arange(0, len(obs), self._repeat)
         counts = np.diff(np.append(starts, len(obs)))
-        ended = done and len(obs) < self._end_before
+        ended = (done and len(obs) < self._end_before) or bool(reward[-1] < self._fall_below)
         rows = len(starts) + ended  # after an end there is no frame, but what led to it
         before = np.zeros((len(starts) + 1, self._action_size), np.float32)
         before[1:] = np.add.reduceat(action, starts) / counts[:, None]
@@ -64,7 +73,7 @@ class Replay:
             {
                 "obs": np.ascontiguousarray(obs[starts]),
                 "action": before[:rows],
-                "reward": np.clip(brought, -self._limit, self._limit)[:rows],
+                "reward": np.maximum(brought, -self._limit)[:rows],
                 "end": end[:rows],
             }
         )

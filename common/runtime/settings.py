@@ -381,7 +381,9 @@ class Planet:
     free_nats: float = option(3.0, "KL divergence of a step that costs nothing [nats]")
     image_weight: float = option(1.0, "weight of the negative log-likelihood of the image")
     reward_weight: float = option(10.0, "weight of the negative log-likelihood of the reward")
-    reward_limit: float = option(10.0, "rewards of a step are cut to +- this value before the model learns them")
+    reward_limit: float = option(
+        10.0, "rewards of a step below minus this are raised to it before the model learns them"
+    )
     end_weight: float = option(10.0, "weight of the cross-entropy of the end, in games that can be lost")
     overshooting: int = option(0, "largest distance of latent overshooting [steps]; 0 and 1 mean none", least=0)
     overshooting_weight: float = option(0.1, "weight of latent overshooting")

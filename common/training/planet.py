@@ -120,15 +120,16 @@ def check(game: Game, cfg: Any) -> Search:
 def new_replay(game: Game, cfg: Any) -> Replay:
     """An empty memory of episodes for a game and a config."""
     config = game.config
-    end_before = config.MAX_STEPS if config.RESTART else 0
-    return Replay(config.ACTION_SIZE, cfg.action_repeat, cfg.reward_limit, end_before, cfg.memory_frames)
+    ends: dict[str, Any] = {"end_before": config.MAX_STEPS} if config.RESTART else {}
+    ends |= {"fall_below": game.pay.fall_below} if hasattr(config, "PAY") else {}
+    return Replay(config.ACTION_SIZE, cfg.action_repeat, cfg.reward_limit, cfg.memory_frames, **ends)
 
 
 def shape_of(game: Game, cfg: Any) -> rssm.Shape:
     """The sizes of the RSSM for a game and a config."""
     names = ("deterministic", "stochastic", "hidden", "head", "depth", "paths")
     sizes = {name: getattr(cfg, name) for name in names}
-    return rssm.Shape(game.config.ACTION_SIZE, game.config.RESTART, **sizes)
+    return rssm.Shape(game.config.ACTION_SIZE, planet.has_end(game), **sizes)
 
 
 class Learner:
