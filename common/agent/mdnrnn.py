@@ -20,6 +20,7 @@ import keras
 import tensorflow as tf
 
 from common.agent import vae
+from common.data.series import CUT
 from common.runtime.settings import Pay
 
 FORGET_BIAS = 1.0  # added at run time, not stored in the bias
@@ -381,6 +382,8 @@ def losses_of(
     mu, logvar, action, restart, fresh, *reward = (tf.cast(part, tf.float32) for part in batch)
     z = vae.sample(mu, logvar, noise)
     z, action, restart = tf.transpose(z, [1, 0, 2]), tf.transpose(action, [1, 0, 2]), tf.transpose(restart)
+    told = tf.reshape(tf.cast(restart[1:] < CUT, tf.float32), [-1])
+    restart = tf.minimum(restart, 1.0)
     inputs = inputs_of(z[:-1], action[:-1], restart[:-1] if rnn.shape.restart else None)
     h, c = (part * (1 - fresh[:, tf.newaxis]) for part in state)
 
@@ -399,8 +402,9 @@ def losses_of(
     began = tf.reshape(restart[1:], [-1])
     learnt = tf.ones_like(nats) if restart_z else tf.broadcast_to(1 - began[:, tf.newaxis], tf.shape(nats))
     z_loss = tf.reduce_sum(nats * learnt) / tf.reduce_sum(learnt)
-    ends = tf.reduce_mean(restart_loss(logit, began, restart_weight)) if rnn.shape.restart else tf.constant(0.0)
-    return z_loss, ends, *heads, state
+    if not rnn.shape.restart:
+        return z_loss, tf.constant(0.0), *heads, state
+    return z_loss, tf.reduce_mean(told * restart_loss(logit, began, restart_weight)), *heads, state
 
 
 def dropout_mask(uniform: tf.Tensor, dropout: float) -> tf.Tensor:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from common.agent.vae import ConvVAE
 
+CUT = 2.0  # the restart flag of a first frame, if the episode before was cut: nobody knows whether it would have ended
 MIRRORED = "mirrored_"  # begins the names of the arrays of mirror images
 PER_EPISODE = ("length", "recording", "bytes")  # the arrays of a series that do not have a row per frame
 
@@ -290,12 +291,16 @@ class Series:
         """All episodes in random order, one after the other, cut into `count` streams of equal length.
 
         Returns:
-            (index int64 [count, L] of the frames, restart float32 [count, L], 1 on the first frame of an episode).
+            (index int64 [count, L] of the frames, restart float32 [count, L], 1 on the first frame of an episode, or
+            CUT if the episode before it was cut, not ended).
         """
         order = np.random.default_rng(seed).permutation(len(self.length))
         index = np.concatenate([np.arange(self.first[k], self.first[k] + self.length[k]) for k in order])
         restart = np.zeros(len(self.mu), np.float32)
         restart[self.first] = 1
+        ended = self.done[self.first + self.length - 1]
+        after_cut = order[1:][~ended[order[:-1]]]
+        restart[self.first[after_cut]] = CUT
         index = index[: len(index) // count * count].reshape(count, -1)
         return index, restart[index]
 

@@ -79,10 +79,10 @@ class Recorded:
         seen, action = self._frames, np.asarray(action).astype(np.float16)
         frames, reward, done = self._games.step(action.astype(np.float32))
         self._steps += 1
-        if self._steps == self._max_frames:
-            frames, done = frames[:0], np.ones_like(done)
         for (_, steps), *row in zip(self._rows, seen, action, reward, done, strict=True):
             steps.append(row)
+        if self._steps == self._max_frames:  # which is recorded as no end
+            frames, done = frames[:0], np.ones_like(done)
         for (seed, steps), over in zip(self._rows, done, strict=True):
             if over:
                 self._write(seed, *map(np.array, zip(*steps, strict=True)))

@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 
 from common.agent import mdnrnn
 from common.agent.mdnrnn import MDNRNN, Mixture, Shape
+from common.data.series import CUT
 
 tfd = tfp.distributions
 
@@ -249,6 +250,25 @@ def test_a_fresh_epoch_and_a_restart_forget_the_past(rng):
     other = mu.copy()
     other[:, :3] += 1
     np.testing.assert_array_equal(end_of(past, fresh, restart, other), end_of(zero, fresh, restart))
+
+
+@pytest.mark.parametrize("has_restart", [True, False])
+def test_a_start_after_a_cut_is_read_as_a_start_but_is_no_end(rng, has_restart):
+    """Catches a cut that is learnt as a death, one that is learnt as a life, and a start that is read otherwise."""
+    shape, steps = Shape(3, 2, 4, has_restart), 6
+    rnn, state, noise = random_rnn(rng, shape), random_state(rng, 1, 4), np.zeros((1, steps + 1, 3), np.float32)
+    batch = stream_batch(rng, shape, 1, steps)
+
+    def losses(column, flag):
+        batch[3][:], batch[3][:, column] = 0, flag
+        return mdnrnn.losses_of(rnn, batch, state, noise, 10.0)
+
+    (z_loss, _, after), (cut_z_loss, _, cut_after) = losses(3, 1), losses(3, CUT)
+    assert z_loss == cut_z_loss
+    np.testing.assert_array_equal(after, cut_after)
+    if has_restart:
+        end, cut, life = (float(losses(steps, flag)[1]) for flag in (1, CUT, 0))
+        assert np.exp(-(end - cut) * steps / 10) + np.exp(-(life - cut) * steps) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize(("has_restart", "restart_z"), [(True, True), (True, False), (False, False)])

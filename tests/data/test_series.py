@@ -103,6 +103,17 @@ def test_split_keeps_episodes_apart(data):
     assert len(data.split(0)[0].mu) == 124
 
 
+def test_after_a_cut_a_start_is_told_from_one_after_an_end(data):
+    """Catches an episode that was cut, from which the MDN-RNN would learn that the player died there."""
+    data.done[data.first[[1, 3]] + data.length[[1, 3]] - 1] = False
+    index, restart = data.streams(1, 1000)
+    assert (restart[0] > 0).tolist() == (data.mu[index[0], 1] == 0).tolist()
+    starts = np.flatnonzero(restart[0])
+    before = data.mu[index[0, starts[1:] - 1], 0]
+    assert restart[0, starts].tolist() == [1, *np.where(np.isin(before, [1, 3]), series.CUT, 1)]
+    assert (restart == series.CUT).sum() == 2
+
+
 def test_split_refuses_to_hold_out_every_episode(data):
     """Catches a negative border, by which Python would quietly cut somewhere else."""
     for held_out in (6, 7, 50):

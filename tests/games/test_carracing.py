@@ -283,7 +283,7 @@ def test_every_stage(short, smoke):
         assert episode["obs"].shape == (30, 64, 64, 3)
         assert episode["action"].shape == (30, 3)
         assert episode["reward"].dtype == np.float32
-        assert episode["done"].tolist() == [False] * 29 + [True]
+        assert episode["done"].tolist() == [False] * 30  # cut, not ended
     with np.load(smoke / "series" / "series.npz") as series:
         assert series["mu"].shape == (240, 8)
         assert series["length"].tolist() == [30] * 8

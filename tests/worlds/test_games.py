@@ -35,16 +35,16 @@ def test_recorded_episodes_hold_what_was_seen_done_and_got_at_each_step():
 
 
 def test_a_recorded_episode_is_cut_and_played_as_it_is_recorded():
-    """Catches a cut that is off by one, an episode without an end, and an action played in another precision."""
+    """Catches a cut off by one or taken for an end, an end taken for a cut, and an action in another precision."""
     written, players = {}, [CountingGame() for _ in range(2)]
     world = games.Recorded(games.Games(players), lambda seed, *arrays: written.update({seed: arrays}), max_frames=3)
     returns, lengths = rollouts.rollout(world, rollouts.RandomActions([1006, 1001], [-1], [1]), [1006, 1001])
     assert lengths.tolist() == [3, 2]  # of 7 and 2 steps
+    assert [written[seed][3].tolist() for seed in (1006, 1001)] == [[False] * 3, [False, True]]
     for game in players:
-        _, action, _, done = written[game.seed]
+        _, action, _, _ = written[game.seed]
         assert action.dtype == np.float16
         np.testing.assert_array_equal(np.float32(action), game.actions)
-        assert done.tolist() == [False] * (len(done) - 1) + [True]
     assert [returns[0], returns[1]] == pytest.approx([written[seed][2].sum() for seed in (1006, 1001)])
     assert world.reset([1006])[0, 0, 0, 0] == 0  # and it can be used again
 
