@@ -444,6 +444,15 @@ def test_it_learns_from_recordings_in_place_of_random_episodes(undisturbed, tmp_
         assert json.load(file)["parents"]["recordings"] == [{"unknown": 7, "unverified": True}]
 
 
+def test_patience_keeps_the_reward_of_the_game():
+    """Catches what is left of an episode charged to its last step, from which the model would learn a reward of -90."""
+    game, cfg = find("carracing"), dataclasses.replace(find("carracing").config.PLANET["smoke"], patience=40)
+    game = dataclasses.replace(game, real_games=lambda rows, backend, **rules: rules)
+    learner = types.SimpleNamespace(_game=game, _cfg=cfg, _games={})
+    assert planet.Learner._real_games(learner, True, 2) == {"patience": 40, "charged": False}
+    assert planet.Learner._real_games(learner, False, 2) == {}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -250,7 +250,7 @@ class Learner:
         cfg, key = self._cfg, (training, rows)
         if key not in self._games:
             patience = getattr(cfg, "patience", None) if training else None
-            rules = {"patience": patience} if patience else {}
+            rules = {"patience": patience, "charged": False} if patience else {}
             self._games[key] = self._game.real_games(rows, cfg.backend or self._game.backends[0], **rules)
         return self._games[key]
 
