@@ -591,3 +591,21 @@ def test_dreams_in_lockstep_are_single_dreams_with_the_models_reward(dreaming):
         assert reward == pytest.approx(rewards[1], abs=0.05)
         decoded = model.decode(State(observations[1:2, :8], observations[1:2, 8:]))[0] + 0.5
         np.testing.assert_allclose(many.render()[1], np.clip(decoded, 0, 1) * 255, atol=3)
+def test_ends_are_drawn_as_often_as_they_are_likely(dreaming, rng, monkeypatch):
+    """Catches dreams that end only where the end is more likely than not, which is rare, or without a seed."""
+    game, shape = dot_game(), dataclasses.replace(tiny_model(rng, action_size=2).shape, end=True)
+    game.config.RESTART, game.config.__file__ = True, os.path.join(dreaming, "config.py")
+    model = RSSM(shape, "float32")
+    model.kernels["end_out"].assign(tf.zeros((8, 1)))
+    model.biases["end_out"].assign([np.log(0.2 / 0.8)])
+    files_planet.write(os.path.join(dreaming, "tf_planet", "rssm.npz"), model, Search(), 3)
+    monkeypatch.setattr(rssm_dreams, "find", lambda name: game)
+    dreams, ends = rssm_dreams.RssmDreams.load("dot", dreaming, None, 400, True), []
+    for _ in range(2):
+        dreams.begin(range(400), range(400))
+        ends.append(np.array([dreams.step(np.zeros((400, 2)))[2] for _ in range(3)]))
+    np.testing.assert_array_equal(*ends)
+    assert ends[0].mean(axis=1) == pytest.approx([0.2] * 3, abs=4 * (0.2 * 0.8 / 400) ** 0.5)
+    assert (ends[0][0] != ends[0][1]).any()
+
+
