@@ -14,7 +14,7 @@ import numpy as np
 
 from common.agent import planet, rssm
 from common.agent.planner import Planner, Search
-from common.runtime import cli, files, parallel, provenance
+from common.runtime import cli, devices, files, parallel, provenance
 from common.training import planet as training
 
 from carracing.game import GAME
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--preset", choices=sorted(GAME.config.PLANET), default="laptop", help="sizes and budget")
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
     arguments = parser.parse_args()
+    devices.for_blocks()  # as planet.py norender does
     cfg = GAME.config.PLANET[arguments.preset]
     search = Search(cfg.horizon, cfg.iterations, cfg.candidates, cfg.elite)
     model = rssm.RSSM(training.shape_of(GAME, cfg))
