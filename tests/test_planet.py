@@ -512,7 +512,7 @@ def test_an_rssm_survives_its_file_and_other_weights_are_refused(rng, tmp_path):
     ("arguments", "message"),
     [
         (["train", "--horizon", "0"], "argument --horizon: 0: give a number from 1 up"),
-        (["train", "--elite", "300"], "--candidates 200: fewer than --elite 300, the best of them"),
+        (["train", "--elite", "300"], "--candidates 100: fewer than --elite 300, the best of them"),
         (["norender", "1000", "--run", "nowhere"], "--run nowhere: no such folder"),
         (["play"], "argument mode: invalid choice: 'play'"),
     ],
