@@ -453,6 +453,14 @@ def test_patience_keeps_the_reward_of_the_game():
     assert planet.Learner._real_games(learner, False, 2) == {}
 
 
+def test_a_game_without_presets_is_refused(tmp_path):
+    """Catches a traceback where a game has a planet.py but no PLANET."""
+    game = dot_game()
+    del game.config.PLANET
+    with pytest.raises(UserError, match=r"dot: its config.py has no PLANET"):
+        trained(game, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -462,6 +470,9 @@ def test_patience_keeps_the_reward_of_the_game():
         ({"policy": "nobody"}, "--policy nobody: give one of uniform"),
         ({"first_seed": 399_999}, "--first_seed and --episodes: the seeds 399999 to 400005 are not all for training"),
         ({"recordings": "nowhere"}, "nowhere: no such file"),
+        ({"overshooting": 3}, "--overshooting 3: a chunk of --sequence_length 3 has no steps so far apart"),
+        ({"overshooting_weight": 0.5}, "--overshooting_weight 0.5: without --overshooting it has no effect"),
+        ({"overshooting_weight": 0.5, "overshooting": 1}, "--overshooting_weight 0.5: without --overshooting"),
     ],
 )
 def test_bad_input_is_one_line_before_any_work(tmp_path, change, message):

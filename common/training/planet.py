@@ -51,8 +51,7 @@ def main(game: Game, description: str | None) -> None:
 
 def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     """planet.py train."""
-    if not hasattr(game.config, "PLANET"):
-        raise UserError(f"planet.py train: {game.title} has no PLANET in its config.py, presets of settings.Planet")
+    check_presets(game)
     cfg, arguments = cli.parse(game.config.PLANET, description, argv)
     search = check(game, cfg)
     paths: list[str] = []
@@ -95,6 +94,12 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
 
 def check(game: Game, cfg: Any) -> Search:
     """The budget of the planner, once it is sure that the config can be trained with.
+def check_presets(game: Game) -> None:
+    """UserError if a game has no presets of PlaNet."""
+    if not hasattr(game.config, "PLANET"):
+        raise UserError(f"{game.name}: its config.py has no PLANET, the presets of planet.py; see docs/new_game.md")
+
+
 
     Raises:
         UserError: it cannot.
@@ -110,6 +115,7 @@ def check(game: Game, cfg: Any) -> Search:
         raise UserError(f"--policy {cfg.policy}: give one of {', '.join(game.random_policies)}")
     if not cfg.recordings and not cfg.random_episodes:
         raise UserError("--random_episodes 0: there is nothing to learn from at first; play some, or give --recordings")
+    check_overshooting(cfg)
     if cfg.random_episodes > cfg.episodes:
         raise UserError(
             f"--random_episodes {cfg.random_episodes}: more than --episodes {cfg.episodes}, of all episodes"
@@ -119,6 +125,19 @@ def check(game: Game, cfg: Any) -> Search:
 
 def new_replay(game: Game, cfg: Any) -> Replay:
     """An empty memory of episodes for a game and a config."""
+def check_overshooting(cfg: Any) -> None:
+    """UserError if latent overshooting goes beyond a chunk, or has a weight but is off."""
+    if cfg.overshooting >= cfg.sequence_length:
+        raise UserError(
+            f"--overshooting {cfg.overshooting}: a chunk of --sequence_length {cfg.sequence_length} has no steps so "
+            "far apart; give less, or longer chunks"
+        )
+    if cfg.overshooting < 2 and cfg.overshooting_weight != type(cfg).overshooting_weight:
+        raise UserError(
+            f"--overshooting_weight {cfg.overshooting_weight}: without --overshooting it has no effect; give both"
+        )
+
+
     config = game.config
     ends: dict[str, Any] = {"end_before": config.MAX_STEPS} if config.RESTART else {}
     ends |= {"fall_below": game.pay.fall_below} if hasattr(config, "PAY") else {}
