@@ -340,6 +340,8 @@ def test_its_meta_says_what_it_was_made_of(undisturbed):
     assert meta["parents"]["played"]["policy"] == "uniform"
     assert meta["validation"]["first_seed"] == seeds.PLANNED_GAMES
     assert meta["validation"]["n"] == 2
+    made_at = meta["parents"]["played"]["episodes"]
+    assert meta["real_frames"] == made_at * STEPS
 
 
 KILLED = """
@@ -410,7 +412,9 @@ def validated(monkeypatch):
         return real(world, policy, episodes)
 
     monkeypatch.setattr(planet.rollouts, "rollout", scored)
-    monkeypatch.setattr(planet.runs.Stage, "write_meta", lambda *_, validation: written.append(validation["mean"]))
+    monkeypatch.setattr(
+        planet.runs.Stage, "write_meta", lambda *_, validation, **__: written.append(validation["mean"])
+    )
     return scores, written
 
 
@@ -441,7 +445,9 @@ def test_it_learns_from_recordings_in_place_of_random_episodes(undisturbed, tmp_
     played = [(row["step"], row["planet/episodes"]) for row in metrics_of(tmp_path) if "planet/episodes" in row]
     assert played == [(3, 2)]
     with open(tmp_path / "tf_planet" / "rssm.npz.meta.json") as file:
-        assert json.load(file)["parents"]["recordings"] == [{"unknown": 7, "unverified": True}]
+        meta = json.load(file)
+    assert meta["parents"]["recordings"] == [{"unknown": 7, "unverified": True}]
+    assert meta["real_frames"] == (7 + 2) * STEPS
 
 
 def test_patience_keeps_the_reward_of_the_game():
@@ -464,15 +470,15 @@ def test_a_game_without_presets_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"overshooting": 3}, "--overshooting 3: a chunk of --sequence_length 3 has no steps so far apart"),
+        ({"overshooting_weight": 0.5}, "--overshooting_weight 0.5: without --overshooting it has no effect"),
+        ({"overshooting_weight": 0.5, "overshooting": 1}, "--overshooting_weight 0.5: without --overshooting"),
         ({"candidates": 5, "elite": 6}, "--candidates 5: fewer than --elite 6"),
         ({"random_episodes": 0}, "--random_episodes 0: there is nothing to learn from at first"),
         ({"random_episodes": 9}, "--random_episodes 9: more than --episodes 7"),
         ({"policy": "nobody"}, "--policy nobody: give one of uniform"),
         ({"first_seed": 399_999}, "--first_seed and --episodes: the seeds 399999 to 400005 are not all for training"),
         ({"recordings": "nowhere"}, "nowhere: no such file"),
-        ({"overshooting": 3}, "--overshooting 3: a chunk of --sequence_length 3 has no steps so far apart"),
-        ({"overshooting_weight": 0.5}, "--overshooting_weight 0.5: without --overshooting it has no effect"),
-        ({"overshooting_weight": 0.5, "overshooting": 1}, "--overshooting_weight 0.5: without --overshooting"),
     ],
 )
 def test_bad_input_is_one_line_before_any_work(tmp_path, change, message):
@@ -480,6 +486,25 @@ def test_bad_input_is_one_line_before_any_work(tmp_path, change, message):
     with pytest.raises(UserError, match=message):
         trained(dot_game(laptop=dataclasses.replace(SMALL, **change)), tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+def test_the_smoke_preset_on_the_real_carracing(tmp_path):
+    """Catches what the toys do not have: EnvPool, three actions that are repeated, patience, and real lengths."""
+    game = find("carracing")
+    planet.train(game, "", ["--preset", "smoke", "--run", str(tmp_path)])
+    lengths = []
+    for seed in range(200_000, 200_003):
+        episode = recordings.read(str(tmp_path / "tf_planet" / "record" / f"{seed}.npz"))
+        lengths.append(len(episode["obs"]))
+        assert episode["action"].shape == (lengths[-1], 3)
+        changes = np.flatnonzero(np.abs(np.diff(episode["action"], axis=0)).max(axis=1)) + 1
+        assert len(changes)
+        assert (changes % 4 == 0).all()
+        assert episode["reward"][-1] == pytest.approx(-0.1, abs=0.01)  # patience ended it, and charged nothing
+    with open(tmp_path / "tf_planet" / "rssm.npz.meta.json") as file:
+        assert json.load(file)["real_frames"] == sum(lengths)
+    agent = play_planet.load(game, str(tmp_path))
+    assert agent.model.shape.end
 
 
 def test_a_game_without_a_range_of_actions_is_refused(tmp_path):
@@ -582,6 +607,24 @@ def test_the_dream_is_a_gymnasium_environment(dreaming):
     assert np.abs(episodes[0] - episodes[2]).max() > 0.01
 
 
+def test_ends_are_drawn_as_often_as_they_are_likely(dreaming, rng, monkeypatch):
+    """Catches dreams that end only where the end is more likely than not, which is rare, or without a seed."""
+    game, shape = dot_game(), dataclasses.replace(tiny_model(rng, action_size=2).shape, end=True)
+    game.config.RESTART, game.config.__file__ = True, os.path.join(dreaming, "config.py")
+    model = RSSM(shape, "float32")
+    model.kernels["end_out"].assign(tf.zeros((8, 1)))
+    model.biases["end_out"].assign([np.log(0.2 / 0.8)])
+    files_planet.write(os.path.join(dreaming, "tf_planet", "rssm.npz"), model, Search(), 3)
+    monkeypatch.setattr(rssm_dreams, "find", lambda name: game)
+    dreams, ends = rssm_dreams.RssmDreams.load("dot", dreaming, None, 400, True), []
+    for _ in range(2):
+        dreams.begin(range(400), range(400))
+        ends.append(np.array([dreams.step(np.zeros((400, 2)))[2] for _ in range(3)]))
+    np.testing.assert_array_equal(*ends)
+    assert ends[0].mean(axis=1) == pytest.approx([0.2] * 3, abs=4 * (0.2 * 0.8 / 400) ** 0.5)
+    assert (ends[0][0] != ends[0][1]).any()
+
+
 def test_dreams_in_lockstep_are_single_dreams_with_the_models_reward(dreaming):
     """Catches rows mixed up, a reward of another state, the temperature ignored, and a picture of another row."""
     made = {"game": "dot", "run": dreaming, "unverified": True, "render_mode": "rgb_array"}
@@ -602,21 +645,3 @@ def test_dreams_in_lockstep_are_single_dreams_with_the_models_reward(dreaming):
         assert reward == pytest.approx(rewards[1], abs=0.05)
         decoded = model.decode(State(observations[1:2, :8], observations[1:2, 8:]))[0] + 0.5
         np.testing.assert_allclose(many.render()[1], np.clip(decoded, 0, 1) * 255, atol=3)
-def test_ends_are_drawn_as_often_as_they_are_likely(dreaming, rng, monkeypatch):
-    """Catches dreams that end only where the end is more likely than not, which is rare, or without a seed."""
-    game, shape = dot_game(), dataclasses.replace(tiny_model(rng, action_size=2).shape, end=True)
-    game.config.RESTART, game.config.__file__ = True, os.path.join(dreaming, "config.py")
-    model = RSSM(shape, "float32")
-    model.kernels["end_out"].assign(tf.zeros((8, 1)))
-    model.biases["end_out"].assign([np.log(0.2 / 0.8)])
-    files_planet.write(os.path.join(dreaming, "tf_planet", "rssm.npz"), model, Search(), 3)
-    monkeypatch.setattr(rssm_dreams, "find", lambda name: game)
-    dreams, ends = rssm_dreams.RssmDreams.load("dot", dreaming, None, 400, True), []
-    for _ in range(2):
-        dreams.begin(range(400), range(400))
-        ends.append(np.array([dreams.step(np.zeros((400, 2)))[2] for _ in range(3)]))
-    np.testing.assert_array_equal(*ends)
-    assert ends[0].mean(axis=1) == pytest.approx([0.2] * 3, abs=4 * (0.2 * 0.8 / 400) ** 0.5)
-    assert (ends[0][0] != ends[0][1]).any()
-
-

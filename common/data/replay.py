@@ -37,8 +37,8 @@ class Replay:
         self.frames = 0
         """in memory"""
 
-    def read(self, path: str) -> None:
-        """Adds a recording.
+    def read(self, path: str) -> int:
+        """Adds a recording; returns how many frames of the game it holds.
 
         Raises:
             UserError: it is damaged, or holds no rewards, or actions of another size.
@@ -57,6 +57,7 @@ class Replay:
         if action.shape[1] != self._action_size:
             raise UserError(f"{path}: has {action.shape[1]} action(s), not {self._action_size}; is it of another game?")
         self.add(episode["obs"], action, episode["reward"], bool(episode["done"][-1]))
+        return len(episode["obs"])
 
     def add(self, obs: np.ndarray, action: np.ndarray, reward: np.ndarray, done: bool) -> None:
         """Adds an episode: obs uint8 [T, 64, 64, 3], action float32 [T, A], reward [T]; done: the game ended it."""

@@ -55,10 +55,12 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     cfg, arguments = cli.parse(game.config.PLANET, description, argv)
     search = check(game, cfg)
     paths: list[str] = []
+    frames = 0
     made_of: list[dict[str, Any]] = []
     if cfg.recordings:
         folder = agents.find(cfg.recordings, arguments.run)
-        paths, _ = recordings.scan(folder, (game.config.ACTION_SIZE,), game.name)
+        paths, lengths = recordings.scan(folder, (game.config.ACTION_SIZE,), game.name)
+        frames = int(lengths.sum())
         made_of = recordings.training_sources(folder, paths, arguments.unverified)
     replay = new_replay(game, cfg)
     for path in paths:  # before the run is opened: an error leaves no trace
@@ -66,7 +68,8 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     about = {"data": {"recordings_read": len(paths)}}
     stage = runs.Stage(arguments, planet.FOLDER, planet.FILE, cfg, may_change=MAY_CHANGE, about=about)
     devices.for_training(cfg.seed)
-    learner = Learner(game, cfg, search, stage, replay, game.config.EXTRACT[arguments.preset])
+    recording = game.config.EXTRACT[arguments.preset]
+    learner = Learner(game, cfg, search, stage, replay, recording, frames)
     parents = provenance.Parents({"recordings": made_of} if paths else {}, provenance.any_unverified(*made_of))
     learner.resume()
     if learner.finished:
@@ -92,14 +95,14 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     print(f"{stage.result}: the best on validation, {learner.best:.1f} (peak memory {runs.peak_memory():.2f} GB)")
 
 
-def check(game: Game, cfg: Any) -> Search:
-    """The budget of the planner, once it is sure that the config can be trained with.
 def check_presets(game: Game) -> None:
     """UserError if a game has no presets of PlaNet."""
     if not hasattr(game.config, "PLANET"):
         raise UserError(f"{game.name}: its config.py has no PLANET, the presets of planet.py; see docs/new_game.md")
 
 
+def check(game: Game, cfg: Any) -> Search:
+    """The budget of the planner, once it is sure that the config can be trained with.
 
     Raises:
         UserError: it cannot.
@@ -113,9 +116,9 @@ def check_presets(game: Game) -> None:
     seeds.check(validated, "validation", "--validation_episodes")
     if cfg.policy and cfg.policy not in game.random_policies:
         raise UserError(f"--policy {cfg.policy}: give one of {', '.join(game.random_policies)}")
+    check_overshooting(cfg)
     if not cfg.recordings and not cfg.random_episodes:
         raise UserError("--random_episodes 0: there is nothing to learn from at first; play some, or give --recordings")
-    check_overshooting(cfg)
     if cfg.random_episodes > cfg.episodes:
         raise UserError(
             f"--random_episodes {cfg.random_episodes}: more than --episodes {cfg.episodes}, of all episodes"
@@ -123,8 +126,6 @@ def check_presets(game: Game) -> None:
     return search
 
 
-def new_replay(game: Game, cfg: Any) -> Replay:
-    """An empty memory of episodes for a game and a config."""
 def check_overshooting(cfg: Any) -> None:
     """UserError if latent overshooting goes beyond a chunk, or has a weight but is off."""
     if cfg.overshooting >= cfg.sequence_length:
@@ -138,6 +139,8 @@ def check_overshooting(cfg: Any) -> None:
         )
 
 
+def new_replay(game: Game, cfg: Any) -> Replay:
+    """An empty memory of episodes for a game and a config."""
     config = game.config
     ends: dict[str, Any] = {"end_before": config.MAX_STEPS} if config.RESTART else {}
     ends |= {"fall_below": game.pay.fall_below} if hasattr(config, "PAY") else {}
@@ -161,10 +164,14 @@ class Learner:
         stage: runs.Stage.
         replay: Replay, in which recordings are already.
         recording: the config of extract.py that its random policies read.
+        frames: of the game in those recordings.
     """
 
-    def __init__(self, game: Game, cfg: Any, search: Search, stage: runs.Stage, replay: Replay, recording: Any) -> None:
-        self._recording = recording
+    def __init__(
+        self, game: Game, cfg: Any, search: Search, stage: runs.Stage, replay: Replay, recording: Any, frames: int = 0
+    ) -> None:
+        self._recording, self.frames = recording, frames
+        """of the game that it has learned from, forgotten ones too; an action that is repeated brings several"""
         self._game, self._cfg, self._stage, self._replay = game, cfg, stage, replay
         self.model = rssm.RSSM(shape_of(game, cfg))
         optimizer = keras.optimizers.Adam(cfg.learning_rate, epsilon=cfg.epsilon, global_clipnorm=cfg.clip)
@@ -187,7 +194,7 @@ class Learner:
         if np.isnan(self.best):
             self.best = -np.inf
         for k in range(self.episodes):
-            self._replay.read(self._path(k))
+            self.frames += self._replay.read(self._path(k))
 
     def _path(self, episode: int) -> str:
         return os.path.join(self._folder, f"{self._cfg.first_seed + episode}.npz")
@@ -256,7 +263,7 @@ class Learner:
             policy = self._agent.policy(self._planner, episodes, cfg.noise)
             returns, _ = rollouts.rollout(self._agent.world(recorded), policy, episodes)
         for k in range(self.episodes, self.episodes + count):
-            self._replay.read(self._path(k))
+            self.frames += self._replay.read(self._path(k))
         self.episodes += count
         return returns
 
@@ -294,7 +301,8 @@ class Learner:
                 "first_seed": seeds.PLANNED_GAMES
             }
             hashes = parents.hashes | {"played": own}
-            stage.write_meta(self._game.name, "rssm", hashes, parents.unverified, validation=validation)
+            more = {"validation": validation, "real_frames": self.frames}
+            stage.write_meta(self._game.name, "rssm", hashes, parents.unverified, **more)
         self.save()
 
     def _state(self) -> dict[str, Any]:
