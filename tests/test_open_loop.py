@@ -1,0 +1,86 @@
+"""bench/open_loop.py: what it measures, and that the same command goes on."""
+
+import importlib.util
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import test_planet
+
+from common.agent import rssm
+from common.agent.rssm import RSSM, Chunks, Shape, State
+from common.data import recordings
+from common.game import ROOT
+from common.runtime.cli import UserError
+from common.worlds import games, rollouts
+
+spec = importlib.util.spec_from_file_location("open_loop", os.path.join(ROOT, "bench", "open_loop.py"))
+open_loop = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(open_loop)
+
+
+def test_losses_are_of_steps_that_were_not_seen(rng):
+    """Catches a frame seen beyond the border, an action a step late, and a step that is not there counted."""
+    model = RSSM(Shape(2, False, deterministic=8, stochastic=3, hidden=8, head=8, depth=1), "float32")
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(0, 0.5, variable.shape))
+    known = np.ones((6, 3), np.float32)
+    known[5, 1] = 0
+    chunks = Chunks(
+        rng.integers(0, 256, (6, 3, 64, 64, 3), np.uint8), rng.uniform(-1, 1, (6, 3, 2)).astype(np.float32),
+        rng.normal(0, 1, (6, 3)).astype(np.float32), 0 * known, known,
+    )  # fmt: skip
+    found = open_loop.open_loop(model, chunks, 2, 7)
+    noise, weights, state = tf.random.stateless_normal([6, 3, 3], [7, 0]), model.prepared(), model.initial_state(3)
+    for t in range(6):
+        if t < 2:
+            state = model.observe(weights, state, chunks.action[t], rssm.image_of(chunks.frames[t]), noise[t])
+            continue
+        h, _, prior = model.transition(weights, state, chunks.action[t])
+        state = State(h, prior.mean + prior.std * noise[t])
+        errors = np.square(model.decode(state) - rssm.image_of(chunks.frames[t])).sum(axis=(1, 2, 3)) / 2
+        rewards = np.square(model.reward(weights, state) - chunks.reward[t]) / 2
+        assert found["image"][t - 2] == pytest.approx(errors[known[t] > 0].mean(), rel=1e-4)
+        assert found["reward"][t - 2] == pytest.approx(rewards[known[t] > 0].mean(), rel=1e-4)
+    still = chunks._replace(frames=np.broadcast_to(chunks.frames[1], chunks.frames.shape))
+    assert open_loop.standing(still, 2)["image"].tolist() == [0] * 4
+
+
+def test_the_same_command_trains_four_models_once(tmp_path, monkeypatch):
+    """Catches a variant that is not one, games that are learned from and measured, and work that is done again."""
+    game = test_planet.dot_game(laptop=test_planet.SMALL)
+    monkeypatch.setattr(open_loop, "find", lambda name: game)
+    made = games.Games([test_planet.DotGame() for _ in range(6)])
+    seeds = np.arange(2000, 2006)
+    written = games.Recorded(made, lambda seed, *arrays: recordings.write(str(tmp_path / "record"), seed, *arrays))
+    rollouts.rollout(written, test_planet.Uniform(seeds, None), seeds)
+    out, learned = tmp_path / "figures.json", []
+    command = [
+        *("--recordings", str(tmp_path / "record"), "--run", str(tmp_path / "run"), "--out", str(out)),
+        *("--updates", "2", "--overshooting", "2", "--unseen", "2", "--seen", "2", "--ahead", "4"),
+    ]
+    for words, message in (["--unseen", "6"], "none is left"), (["--ahead", "40"], "no unseen game has 42 steps of 1"):
+        with pytest.raises(UserError, match=message):
+            open_loop.main([*command, *words])
+
+    def trained(game, cfg, replay, name, arguments, real=open_loop.trained):
+        learned.append((name, cfg.paths, cfg.overshooting, len(replay)))
+        return real(game, cfg, replay, name, arguments)
+
+    monkeypatch.setattr(open_loop, "trained", trained)
+    open_loop.main(command)
+    assert learned == [("both", "both", 0, 4), ("overshooting", "both", 2, 4),
+                       ("deterministic", "deterministic", 0, 4), ("stochastic", "stochastic", 0, 4)]  # fmt: skip
+    losses = json.loads(out.read_text())["losses"]
+    assert {name: len(found["image"]) for name, found in losses.items()} == dict.fromkeys(
+        [*open_loop.VARIANTS, "last frame"], 4
+    )
+    assert np.isfinite([losses[name]["reward"] for name in open_loop.VARIANTS]).all()
+    assert losses["both"] != losses["overshooting"]
+    assert (tmp_path / "figures.png").exists()
+    monkeypatch.setattr(open_loop.planet.Learner, "update", lambda self: pytest.fail("trained again"))
+    out.unlink()
+    open_loop.main(command)
+    assert json.loads(out.read_text())["losses"] == losses
