@@ -3,7 +3,8 @@
 A message is JSON with "do" and what belongs to it; each gets one answer:
     open   game                        loads the game; answers what the page is to show of it
     start  world (dream or game), frame   a dream from that real frame, or an episode of the real game; its noise
-                                          follows from seed, if the message has one, else from a new one; answers it
+                                          follows from seed, if the message has one, else from a new one; answers it;
+                                          the world planet is the dream of an RSSM, in which the agent is its planner
     step   driver (you or agent), keys    one step by the keys that are held down, or by the agent
     look                               no step, but the dimensions of z that are held are seen
     gif                                all that was seen since the start, as a file
@@ -28,14 +29,16 @@ from common.agent import mdnrnn, models
 from common.data import recordings
 from common.game import Game
 from common.play import agents, play, video
+from common.play import planet as planning
 from common.runtime.cli import UserError
-from common.worlds import dream, encoded
+from common.worlds import dream, encoded, rssm_dreams
 
 REAL_FRAMES = 16  # to start from
 TEMPERATURES = 0.1, 2.0  # least and most
 HELD = 5.0  # most that a dimension of z can be held at: those of the VAE are standard normal, or nearly so
 SEEDS = 2000, 499_999  # least and most; none that is for tests only
 EXPECTED = "what the MDN-RNN expects"
+PLANNED = "what the RSSM expects"
 GIF_FRAMES, GIF_FPS = 600, 30
 
 
@@ -86,6 +89,12 @@ class Stage:
             self.agent = agents.load(game, argparse.Namespace(file=file, run=run, unverified=unverified))
         except UserError as error:
             self.no_agent = str(error)
+        self.planet, self.no_planet = None, ""
+        """the RSSM and its planner, or None and why there is none"""
+        try:
+            self.planet = planning.load(game, run, unverified)
+        except UserError as error:
+            self.no_planet = str(error)
         loaded = self.agent.models if self.agent else models.load_run(game, run, unverified)
         self.game = game.acting_by(loaded.rnn.shape.action_size)
         self.models, self.vae, self.rnn, self.initial_z = loaded, loaded.vae, loaded.rnn, loaded.initial_z
@@ -138,6 +147,35 @@ class Stage:
         return float(dream.paid(self.rnn, self._weights, hidden, tf.ones([1]), self.game.pay)[0][0])
 
 
+class PlanetDream:
+    """The dream of an RSSM as a world of one row, and the planner that plays in it."""
+
+    def __init__(self, game, agent):
+        """
+        Args:
+            game: Game.
+            agent: planning.Agent.
+        """
+        self._dreams, self._agent = rssm_dreams.RssmDreams(game, agent.model, agent.action_repeat, 1), agent
+        self._planner, self.state = agent.planner(), None
+
+    def begin(self, frame, seed):
+        """Starts at what is believed when a frame, uint8 [64, 64, 3], is seen; returns the policy that plans."""
+        self._dreams.begin([0], [seed], frame)
+        self.state = self._dreams.state
+        return self._agent.policy(self._planner, [seed])
+
+    def step(self, action):
+        _, reward, terminated, truncated = self._dreams.step(action)
+        self.state = self._dreams.state
+        return self.state, reward, terminated | truncated
+
+    def look(self, temperature):
+        """The decoded state, uint8 [64, 64, 3]; sets the temperature of the next step."""
+        self._dreams.temperature = temperature
+        return self._dreams.pictures()[0]
+
+
 class Session:
     """One page's play."""
 
@@ -178,14 +216,15 @@ class Session:
         self._dream = play.dreams(scene, stage.models, scene.config.TEMPERATURE)
         self._dream.reset([0])
         self._dream.step(np.zeros((1, len(scene.actions)), np.float32))  # compiles it while the page says: loading
-        self._game = self._world = None
+        self._game = self._world = self._planet = None
         about = {name: getattr(scene, name) for name in ("title", "goal", "reward", "keys", "actions")}
         about |= {"name": scene.config.GAME, "temperature": scene.config.TEMPERATURE}
         about |= {"dream_rewards": scene.config.DREAM_REWARD > 0 or stage.rnn.shape.heads}
         if stage.rnn.shape.heads:
             about["reward"] = scene.reward | {"dream": EXPECTED}
         about |= {"z_size": z_size, "temperatures": TEMPERATURES, "seeds": SEEDS, "held": HELD}
-        about |= {"no_agent": stage.no_agent}
+        about["reward"] = about["reward"] | {"planet": PLANNED}
+        about |= {"no_agent": stage.no_agent, "no_planet": stage.no_planet}
         return about | {"frames": [_data_url(frame) for frame in stage.frames]}, b""
 
     def _start(self, message):
@@ -193,16 +232,29 @@ class Session:
         if "seed" in message:
             seed = int(_number(message, "seed", *SEEDS))
         self._dream.temperature = _number(message, "temperature", *TEMPERATURES)
-        _one_of(message, "world", {"dream": self._start_dream, "game": self._start_game})(message, seed)
         self._agent = stage.agent.policy([seed]) if stage.agent else None
+        worlds = {"dream": self._start_dream, "game": self._start_game, "planet": self._start_planet}
+        _one_of(message, "world", worlds)(message, seed)
         self._steps, self._score, self._over, self._action = 0, 0.0, False, None
         self._seen = collections.deque(maxlen=GIF_FRAMES)
         self._expected = 0.0 if self._world is self._game and stage.rnn.shape.heads else None
         about, frames = self._look(message)
         return about | {"seed": seed}, frames
 
+    def _frame(self, message):
+        return self._stage.frames[int(_number(message, "frame", 0, len(self._stage.frames) - 1))]
+
+    def _start_planet(self, message, seed):
+        frame = self._frame(message)
+        if self._stage.planet is None:
+            raise UserError(f"PlaNet's dream cannot be played: {self._stage.no_planet}")
+        if self._planet is None:
+            self._planet = PlanetDream(self._stage.game, self._stage.planet)
+        self._agent, self._world = self._planet.begin(frame, seed), self._planet
+        self._real_and_seen = frame, self._planet.look(_number(message, "temperature", *TEMPERATURES))
+
     def _start_dream(self, message, seed):
-        frame = self._stage.frames[int(_number(message, "frame", 0, len(self._stage.frames) - 1))]
+        frame = self._frame(message)
         self._dream.initial_z = tuple(part.numpy() for part in self._stage.encode(frame[None]))
         z, _, _ = self._dream.reset([seed])
         self._real_and_seen, self._world = (frame, self._stage.decode(z)[0].numpy()), self._dream
@@ -243,14 +295,7 @@ class Session:
     def _look(self, message):
         self._started()
         temperature = _number(message, "temperature", *TEMPERATURES)
-        z, h, c = self._world.state
-        z = np.array(z)
-        held = _a(dict, message, "held")
-        for name in held:
-            if name not in map(str, range(z.shape[1])):
-                raise UserError(f"held: z has no dimension {name}")
-            z[0, int(name)] = _number(held, name, -HELD, HELD)
-        self._world.state = tf.constant(z), h, c
+        z = np.zeros((1, 0)) if self._world is self._planet else self._hold(_a(dict, message, "held"))
         frames = self._frames(temperature)
         if message["do"] != "look" and not self._over:
             self._seen.append(frames)
@@ -260,8 +305,21 @@ class Session:
         about |= {} if self._expected is None else {"expected": self._expected}
         return about, frames.tobytes()
 
+    def _hold(self, held):
+        """Sets the dimensions of z that are held; returns z, float32 [1, Z]."""
+        z, h, c = self._world.state
+        z = np.array(z)
+        for name in held:
+            if name not in map(str, range(z.shape[1])):
+                raise UserError(f"held: z has no dimension {name}")
+            z[0, int(name)] = _number(held, name, -HELD, HELD)
+        self._world.state = tf.constant(z), h, c
+        return z
+
     def _frames(self, temperature):
         """What there is to see, uint8 [3, 64, 64, 3]."""
+        if self._world is self._planet:
+            return np.stack([*self._real_and_seen, self._planet.look(temperature)])
         stage, (z, h, _) = self._stage, self._world.state
         if self._world is self._dream:
             return np.stack([*self._real_and_seen, stage.decode(z)[0]])

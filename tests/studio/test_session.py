@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from common import game
-from common.agent import mdnrnn
+from common.agent import mdnrnn, planet, rssm
+from common.agent.planner import Search
 from common.data import recordings
 from common.runtime import settings
 from common.studio import session
@@ -206,6 +207,50 @@ def test_without_an_agent_the_page_says_why(stage, tmp_path):
     page.answer(json.dumps({"do": "open", "game": "toy"}))
     page.answer(json.dumps({"do": "start", "world": "dream", "frame": 0, **CONTROLS}))
     assert says in json.loads(page.answer(json.dumps({"do": "step", "driver": "agent", **CONTROLS})))["error"]
+
+
+def test_the_dream_of_an_rssm_is_played_by_keys_and_by_its_planner(stage, ask, tmp_path):
+    """Catches a dream of the MDN-RNN shown for it, keys that do nothing, a planner of another state, a lost end."""
+    refused, _ = ask("start", world="planet", frame=0, **CONTROLS)
+    assert "PlaNet's dream cannot be played: neither" in refused["error"]
+
+    run, shape = tmp_path / "run", rssm.Shape(1, True, deterministic=8, stochastic=3, hidden=8, head=8, depth=1)
+    (run / "tf_planet").mkdir(parents=True)
+    for name, path in stage.models.paths.items():
+        os.symlink(os.path.dirname(path), run / f"tf_{name}")
+    model = rssm.RSSM(shape, "float32")
+    model.biases["reward_out"].assign([0.5])
+    model.kernels["end_out"].assign(np.zeros((8, 1)))
+    model.biases["end_out"].assign([-100.0])
+    planet.write(str(run / "tf_planet" / "rssm.npz"), model, Search(2, 2, 20, 4), 4)
+    planned = session.Stage(stage.game, str(run), unverified=True)
+    page = session.Session(lambda name: planned, seed=1000)
+
+    def ask(do, **message):
+        head, _, payload = page.answer(json.dumps({"do": do, **CONTROLS, **message})).partition(b"\n")
+        return json.loads(head), np.frombuffer(payload, np.uint8).reshape(-1, 64, 64, 3)
+
+    opened = json.loads(page.answer(json.dumps({"do": "open", "game": "toy"})).partition(b"\n")[0])
+    assert (opened["no_planet"], opened["reward"]["planet"]) == ("", session.PLANNED)
+    seen = []
+    for keys in (["left"], ["right"]):
+        about, panels = ask("start", world="planet", frame=3, seed=5000)
+        np.testing.assert_array_equal(panels[0], stage.frames[3])
+        np.testing.assert_array_equal(panels[1], panels[2])
+        assert about["z"] == []
+        about, panels = ask("step", driver="you", keys=keys)
+        assert about["steps"] == 1
+        h, s = page._planet.state
+        assert about["score"] == pytest.approx(float(model.reward(model.prepared(), rssm.State(h, s))[0]), abs=1e-4)
+        seen.append(h)
+    assert np.abs(seen[0] - seen[1]).max() > 1e-4
+    state = page._planet.state
+    about, _ = ask("step", driver="agent")
+    assert about["action"] == pytest.approx(planned.planet.planner().plan(state, 0)[0, 0].numpy().tolist(), abs=1e-3)
+    while not about["over"]:
+        about, _ = ask("step", driver="you", keys=[])
+    assert about["steps"] == -(-ALIVE // 4)
+    assert page._planet.look(2.0).shape == (64, 64, 3)
 
 
 def test_frames_come_from_the_runs_recordings(tmp_path):

@@ -9,8 +9,9 @@ const html = htm.bind(h);
 const CAPTIONS = {
   dream: ["Started from", "… as the VAE sees it", "Dream"],
   game: ["Real game", "What the VAE sees", "What the MDN-RNN expected"],
+  planet: ["Started from", "… as the RSSM sees it", "PlaNet's dream"],
 };
-const PLAYED = { dream: 2, game: 0 }; // the picture of what happens
+const PLAYED = { dream: 2, game: 0, planet: 2 }; // the picture of what happens
 const KEYS = {
   ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down",
   KeyA: "left", KeyD: "right", KeyW: "up", KeyS: "down",
@@ -96,7 +97,7 @@ async function start(changes = {}, seed = randomSeed()) {
   show(answer);
   toStage();
   remember();
-  say(`${CAPTIONS[world][2] === "Dream" ? "The dream" : "The game"} is ready.`);
+  say(`${world === "game" ? "The game" : "The dream"} is ready.`);
 }
 
 function randomSeed() {
@@ -122,7 +123,7 @@ function show(answer) {
 
 const points = (score) => score.toFixed(Number.isInteger(score) ? 0 : 1);
 
-const rewarded = () => page.world === "game" || page.about.dream_rewards;
+const rewarded = () => page.world !== "dream" || page.about.dream_rewards;
 
 const progress = () => `${page.now.steps} steps${rewarded() ? `, reward ${points(page.now.score)}` : ""}`;
 
@@ -403,10 +404,12 @@ function controlPanel() {
       ${page.worlds.includes("game") && html`<fieldset class="row"><legend>World</legend>
         ${choice("world", "dream", "Dream", false, start)}
         ${choice("world", "game", "Real game", false, start)}
+        ${about.no_planet === "" && choice("world", "planet", "PlaNet's dream", false, start)}
       </fieldset>`}
       <fieldset class=${`row ${page.worlds.length === 1 ? "whole" : ""}`}><legend>Who drives</legend>
         ${choice("driver", "you", "You", false, drive)}
-        ${choice("driver", "agent", "The agent", Boolean(about.no_agent), drive)}
+        ${choice("driver", "agent", page.world === "planet" ? "The planner" : "The agent",
+          Boolean(about.no_agent) && page.world !== "planet", drive)}
       </fieldset>
       ${slider("temperature", "Temperature", "Low: calm and sure. High: strange.", low, high, 0.05)}
       ${slider("speed", "Steps per second", "Paused, an arrow press is one step.", 5, 50, 1,
@@ -423,7 +426,7 @@ function frames() {
     <div class="frames" role="radiogroup" aria-labelledby="frames-title">
       ${page.about.frames.map((source, k) => html`<label>
         <input type="radio" name="frame" value=${k} checked=${page.frame === k} aria-disabled=${Boolean(page.busy)}
-          onChange=${() => unlessBusy(() => start({ frame: k, world: "dream" }))} />
+          onChange=${() => unlessBusy(() => start({ frame: k, world: page.world === "planet" ? "planet" : "dream" }))} />
         <img src=${source} alt=${`Real frame ${k + 1} of ${page.about.frames.length}`} width="64" height="64" />
       </label>`)}
     </div>
@@ -466,9 +469,9 @@ function view() {
   if (!page.about) return html`${header()}${loading()}`;
   const { made } = page.about;
   return html`${header()}
-    <main class=${page.world} aria-busy=${Boolean(page.busy)}>
+    <main class=${page.world === "game" ? "game" : "dream"} aria-busy=${Boolean(page.busy)}>
       <div class="pictures">${stage()}${transport()}</div>
-      <div class="controls">${controlPanel()}${desk()}${frames()}</div>
+      <div class="controls">${controlPanel()}${page.world !== "planet" && desk()}${frames()}</div>
     </main>
     <footer>
       <p>The VAE turns a frame into z. The MDN-RNN predicts the next z from z and the action; in a dream, its guess becomes
