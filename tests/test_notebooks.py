@@ -6,7 +6,11 @@ import os
 
 import nbclient
 import nbformat
+import numpy as np
 import pytest
+import tensorflow as tf
+
+from common.agent import rssm
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "notebooks")
 NAMES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(glob.escape(FOLDER), "*.ipynb")))
@@ -18,7 +22,7 @@ def read(name):
 
 def test_all_notebooks_are_there():
     """Catches a notebook lost, which the other tests would not miss."""
-    promised = {"dream", "plot_training_progress", "results", "rnn_test", "vae_test", "what_h_knows"}
+    promised = {"dream", "planet", "plot_training_progress", "results", "rnn_test", "vae_test", "what_h_knows"}
     assert promised <= {os.path.splitext(name)[0] for name in NAMES}
 
 
@@ -58,3 +62,31 @@ def test_a_run_that_is_no_folder_is_named(run):
     exec(compile(tree, "notebook", "exec"), names)
     with pytest.raises(FileNotFoundError, match=f"RUN = '{run}': no such folder"):
         names["evolutions"]()
+
+
+def test_predictions_are_what_the_model_sees_and_then_expects():
+    """Catches frames that are seen beyond the border, and an action that is not the one before its frame."""
+    [source] = [cell.source for cell in read("planet.ipynb").cells if "def predict" in cell.source]
+    tree = ast.parse(source)
+    tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    names = {"np": np, "tf": tf, "rssm": rssm, "State": rssm.State, "SEEN": 3}
+    exec(compile(tree, "notebook", "exec"), names)
+    model = rssm.RSSM(rssm.Shape(2, False, deterministic=8, stochastic=3, hidden=8, head=8, depth=1), "float32")
+    rng = np.random.default_rng(1000)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(0, 0.5, variable.shape))
+    frames, action = rng.integers(0, 256, (6, 64, 64, 3), np.uint8), rng.uniform(-1, 1, (6, 2))
+
+    def differs(frames, action):
+        """Which of the predicted rewards are others than the first ones."""
+        return np.abs(names["predict"](model, frames, action, 0)[1] - rewards) > 1e-7
+
+    pictures, rewards = names["predict"](model, frames, action, 0)
+    assert pictures.shape == (6, 64, 64, 3)
+    unseen, other, last = frames.copy(), action.copy(), action.copy()
+    unseen[3:] += 100
+    other[3] *= -1
+    last[5] *= -1
+    assert not differs(unseen, action).any()
+    assert not differs(frames, last).any()
+    assert differs(frames, other).tolist() == [False] * 4 + [True] * 2
