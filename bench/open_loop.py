@@ -63,8 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     game = find(arguments.game)
-    planet.check_presets(game)
-    cfg = dataclasses.replace(game.config.PLANET[arguments.preset], overshooting=arguments.overshooting)
+    cfg = dataclasses.replace(planet.presets_of(game)[arguments.preset], overshooting=arguments.overshooting)
     paths, _ = recordings.scan(arguments.recordings, (game.config.ACTION_SIZE,))
     if len(paths) <= arguments.unseen:
         raise UserError(f"--unseen {arguments.unseen}: of {len(paths)} recordings none is left to learn from")

@@ -192,8 +192,7 @@ MUTANTS = [
     ("common/play/play.py", "return dreams(game, loaded, arguments.temperature)", "return dreams(game, loaded, 1.0)"),
     ("common/play/select.py", "key=rank, reverse=True)[:finalists]", "key=rank)[:finalists]"),
     ("common/play/select.py", "score(parameters, more)", "score(parameters, first[: len(more)])"),
-    ("common/play/select.py", "np.arange(seeds.REAL_GAMES, seeds.REAL_GAMES + arguments.episodes)",
-     "np.arange(1000, 1000 + arguments.episodes)"),
+    ("common/play/select.py", "np.split(np.array(played), ", "np.split(np.arange(1000, 1000 + episodes), "),
     ("common/play/fidelity.py", "np.quantile(logits[~died], 1 - FALSE_ALARMS)", "np.quantile(logits, 1 - FALSE_ALARMS)"),
     ("common/play/fidelity.py", "self.died.append(done & (self._steps < self._most))", "self.died.append(done)"),
     # the games

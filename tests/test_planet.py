@@ -564,14 +564,6 @@ def test_the_command_line_says_what_is_wrong_in_one_line(arguments, message):
     assert "Traceback" not in done.stderr
 
 
-def test_a_game_without_presets_of_planet_is_told_so():
-    """Catches a traceback in a new game, such as catchdot, that has planet.py and no PLANET."""
-    game = dot_game()
-    del game.config.PLANET
-    with pytest.raises(UserError, match=r"planet.py train: dot has no PLANET in its config.py"):
-        trained(game, "nowhere")
-
-
 # --- its dream ---
 
 

@@ -51,8 +51,7 @@ def main(game: Game, description: str | None) -> None:
 
 def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     """planet.py train."""
-    check_presets(game)
-    cfg, arguments = cli.parse(game.config.PLANET, description, argv)
+    cfg, arguments = cli.parse(presets_of(game), description, argv)
     search = check(game, cfg)
     paths: list[str] = []
     frames = 0
@@ -95,10 +94,11 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     print(f"{stage.result}: the best on validation, {learner.best:.1f} (peak memory {runs.peak_memory():.2f} GB)")
 
 
-def check_presets(game: Game) -> None:
-    """UserError if a game has no presets of PlaNet."""
+def presets_of(game: Game) -> dict[str, Any]:
+    """The presets of PlaNet of a game; UserError if it has none."""
     if not hasattr(game.config, "PLANET"):
         raise UserError(f"{game.name}: its config.py has no PLANET, the presets of planet.py; see docs/new_game.md")
+    return game.config.PLANET
 
 
 def check(game: Game, cfg: Any) -> Search:
