@@ -4,7 +4,7 @@ record/<seed>.npz, one episode of T frames; row t holds the frame, action and re
     obs     uint8   [T, 64, 64, 3]
     action  float16 [T] or [T, A]     the action taken on seeing obs[t], as the MDN-RNN reads it
     reward  float32 [T]               what that action brought
-    done    bool    [T]               whether it ended the episode; nowhere if the recording was cut (--max_frames)
+    done    bool    [T]               whether it ended the episode; nowhere if the recording was cut, or time was up
 """
 
 import collections

@@ -129,7 +129,9 @@ def _play_block(name: str, folder: str, cfg: Any, block: Block) -> list[int]:
     key = backend, len(episodes)
     if key not in _worlds:
         _worlds[key] = game.real_games(len(episodes), backend, **_rules(cfg))
-    world = games.Recorded(_worlds[key], _writer(game, folder, cfg, lengths.append), cfg.max_frames)
+    world = games.Recorded(
+        _worlds[key], _writer(game, folder, cfg, lengths.append), cfg.max_frames or game.config.MAX_STEPS
+    )
     policy = game.random_policies[cfg.policy or next(iter(game.random_policies))](episodes, cfg)
     rollouts.rollout(world, policy, episodes)
     return lengths
@@ -168,7 +170,7 @@ def _record_agent(agent: Any, folder: str, missing: Sequence[int], cfg: Any, don
             backend, episodes = block
             if backend not in batches:
                 batches[backend] = game.real_games(cfg.rows, backend, **_rules(cfg))
-            world = agent.world(games.Recorded(batches[backend], write, cfg.max_frames))
+            world = agent.world(games.Recorded(batches[backend], write, cfg.max_frames or game.config.MAX_STEPS))
             policy = rollouts.Exploring(agent.policy(episodes), episodes, cfg.explore, cfg.max_hold, low, high)
             return rollouts.rollout(world, policy, episodes)
 

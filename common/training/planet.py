@@ -253,7 +253,7 @@ class Learner:
         most = min(RANDOM_ROWS, cfg.random_episodes - self.episodes) if random else cfg.rows
         count = min(most, cfg.episodes - self.episodes)
         episodes = np.arange(count) + cfg.first_seed + self.episodes
-        recorded = games.Recorded(self._real_games(True, count), self._write)
+        recorded = games.Recorded(self._real_games(True, count), self._write, game.config.MAX_STEPS)
         if random:
             # the policies of extract.py, each action of which is repeated as a planned one is
             make = game.random_policies[cfg.policy or next(iter(game.random_policies))]

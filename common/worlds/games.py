@@ -62,7 +62,8 @@ class Recorded:
         games: a batch of games, such as Games.
         write: (seed, obs uint8 [T, 64, 64, 3], action float16 [T, A], reward [T], done [T]) -> None, called when an
             episode finishes.
-        max_frames: after which an episode is cut; 0 means never.
+        max_frames: after which an episode is cut, or its time is up. Either is recorded as no end: nothing that is
+            seen announces it, and a model would learn that it is dangerous there. 0 means never.
     """
 
     def __init__(self, games: World, write: Callable[..., None], max_frames: int = 0) -> None:
@@ -79,9 +80,10 @@ class Recorded:
         seen, action = self._frames, np.asarray(action).astype(np.float16)
         frames, reward, done = self._games.step(action.astype(np.float32))
         self._steps += 1
-        for (_, steps), *row in zip(self._rows, seen, action, reward, done, strict=True):
+        cut = self._steps == self._max_frames
+        for (_, steps), *row in zip(self._rows, seen, action, reward, done & (not cut), strict=True):
             steps.append(row)
-        if self._steps == self._max_frames:  # which is recorded as no end
+        if cut:
             frames, done = frames[:0], np.ones_like(done)
         for (seed, steps), over in zip(self._rows, done, strict=True):
             if over:

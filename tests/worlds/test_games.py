@@ -49,6 +49,15 @@ def test_a_recorded_episode_is_cut_and_played_as_it_is_recorded():
     assert world.reset([1006])[0, 0, 0, 0] == 0  # and it can be used again
 
 
+def test_an_episode_whose_time_is_up_is_recorded_without_an_end():
+    """Catches the time limit of the game learnt as a death."""
+    written, one = {}, games.Games([CountingGame()])
+    world = games.Recorded(one, lambda seed, *arrays: written.update({seed: arrays}), max_frames=7)
+    rollouts.rollout(world, rollouts.RandomActions([1006], [-1], [1]), [1006])
+    assert written[1006][3].tolist() == [False] * 7
+    assert world.reset([1006])[0, 0, 0, 0] == 0
+
+
 def test_games_in_a_process_of_their_own_are_the_same():
     """Catches rows or rewards that change on their way, a game that prints into the answers, and a death that hangs."""
     policy = functools.partial(rollouts.RandomActions, SEEDS, [-1], [1])
