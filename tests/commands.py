@@ -21,7 +21,7 @@ from common import game as games_here
 from common.agent import controller, mdnrnn, models, vae, weights
 from common.play import agents, record
 from common.runtime import cli, devices, files, parallel, provenance
-from common.training import iterate
+from common.training import ship
 from common.worlds import games
 
 GAMES = {name: games_here.find(name) for name in ("carracing", "doomrnn")}
@@ -89,7 +89,7 @@ def controllers(game):
     """Paths from the root of the controllers that ship, or will: the one, and those of other presets of iterate.py."""
     presets = getattr(game.config, "ITERATE", {}).values()
     others = {preset.controller for preset in presets if preset.controller}
-    others |= {iterate.linear_beside(path) for path in (game.config.SHIPPED_CONTROLLER, *others)}
+    others |= {ship.linear_beside(path) for path in (game.config.SHIPPED_CONTROLLER, *others)}
     return [game.config.SHIPPED_CONTROLLER, *sorted(others - {game.config.SHIPPED_CONTROLLER})]
 
 

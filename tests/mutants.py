@@ -46,7 +46,8 @@ TESTS = {
     "common/training/es.py": "tests/training/test_es.py tests/training/test_pepg_ses_ga.py",
     "common/training/evolution.py": "tests/training/test_evolution.py",
     "common/training/evolve.py": "tests/training/test_evolve.py tests/training/test_dream_train.py tests/test_golden.py",
-    "common/training/iterate.py": "tests/training/test_iterate.py tests/training/test_ship.py",
+    "common/training/iterate.py": "tests/training/test_iterate.py",
+    "common/training/ship.py": "tests/training/test_iterate.py tests/training/test_ship.py",
     "common/training/policy_gradient.py": "tests/training/test_policy_gradient.py",
     "common/training/ppo.py": "tests/training/test_ppo.py",
     "common/training/trainers.py": "tests/training/test_trainers.py tests/training/test_gaussian.py",
@@ -149,7 +150,7 @@ MUTANTS = [
     ("common/worlds/tensor_dreams.py", "restart = tf.cast(tf.equal(age, 0), tf.float32)", "restart = tf.zeros_like(age, tf.float32)"),
     ("common/worlds/tensor_dreams.py", "tf.random.stateless_uniform(tf.shape(age), seeds[3])", "tf.random.stateless_uniform([1], seeds[3])"),
     # iterate.py
-    ("common/training/iterate.py", 'line["real"]["mean"] - line["real"]["stderr"]', 'line["real"]["mean"]'),
+    ("common/training/ship.py", 'line["real"]["mean"] - line["real"]["stderr"]', 'line["real"]["mean"]'),
     ("common/training/iterate.py", '"seed_start": 100 * self._seed + number}\n        if number > 1', '"seed_start": self._seed}\n        if number > 1'),
     ("common/training/iterate.py", '"newest": own - held_out', '"newest": own'),
     ("common/training/iterate.py", '"explore": one.explore, ', ""),

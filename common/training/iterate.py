@@ -23,13 +23,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from common.game import Game
 from common.runtime import bound, cli, files, provenance, runs, seeds, settings
 from common.runtime.cli import UserError
-from common.runtime.files import ROOT
+from common.training import ship
 
 SEEDS_PER_RUN = 30_000  # of recordings, so that runs with different seeds record different games
 RUNS = (seeds.TRAINING[1] + 1 - seeds.TRAINING[0]) // SEEDS_PER_RUN
@@ -58,7 +57,7 @@ def main(game: Game, description: str | None) -> None:
     if bool(arguments.run) == bool(arguments.ship):
         raise UserError("give either --run DIR or --ship DIR")
     if arguments.ship:
-        ship(game, arguments.ship)
+        ship.ship(game, arguments.ship)
         return
     if os.path.exists(arguments.run) and not os.path.isdir(arguments.run):
         raise UserError(f"--run {arguments.run}: is not a folder")
@@ -177,7 +176,8 @@ class Iteration:
 
     def go(self) -> None:
         """Plays all rounds that are not done."""
-        if len(self._lines) >= len(self._rounds) and (self._cfg.linear is None or "linear" in best_of(self._lines)):
+        played = len(self._lines) >= len(self._rounds)
+        if played and (self._cfg.linear is None or "linear" in ship.best_of(self._lines)):
             if not os.path.exists(self._picture):
                 draw(self._lines, self._picture, self._game.title)
             print(f"{self._rounds_path}: all {len(self._rounds)} rounds are done; nothing to do")
@@ -196,7 +196,7 @@ class Iteration:
 
         Test games are for the final score of what ships; several runs may be compared before that.
         """
-        best = best_of(self._lines)["round"]
+        best = ship.best_of(self._lines)["round"]
         folder = self._folder(best)
         file = os.path.relpath(os.path.join(self._run, self._state["done"][f"{best}/agent"]["controller"]), folder)
         words = ["python", "model.py", *self._how_to_play(), "norender", file, str(seeds.TRIALS), "--run", folder]
@@ -208,8 +208,7 @@ class Iteration:
     def _link(self, number: int, name: str, target: str) -> None:
         """Lets a round use a folder of the run or of an earlier round."""
         path = os.path.join(self._folder(number), name)
-        if not os.path.lexists(path):
-            os.symlink(os.path.relpath(target, os.path.dirname(path)), path)
+        _link(path, target)
         os.makedirs(os.path.realpath(path), exist_ok=True)  # it may not have come along to another machine
 
     def _make_folder(self, number: int, one: Any) -> None:
@@ -379,9 +378,7 @@ class Iteration:
             own = os.path.join(folder, f"rnn{k + 2}")
             os.makedirs(own, exist_ok=True)
             for name in ("tf_vae", "series"):
-                path = os.path.join(own, name)
-                if not os.path.lexists(path):
-                    os.symlink(os.path.join(os.pardir, name), path)
+                _link(os.path.join(own, name), os.path.join(folder, name))
             flags = usual | {"start_from": self._named(start, own), "seed": 100 * self._seed + number + 1000 * (k + 1)}
             self._stage(number, f"rnn{k + 2}", "rnn_train", flags, own, "tf_rnn/rnn.json")
             start = os.path.join(own, "tf_rnn", "rnn.json")
@@ -414,14 +411,12 @@ class Iteration:
 
     def _evolve_linear(self, flags: dict[str, Any]) -> None:
         """Evolves the paper's linear controller in the dream of the best round, beside the controller of that round."""
-        best = best_of(self._lines)
+        best = ship.best_of(self._lines)
         number, before = best["round"], self._folder(best["round"])
         one, folder = self._rounds[number - 1], os.path.join(before, "linear")
         os.makedirs(folder, exist_ok=True)
         for name in ("tf_vae", "tf_rnn", "tf_initial_z"):
-            path = os.path.join(folder, name)
-            if not os.path.lexists(path):
-                os.symlink(os.path.join(os.pardir, name), path)
+            _link(os.path.join(folder, name), os.path.join(before, name))
         self._train(number, "linear_", flags | {"seed_start": 100 * self._seed}, folder, one.games)
         file = self._controller(number, "linear_")
         scores = self._score(number, "linear_", file, folder, one.games)
@@ -596,6 +591,12 @@ def _words(flags: dict[str, Any]) -> list[str]:
     return words
 
 
+def _link(path: str, target: str) -> None:
+    """Makes a link to a file or folder of the same run, unless there is one: relative, so that the run can be moved."""
+    if not os.path.lexists(path):
+        os.symlink(os.path.relpath(target, os.path.dirname(path)), path)
+
+
 def _made(path: str) -> Any:
     """The value of a .json file that the run has made.
 
@@ -608,11 +609,6 @@ def _made(path: str) -> Any:
         raise UserError(f"{path}: no such file; bring it back, or give another --run") from None
     except ValueError as error:
         raise UserError(f"{error}; remove it, and the same command makes it again") from None
-
-
-def best_of(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """The line of the best round: the highest real score less its standard error, so that few games decide little."""
-    return max(lines, key=lambda line: (line["real"]["mean"] - line["real"]["stderr"], line["round"]))
 
 
 def words(line: dict[str, Any]) -> str:
@@ -648,87 +644,3 @@ def draw(lines: list[dict[str, Any]], path: str, title: str) -> None:
     figure.tight_layout()
     with files.atomic(path) as file:
         figure.savefig(file, format="png", dpi=120)
-
-
-def ship(game: Game, run: str) -> None:
-    """Makes the best agent of a finished run the one that ships: copies its files, with their metas.
-
-    The best is that of `best_of` its rounds. Its linear controller, if it has one, ships beside it. The metas of all
-    that was made on the way come along in one file, <game>.<preset>.<seed>.metas.json.
-
-    Raises:
-        UserError: the run is of another game, not finished, or a file does not match its meta.
-    """
-    try:
-        state = files.read_json(os.path.join(run, "iterate.json"))
-        lines = files.read_json(os.path.join(run, "rounds.json"))
-        of, preset, seed, rounds = (state[name] for name in ("game", "preset", "seed", "rounds"))
-        best = best_of(lines)["round"]
-        picked = {
-            name: os.path.join(run, state["done"][f"{best}/{name}"]["controller"])
-            for name in ("agent", "linear_agent")
-            if f"{best}/{name}" in state["done"] or name == "agent"
-        }
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--ship {run}: not a finished run of iterate.py ({error})") from None
-    if of != game.name:
-        raise UserError(f"--ship {run}: is a run of {of}, not of {game.name}")
-    if len(lines) < len(rounds):
-        raise UserError(f"--ship {run}: {len(lines)} of {len(rounds)} rounds are done; finish it first")
-    config, cfg = game.config, getattr(game.config, "ITERATE", {}).get(preset)
-    if cfg is None or cfg.ships >= len(config.SHIPPED):
-        raise UserError(f"--ship {run}: config.py does not say where an agent of the preset {preset} ships")
-    pairs = {name: os.path.join(run, f"round{best}", config.TRAINED[name]) for name in ("vae", "rnn", "initial_z")}
-    for path in picked.values():
-        _check_chain(game, run, pairs, path)
-    for name, path in pairs.items():
-        provenance.copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]))
-    target = cfg.controller or config.SHIPPED_CONTROLLER
-    targets = {"agent": target, "linear_agent": linear_beside(target)}
-    for name, path in picked.items():
-        provenance.copy(path, os.path.join(ROOT, targets[name]))
-    _ship_curves(game, pairs, picked.values())
-    log = os.path.join(ROOT, "log", f"{game.name}.{preset}.{seed}")
-    files.write_json(f"{log}.rounds.json", lines, indent=1)
-    files.write_json(f"{log}.metas.json", _metas(run))
-    print(f"{target}: is the agent of round {best} of {run} now")
-
-
-def linear_beside(controller: str) -> str:
-    """Path of the linear controller that ships beside a controller."""
-    return controller.removesuffix("best.json") + "linear.best.json"
-
-
-def _ship_curves(game: Game, pairs: dict[str, str], controllers: Iterable[str]) -> None:
-    """Copies the training curves of models and controllers to log/, where plot_training_progress.ipynb shows them."""
-    curves = {
-        os.path.join(os.path.dirname(pairs[name]), "metrics.jsonl"): f"{game.name}.{name}.metrics.jsonl"
-        for name in ("vae", "rnn")
-    }
-    for path in controllers:
-        base = path.removesuffix("picked.json").removesuffix("best.json")
-        curves |= {f"{base}{ending}": os.path.basename(base) + ending for ending in ("hist.json", "hist_best.json")}
-    for source, name in curves.items():
-        if not os.path.exists(source):
-            continue  # it did not come along to this machine, and nothing needs it
-        with open(source, "rb") as file, files.atomic(os.path.join(ROOT, "log", name)) as copied:
-            copied.write(file.read())
-
-
-def _metas(run: str) -> list[dict[str, Any]]:
-    """The metas of all files of a run, as they are."""
-    found = [os.path.join(folder, name) for folder, _, names in os.walk(run) for name in names]
-    return [files.read_json(path) for path in sorted(found) if path.endswith(provenance.ENDING)]
-
-
-def _check_chain(game: Game, run: str, pairs: dict[str, str], controller: str) -> None:
-    """UserError if the files of an agent were not verified, or do not belong together."""
-    metas = {
-        name: provenance.read(path, name, game.name) for name, path in (pairs | {"controller": controller}).items()
-    }
-    for name, meta in metas.items():
-        if meta.get("unverified"):
-            raise UserError(f"--ship {run}: its {name} was made from files that were not verified")
-    for name, path in pairs.items():
-        if metas[name]["sha256"] != metas["controller"]["parents"].get(name):
-            raise UserError(f"--ship {run}: {controller} was evolved on another {name} than {path}")

@@ -18,7 +18,7 @@ from common import game as games_here
 from common.game import Game
 from common.runtime import cli, files, provenance, runs, seeds, settings
 from common.runtime.files import ROOT
-from common.training import iterate
+from common.training import iterate, ship
 
 import stages
 
@@ -105,7 +105,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "LOCK_SECONDS", 0.1)
     monkeypatch.setattr(os, "fsync", lambda file: None)  # which takes most of the time
     monkeypatch.setattr(iterate, "draw", lambda lines, path, title: files.write_json(path, len(lines)))
-    monkeypatch.setattr(iterate, "ROOT", str(tmp_path / "root"))
+    monkeypatch.setattr(ship, "ROOT", str(tmp_path / "root"))
     return str(tmp_path / "game")
 
 
@@ -266,7 +266,7 @@ def test_the_series_of_every_round_is_known_by_its_meta(folder, tmp_path):
     """Catches models made from a series of which nothing is left, once a later round has added to it."""
     run = str(tmp_path / "run")
     assert start(game_in(folder), run)[0] == 0
-    metas = iterate._metas(run)
+    metas = ship._metas(run)
     known, used = {meta["sha256"] for meta in metas}, {meta["parents"].get("series") for meta in metas} - {None}
     assert len(used) == 2
     assert used <= known
@@ -343,7 +343,7 @@ def test_the_linear_controller_is_evolved_at_the_end_in_the_dream_of_the_best_ro
     game.config.ITERATE["small"] = dataclasses.replace(TWO, linear={"generations": 3})
     fault(folder, "train", "linear", 1)
     assert start(game, run)[0] == 2
-    best = iterate.best_of(files.read_json(f"{run}/rounds.json"))
+    best = ship.best_of(files.read_json(f"{run}/rounds.json"))
     where, log = f"{run}/round{best['round']}/linear", "log/stub.cma.1.4"
     assert "linear" not in best
     assert commands(folder)[-1][-1] == "300"

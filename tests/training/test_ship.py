@@ -6,7 +6,7 @@ import pytest
 
 from common.runtime import files, provenance, settings
 from common.runtime.cli import UserError
-from common.training import iterate
+from common.training import ship
 
 import toy
 
@@ -21,7 +21,7 @@ def game(tmp_path, monkeypatch):
         "laptop": settings.Iterate(rounds, 0.1),
         "dream": settings.Iterate(rounds, 0.1, backend="fast", ships=1, controller="log/toy.dream.best.json"),
     }
-    monkeypatch.setattr(iterate, "ROOT", str(tmp_path))
+    monkeypatch.setattr(ship, "ROOT", str(tmp_path))
     return made
 
 
@@ -59,7 +59,7 @@ def finished_run(game, tmp_path, preset, means, linear_in=0, stderr=1.0):
 )
 def test_the_best_round_ships_to_the_place_of_its_preset(game, tmp_path, preset, place, controller):
     """Catches the last round shipped where an earlier one plays better, and one preset's agent over another's."""
-    iterate.ship(game, finished_run(game, tmp_path, preset, [5.0, 9.0, 7.0]))
+    ship.ship(game, finished_run(game, tmp_path, preset, [5.0, 9.0, 7.0]))
     for name in ("vae", "rnn", "initial_z"):
         path = str(tmp_path / "toy" / place / f"{name}.json")
         assert files.read_json(path) == [name, 2]
@@ -71,14 +71,14 @@ def test_the_best_round_ships_to_the_place_of_its_preset(game, tmp_path, preset,
 
 def test_a_mean_of_few_games_does_not_ship(game, tmp_path):
     """Catches a round that is chosen because a few of its games went well."""
-    iterate.ship(game, finished_run(game, tmp_path, "laptop", [9.0, 8.0, 7.0], stderr=3.0))
+    ship.ship(game, finished_run(game, tmp_path, "laptop", [9.0, 8.0, 7.0], stderr=3.0))
     assert files.read_json(str(tmp_path / game.config.SHIPPED_CONTROLLER)) == ["controller", 2]
 
 
 def test_the_linear_controller_and_the_metas_of_the_whole_run_ship_too(game, tmp_path):
     """Catches an agent that cannot be followed back to its first recordings, and a linear one that is left behind."""
     run = finished_run(game, tmp_path, "laptop", [5.0, 9.0, 7.0], linear_in=2)
-    iterate.ship(game, run)
+    ship.ship(game, run)
     linear = tmp_path / "log" / "toy.cma.1.4.linear.best.json"
     assert files.read_json(str(linear)) == ["linear", 2]
     provenance.read(str(linear), "controller", "toy")
@@ -98,4 +98,4 @@ def test_an_unfinished_run_does_not_ship(game, tmp_path):
     state = files.read_json(os.path.join(run, "iterate.json"))
     files.write_json(os.path.join(run, "iterate.json"), state | {"rounds": [{}] * 3})
     with pytest.raises(UserError, match="2 of 3 rounds are done"):
-        iterate.ship(game, run)
+        ship.ship(game, run)

@@ -1,0 +1,99 @@
+"""iterate.py --ship: the best agent of a finished run becomes the one that ships."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from common.game import Game
+from common.runtime import files, provenance
+from common.runtime.cli import UserError
+from common.runtime.files import ROOT
+
+
+def best_of(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The line of the best round: the highest real score less its standard error, so that few games decide little."""
+    return max(lines, key=lambda line: (line["real"]["mean"] - line["real"]["stderr"], line["round"]))
+
+
+def ship(game: Game, run: str) -> None:
+    """Makes the best agent of a finished run the one that ships: copies its files, with their metas.
+
+    The best is that of `best_of` its rounds. Its linear controller, if it has one, ships beside it. The metas of all
+    that was made on the way come along in one file, <game>.<preset>.<seed>.metas.json.
+
+    Raises:
+        UserError: the run is of another game, not finished, or a file does not match its meta.
+    """
+    try:
+        state = files.read_json(os.path.join(run, "iterate.json"))
+        lines = files.read_json(os.path.join(run, "rounds.json"))
+        of, preset, seed, rounds = (state[name] for name in ("game", "preset", "seed", "rounds"))
+        best = best_of(lines)["round"]
+        picked = {
+            name: os.path.join(run, state["done"][f"{best}/{name}"]["controller"])
+            for name in ("agent", "linear_agent")
+            if f"{best}/{name}" in state["done"] or name == "agent"
+        }
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--ship {run}: not a finished run of iterate.py ({error})") from None
+    if of != game.name:
+        raise UserError(f"--ship {run}: is a run of {of}, not of {game.name}")
+    if len(lines) < len(rounds):
+        raise UserError(f"--ship {run}: {len(lines)} of {len(rounds)} rounds are done; finish it first")
+    config, cfg = game.config, getattr(game.config, "ITERATE", {}).get(preset)
+    if cfg is None or cfg.ships >= len(config.SHIPPED):
+        raise UserError(f"--ship {run}: config.py does not say where an agent of the preset {preset} ships")
+    pairs = {name: os.path.join(run, f"round{best}", config.TRAINED[name]) for name in ("vae", "rnn", "initial_z")}
+    for path in picked.values():
+        _check_chain(game, run, pairs, path)
+    for name, path in pairs.items():
+        provenance.copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]))
+    target = cfg.controller or config.SHIPPED_CONTROLLER
+    targets = {"agent": target, "linear_agent": linear_beside(target)}
+    for name, path in picked.items():
+        provenance.copy(path, os.path.join(ROOT, targets[name]))
+    _ship_curves(game, pairs, picked.values())
+    log = os.path.join(ROOT, "log", f"{game.name}.{preset}.{seed}")
+    files.write_json(f"{log}.rounds.json", lines, indent=1)
+    files.write_json(f"{log}.metas.json", _metas(run))
+    print(f"{target}: is the agent of round {best} of {run} now")
+
+
+def linear_beside(controller: str) -> str:
+    """Path of the linear controller that ships beside a controller."""
+    return controller.removesuffix("best.json") + "linear.best.json"
+
+
+def _ship_curves(game: Game, pairs: dict[str, str], controllers: Iterable[str]) -> None:
+    """Copies the training curves of models and controllers to log/, where plot_training_progress.ipynb shows them."""
+    curves = {
+        os.path.join(os.path.dirname(pairs[name]), "metrics.jsonl"): f"{game.name}.{name}.metrics.jsonl"
+        for name in ("vae", "rnn")
+    }
+    for path in controllers:
+        base = path.removesuffix("picked.json").removesuffix("best.json")
+        curves |= {f"{base}{ending}": os.path.basename(base) + ending for ending in ("hist.json", "hist_best.json")}
+    for source, name in curves.items():
+        if not os.path.exists(source):
+            continue  # it did not come along to this machine, and nothing needs it
+        with open(source, "rb") as file, files.atomic(os.path.join(ROOT, "log", name)) as copied:
+            copied.write(file.read())
+
+
+def _metas(run: str) -> list[dict[str, Any]]:
+    """The metas of all files of a run, as they are."""
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(run) for name in names]
+    return [files.read_json(path) for path in sorted(found) if path.endswith(provenance.ENDING)]
+
+
+def _check_chain(game: Game, run: str, pairs: dict[str, str], controller: str) -> None:
+    """UserError if the files of an agent were not verified, or do not belong together."""
+    metas = {
+        name: provenance.read(path, name, game.name) for name, path in (pairs | {"controller": controller}).items()
+    }
+    for name, meta in metas.items():
+        if meta.get("unverified"):
+            raise UserError(f"--ship {run}: its {name} was made from files that were not verified")
+    for name, path in pairs.items():
+        if metas[name]["sha256"] != metas["controller"]["parents"].get(name):
+            raise UserError(f"--ship {run}: {controller} was evolved on another {name} than {path}")
