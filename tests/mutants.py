@@ -133,7 +133,7 @@ MUTANTS = [
     ("common/training/evolve.py", "np.nanmedian(fitness, axis=0)", "np.nanmean(fitness, axis=0)"),
     # the policy gradient
     ("common/training/ppo.py", "discount * following * (1 - done) - value", "discount * following - value"),
-    ("common/training/ppo.py", "discount * smoothing * (1 - now[1]) * later", "discount * (1 - now[1]) * later"),
+    ("common/training/ppo.py", "discount * gae_lambda * (1 - now[1]) * later", "discount * (1 - now[1]) * later"),
     ("common/training/ppo.py", "tf.minimum(ratio * advantage, clipped * advantage)", "ratio * advantage"),
     ("common/training/ppo.py", "tether * leaving - gain - s.entropy * entropy", "tether * leaving - gain"),
     ("common/training/ppo.py", "learns * (tether * leaving - gain", "learns * (-gain"),

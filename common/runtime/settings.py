@@ -260,7 +260,7 @@ class PolicyGradient:
     blocks: int = option(2, "parts of the rows and minibatches, each in a thread; decides the result in the last bits")
     learning_rate: float = option(3e-4, "step size of Adam at the start; it falls to a tenth of this", least=1e-12)
     discount: float = option(0.998, "of rewards, per step", most=1)
-    smoothing: float = option(0.97, "lambda of the generalised advantage estimate", most=1)
+    gae_lambda: float = option(0.97, "lambda of the generalised advantage estimate", most=1)
     reward_scale: float = option(
         1.0, "rewards are learnt from times this, so that values are of the size of 1", least=1e-6
     )

@@ -55,7 +55,7 @@ def advantages(
     value: tf.Tensor,
     last_value: tf.Tensor,
     discount: float,
-    smoothing: float,
+    gae_lambda: float,
     cut: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Generalised advantage estimates (Schulman et al. 2016, equation 16).
@@ -66,7 +66,7 @@ def advantages(
         value: float32 [T, B], of the state before the step.
         last_value: float32 [B], of the state after the last one.
         discount: gamma, in [0, 1].
-        smoothing: lambda, in [0, 1].
+        gae_lambda: lambda, in [0, 1].
         cut: float32 [T, B], 1 where the episode was only not followed any further. What such a step was worth is
             unknown: its advantage is 0, and the steps before it bootstrap from its value.
 
@@ -77,7 +77,7 @@ def advantages(
     error = reward + discount * following * (1 - done) - value
     error = error if cut is None else error * (1 - cut)
     return tf.scan(
-        lambda later, now: now[0] + discount * smoothing * (1 - now[1]) * later,
+        lambda later, now: now[0] + discount * gae_lambda * (1 - now[1]) * later,
         (error, done),
         initializer=tf.zeros_like(last_value),
         reverse=True,
@@ -201,7 +201,7 @@ class PPO:
 
         world, data = self._collect(before[0], world, key)
         values = tf.reshape(self._value(before[1], data.features), [s.steps + 1, -1])
-        advantage = advantages(data.reward, data.done, values[:-1], values[-1], s.discount, s.smoothing, data.cut)
+        advantage = advantages(data.reward, data.done, values[:-1], values[-1], s.discount, s.gae_lambda, data.cut)
         returns = advantage + values[:-1]
         advantage = (advantage - tf.reduce_mean(advantage)) / (tf.math.reduce_std(advantage) + 1e-8)
         count = s.steps * self.world.rows
