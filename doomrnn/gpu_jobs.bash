@@ -6,8 +6,8 @@ cd "$(dirname "$0")"
 python=../.venv/bin/python
 [ -x "$python" ] || python=python
 # what a later stage would refuse is refused before the first, which takes hours
-"$python" -c 'from common.runtime import cli; from doomrnn import config as own
-cli.check({"vae_train": own.VAE, "series": own.SERIES, "rnn_train": own.RNN})' "$@"
+"$python" -c 'from common.runtime import cli; from common.training import vae_and_rnn; from doomrnn.game import GAME
+cli.run_main(lambda: vae_and_rnn.check_ahead(GAME))' "$@"
 for stage in vae_train series rnn_train; do
   "$python" "$stage.py" "$@"
 done

@@ -93,6 +93,12 @@ def action_size(path: str) -> int:
     return shape[1] if len(shape) > 1 else 1
 
 
+def has_reward(path: str) -> bool:
+    """Whether a recording holds rewards; those of the authors' code do not."""
+    with zipfile.ZipFile(path) as archive:
+        return "reward.npy" in archive.namelist()
+
+
 def _of_this_game(path: str, sizes: Collection[int], game: str, owners: Iterable[tuple[range, str]]) -> int:
     """The numbers in an action of a recording; ValueError if it is of another game by them or by its summary."""
     seed, size = int(os.path.basename(path)[:-4]), action_size(path)

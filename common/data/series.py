@@ -226,6 +226,24 @@ class Series:
                         f"{path}: {name} of episode {k} is not finite; make it again with: python series.py --fresh"
                     )
 
+    @classmethod
+    def outline(cls, length: np.ndarray, action_size: int, paid: Sequence[bool], mirrored: bool) -> "Series":
+        """What recordings will be as a series, by their headers: a z without dimensions, and actions of zeros.
+
+        Args:
+            length: int [E], frames of each episode.
+            action_size: numbers in an action.
+            paid: [E], whether an episode holds rewards.
+            mirrored: whether the series is to hold mirror images.
+        """
+        outline, frames = cls.__new__(cls), int(np.sum(length))
+        outline.mu = outline.logvar = np.zeros((frames, 0), np.float16)
+        outline.action, outline.done = np.zeros((frames, action_size), np.float16), np.zeros(frames, bool)
+        outline.reward = np.repeat(np.where(paid, 0, np.nan).astype(np.float32), length)
+        outline.length, outline.first = np.asarray(length), np.cumsum(length) - length
+        outline._mirrored = (outline.mu, outline.mu) if mirrored else (None, None)
+        return outline
+
     @property
     def z_size(self) -> int:
         """Dimensions of z."""

@@ -127,18 +127,22 @@ def parse(
     return dataclasses.replace(preset, **chosen), arguments
 
 
-def check(stages: Mapping[str, Mapping[str, Any]], argv: Sequence[str] | None = None) -> None:
+def check(stages: Mapping[str, Mapping[str, Any]], argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Reads a command line that several stages are to be given. It ends with code 2 where one of them would refuse it.
 
     Args:
         stages: {name of the script: its presets}.
         argv: the command line, by default sys.argv.
+
+    Returns:
+        {name of the script: what `parse` makes of the command line}.
     """
-    words, program = sys.argv[1:] if argv is None else argv, sys.argv[0]
+    words, parsed, program = sys.argv[1:] if argv is None else argv, {}, sys.argv[0]
     for name, presets in stages.items():
         sys.argv[0] = f"{name}.py"  # what the parser calls itself
-        parse(presets, None, words)
+        parsed[name] = parse(presets, None, words)
     sys.argv[0] = program
+    return parsed
 
 
 def run_main(main: Callable[[], None]) -> None:

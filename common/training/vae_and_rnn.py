@@ -202,6 +202,23 @@ def train_rnn(game: Game, description: str | None) -> None:
     print(f"{stage.result}: written")
 
 
+def check_ahead(game: Game) -> None:
+    """gpu_jobs.bash, first: refuses what one of its stages would, which the headers of the recordings tell.
+
+    Raises:
+        UserError: the MDN-RNN could not be trained on these recordings as its config says.
+    """
+    config = game.config
+    stages = cli.check({"vae_train": config.VAE, "series": config.SERIES, "rnn_train": config.RNN})
+    (encoding, _), (cfg, arguments) = stages["series"], stages["rnn_train"]
+    runs.check_run(arguments)
+    paths, lengths = recordings.scan(os.path.join(arguments.run, "record"), game.action_sizes, game.name)
+    size, paid = recordings.action_size(paths[0]), [recordings.has_reward(path) for path in paths]
+    game = game.acting_by(size or config.ACTION_SIZE)
+    known, _ = _split(series.Series.outline(lengths, game.config.ACTION_SIZE, paid, encoding.mirror), cfg)
+    _chunks(game, cfg, known)
+
+
 def _start_rnn(
     game: Game, cfg: Any, arguments: Any, model: mdnrnn.MDNRNN, parents: dict[str, Any], made_of: list[dict[str, Any]]
 ) -> list[str]:

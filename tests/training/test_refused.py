@@ -1,7 +1,9 @@
 """vae_train.py, series.py and rnn_train.py refuse before they begin, without a trace: another value may follow."""
 
+import dataclasses
 import os
 import shutil
+import subprocess
 
 import commands
 import numpy as np
@@ -127,3 +129,52 @@ def test_a_damaged_vae_leaves_no_series(run):
     before = tree(run)
     assert commands.call(vae_and_rnn.encode, GAME, "--run", run, "--unverified").code == 2
     assert tree(run) == before
+
+
+def outlined(run, lengths, size=None, authors=()):
+    """Recordings of these lengths; those of `authors` hold no rewards and ends."""
+    for seed, length in enumerate(lengths, 2000):
+        record(run, [seed], size, length)
+        if seed in authors:
+            path = str(run / "record" / f"{seed}.npz")
+            files.write_npz(path, **{name: recordings.read(path)[name] for name in ("obs", "action")})
+
+
+@pytest.mark.parametrize(
+    ("name", "lengths", "change", "says"),
+    [
+        ("doomrnn", [30] * 4, {"validation_episodes": 4}, "--validation_episodes 4"),
+        ("doomrnn", [30] * 4, {"sequence_length": 30}, "--validation_episodes 1"),
+        ("doomrnn", [30] * 4, {"streams": 11}, "--streams"),
+        ("doomrnn", [30] * 4, {"newest": 3}, "--newest 3"),
+        ("doomrnn", [30] * 4, {"mirror": True}, "--mirror"),
+        ("carracing", [30] * 4, {"heads": True}, "--heads"),
+        ("carracing", [30] * 4, {}, ""),
+        ("doomrnn", [30] * 4, {}, ""),
+    ],
+)
+def test_what_the_mdn_rnn_refuses_is_known_before_the_vae_is_trained(
+    tmp_path, monkeypatch, name, lengths, change, says
+):
+    """Catches gpu_jobs.bash, which found out after hours: it checked the words of the command only."""
+    game = commands.GAMES[name]
+    outlined(tmp_path, lengths, 3 if name == "carracing" else None, authors=[2003])
+    usual = {"streams": 2, "sequence_length": 8, "validation_episodes": 1, "heads": False, "mirror": False}
+    presets = {"laptop": dataclasses.replace(game.config.RNN["smoke"], **usual | change)}
+    monkeypatch.setattr(game.config, "RNN", presets)
+    monkeypatch.setattr(game.config, "SERIES", {"laptop": game.config.SERIES["smoke"]})
+    before = tree(tmp_path)
+    done = commands.call(lambda own, _: vae_and_rnn.check_ahead(own), game, "--run", tmp_path)
+    assert refused(done, says) if says else done.code == 0, done
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", commands.GAMES)
+def test_gpu_jobs_checks_the_recordings_first(name, tmp_path):
+    """Catches a script that leaves the check out; the presets need more than these three episodes."""
+    record(tmp_path, size=3 if name == "carracing" else None)
+    script = os.path.join(commands.GAMES[name].folder, "gpu_jobs.bash")
+    done = subprocess.run(["bash", script, "--run", tmp_path], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "--validation_episodes" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["record"]
