@@ -159,7 +159,8 @@ def read_log(path: str) -> list[Row]:
     """
     try:
         return [
-            (int(generation), float(score), np.array(mean, float)) for generation, score, mean in files.read_json(path)
+            (int(generation), float(score), np.array(mean, float))
+            for generation, score, mean, *_ in files.read_json(path)
         ]
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: not an evolution's .log.json ({error})") from None

@@ -73,6 +73,8 @@ class Stage:
         self.result = self.path(result)
         self.cfg, self._saved_at = cfg, time.monotonic()
         self._board: Any = None
+        self.before: dict[str, Any] = {}
+        """the config of the earlier start, if there is one"""
         self._began, self._seconds_before = time.monotonic(), 0.0
         os.makedirs(self.folder, exist_ok=True)
         self._lock_file = lock(self.path("lock"))
@@ -116,6 +118,7 @@ class Stage:
                 raise UserError(f"{path}: damaged ({error}); --fresh sets it aside and starts anew") from None
             # an option that is newer than the run had its default value
             before = {field.name: field.default for field in dataclasses.fields(self.cfg)} | before
+            self.before = before
             free = {*may_change, "checkpoint_seconds"}
             keys = [key for key, value in _flat(now).items() if key not in free and value != before.get(key)]
             if keys:

@@ -17,6 +17,8 @@ from common.runtime import files, provenance, runs, seeds
 from common.runtime.cli import UserError
 
 S = TypeVar("S", bound=Search)
+SCORED_BY = {"n": "eval_episodes", "backend": "backend"}
+"""{name in a row of the log: field of the config} that may change when a search goes on: what a score is a score of"""
 FIRST_SEED, LAST_SEED = 20_000, seeds.TRAINING[1]  # of the episodes of candidates
 
 
@@ -29,8 +31,8 @@ class Evolution(Generic[S]):
                            squared error of the value, KL to the reference, KL moved, steps dreamt so far]
     <base>.hist_best.json  a row per evaluation of the mean: [generation, seconds, "improvement", x, "curr", x,
                            "prev", x, "best", x]
-    <base>.log.json        a row per evaluation: [generation, score, parameters]
-    <base>.best.json       [[the mean with the best evaluation], its score]
+    <base>.log.json        a row per evaluation: [generation, score, parameters, {"n": episodes, "backend": ...}]
+    <base>.best.json       [[the mean with the best evaluation of those that were made as the latest], its score]
     <base>.npz             the distribution, for another machine to continue from: see es.CMA.arrays; and the average
     <base>.checkpoint.npz  all of the above and the whole state of the search, to continue bit for bit: see es.CMA.state
 
@@ -80,6 +82,10 @@ class Evolution(Generic[S]):
             self._restore()
         elif os.path.exists(self._stage.path("npz")):
             self._take_over()
+        before = vars(cfg) | self._stage.before
+        self._log = [
+            [*row[:3], *(row[3:] or [_scored_by(before)])] for row in self._log
+        ]  # an earlier version's had none
         premature = self._forget_last_evaluation()
         if self.hist:
             print(f"{self._stage.path('json')}: continuing from generation {len(self.hist)}")
@@ -140,8 +146,13 @@ class Evolution(Generic[S]):
 
     @property
     def _best(self) -> list[Any] | None:
-        """[generation, score, parameters] of the best evaluation, the first of equal ones; None if there is none."""
-        return max(self._log, key=lambda row: row[1], default=None)
+        """The row of the best evaluation of those made as now, the first of equal ones; None if there is none."""
+        return max(self._alike, key=lambda row: row[1], default=None)
+
+    @property
+    def _alike(self) -> list[list[Any]]:
+        """The rows of the log with scores that can be compared with one of now."""
+        return [row for row in self._log if row[3] == _scored_by(vars(self._cfg))]
 
     def _checked(self, average: np.ndarray | None) -> np.ndarray | None:
         """The running average of a file, float64 [N], None if there is none.
@@ -245,9 +256,9 @@ class Evolution(Generic[S]):
             print(f"\ngeneration {self.generation}: the mean has no finite score and is left out", file=sys.stderr)
             return
         self._stage.log(self.generation, es__evaluation=score)
-        previous = self._log[-1][1] if self._log else score
+        previous = self._alike[-1][1] if self._alike else score
         best_before = self._best[1] if self._best else score
-        self._log.append([self.generation, score, mean])
+        self._log.append([self.generation, score, mean, _scored_by(vars(self._cfg))])
         best = max(best_before, score)
         row = ["improvement", score - best_before, "curr", score, "prev", previous, "best", best]
         rounded = [round(x, 2) if isinstance(x, float) else x for x in row]
@@ -274,9 +285,9 @@ class Evolution(Generic[S]):
         controller.write(stage.path("json"), self.strategy.mean)
         self._write_meta("json", "controller")
         if self._best:
-            generation, score, mean = self._best
+            generation, score, mean, scored_by = self._best
             controller.write(stage.path("best.json"), mean, score)
-            about = {"of": self._score_of, "mean": score, "n": self._cfg.eval_episodes, "first_seed": seeds.EVALUATION}
+            about = {"of": self._score_of, "mean": score, **scored_by, "first_seed": seeds.EVALUATION}
             self._write_meta("best.json", "controller", generation=generation, score=about)
         files.write_json(stage.path("hist_best.json"), self._hist_best)
         files.write_json(stage.path("log.json"), self._log)
@@ -294,3 +305,8 @@ class Evolution(Generic[S]):
             return files.read_json(self._stage.path("hist.json")) != self.hist
         except (FileNotFoundError, ValueError):
             return True
+
+
+def _scored_by(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a score is a score of, under this config."""
+    return {name: config[field] for name, field in SCORED_BY.items() if field in config}

@@ -100,7 +100,7 @@ def test_the_files_are_the_authors(start, tmp_path):
         [1, "improvement", 5.12, "curr", 9.12, "prev", 4.0, "best", 9.12],
         [1, "improvement", -3.12, "curr", 6.0, "prev", 9.12, "best", 9.12],
     ]
-    assert read["log.json"] == [[1, 4.0, mean], [1, 9.125, mean], [1, 6.0, mean]]
+    assert read["log.json"] == [[1, 4.0, mean, {"n": 4}], [1, 9.125, mean, {"n": 4}], [1, 6.0, mean, {"n": 4}]]
     assert read["json"] == [mean]
     assert read["best.json"] == [mean, 9.125]
     for kind, what in (("json", "controller"), ("best.json", "controller"), ("log.json", "evolution")):
@@ -314,6 +314,55 @@ def test_the_best_mean_is_kept(start, tmp_path):
         run = start()
     assert logs(tmp_path)["best.json"] == [means[1], 7.0]
     assert logs(tmp_path)["json"] == [means[3]]
+
+
+@dataclasses.dataclass(frozen=True)
+class InGame(Config):
+    """That of a search in the real game."""
+
+    backend: str = "envpool"
+
+
+@pytest.mark.parametrize("kept", ["checkpoint.npz", "npz"])
+@pytest.mark.parametrize("logged", [True, False])
+@pytest.mark.parametrize("change", [{"eval_episodes": 64}, {"backend": "gymnasium"}])
+def test_scores_are_compared_with_their_like_only(start, tmp_path, kept, logged, change):
+    """Catches 900 in 2 games of one backend that stays the best over 700 in 64 games of another, whose meta it has."""
+
+    def scored(cfg, *scores):
+        run = start(cfg, may_change=("eval_episodes", "backend"))
+        for score in scores:
+            run.strategy.tell(run.strategy.ask().sum(axis=1))
+            run.add_generation(np.ones((6, 3)), np.ones((6, 3), int))
+            run.add_evaluation(score)
+            run.save()
+        best = provenance.read(str(tmp_path / "log" / f"{BASE}.best.json"), "controller", "game")
+        about = {"of": "dream", "mean": logs(tmp_path)["best.json"][1], "n": cfg.eval_episodes, "backend": cfg.backend}
+        assert best["score"] == about | {"first_seed": 400_000}
+        return about["mean"], logs(tmp_path)["hist_best.json"][-1][4:]
+
+    first = InGame(eval_steps=1, generations=20)
+    other = dataclasses.replace(first, **change)
+    assert scored(first, 900.0, 800.0) == (900.0, [800.0, "prev", 900.0, "best", 900.0])
+    if not logged:  # as an earlier version left it
+        path = tmp_path / "log" / f"{BASE}.checkpoint.npz"
+        arrays = dict(np.load(path))
+        text = json.loads(str(arrays["logs"]))
+        text["log"] = [row[:3] for row in text["log"]]
+        np.savez(path, **arrays | {"logs": json.dumps(text)})
+        (tmp_path / "log" / f"{BASE}.log.json").write_text(json.dumps(text["log"]))
+    if kept == "npz":
+        os.remove(tmp_path / "log" / f"{BASE}.checkpoint.npz")
+    assert scored(other, 700.0) == (700.0, [700.0, "prev", 700.0, "best", 700.0])
+    assert scored(other, 600.0) == (700.0, [600.0, "prev", 700.0, "best", 700.0])
+    assert scored(first, 850.0) == (900.0, [850.0, "prev", 800.0, "best", 900.0])
+    assert [score for _, score, _ in select.read_log(tmp_path / "log" / f"{BASE}.log.json")] == [
+        900,
+        800,
+        700,
+        600,
+        850,
+    ]
 
 
 @pytest.mark.parametrize("kept", ["checkpoint.npz", "npz"])
