@@ -3,6 +3,7 @@
 import ast
 import glob
 import os
+import types
 
 import nbclient
 import nbformat
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common.agent import rssm
+from common.agent import rssm, vae, weights
+from common.game import find
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "notebooks")
 NAMES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(glob.escape(FOLDER), "*.ipynb")))
@@ -90,3 +92,29 @@ def test_predictions_are_what_the_model_sees_and_then_expects():
     assert not differs(unseen, action).any()
     assert not differs(frames, last).any()
     assert differs(frames, other).tolist() == [False] * 4 + [True] * 2
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_vae_gan_is_shown_or_said_to_be_missing(there, tmp_path, capsys):
+    """Catches a notebook that fails without a VAE-GAN, and one that shows the plain VAE twice."""
+    [source] = [
+        cell.source for cell in read("vae_test.ipynb").cells if "GAN_RUN" in cell.source and "import os" in cell.source
+    ]
+    path = tmp_path / "tf_vae" / "vae.json"
+    if there:
+        path.parent.mkdir()
+        weights.write_vae(str(path), vae.ConvVAE(4, "float32"))
+    frames, shown = np.zeros((20, 64, 64, 3), np.uint8), []
+    plot = types.SimpleNamespace(imshow=shown.append, axis=lambda _: None)
+    names = {
+        "np": np,
+        "plt": plot,
+        "frames": frames,
+        "chosen": np.arange(10),
+        "GAME": "doomrnn",
+        "game": find("doomrnn"),
+    }
+    names["rows"] = [np.zeros((64, 640, 3)), np.ones((64, 640, 3))]
+    exec(compile(source.replace("../runs/gan", str(tmp_path)), "notebook", "exec"), names)
+    assert [picture.shape for picture in shown] == [(192, 640, 3)] * there
+    assert ("no such file; train one" in capsys.readouterr().out) != there

@@ -125,6 +125,7 @@ class GanTrainer(trainers.VaeTrainer):
 
     Args:
         cfg: settings.Vae.
+        plain: a VAE to show beside it.
 
     Raises:
         UserError: there are several devices.
@@ -132,7 +133,8 @@ class GanTrainer(trainers.VaeTrainer):
 
     names = (*trainers.VaeTrainer.names, *(f"gan__{name}" for name in NAMES))
 
-    def __init__(self, cfg: Any) -> None:
+    def __init__(self, cfg: Any, plain: vae.ConvVAE | None = None) -> None:
+        self._plain = plain
         trainers.Trainer.__init__(self, cfg, lambda: vae.ConvVAE(cfg.z_size), encoder_of)
         if self.strategy.num_replicas_in_sync > 1:
             raise UserError("--gan trains on one device; choose one, such as with CUDA_VISIBLE_DEVICES=0")
@@ -153,8 +155,13 @@ class GanTrainer(trainers.VaeTrainer):
         return super().step(step)
 
     def reconstructions(self, count: int = 10) -> np.ndarray:
-        """As VaeTrainer, with decoded samples of the prior below: float32 [192, 64 * count, 3]."""
-        prior = np.random.default_rng(self.cfg.seed).standard_normal((count, self.cfg.z_size), np.float32)
-        drawn = np.concatenate(np.array(self.model.decode(prior)), axis=1)
-        above = super().reconstructions(count)
-        return np.concatenate([above, drawn[:, : above.shape[1]]])
+        """Rows of pictures: frames of the last batch, by the plain VAE if there is one, by this one, of the prior.
+
+        Returns:
+            float32 [256, 64 * count, 3], or without a plain VAE [192, 64 * count, 3].
+        """
+        frames = self._frames[:count]
+        prior = np.random.default_rng(self.cfg.seed).standard_normal((len(frames), self.cfg.z_size), np.float32)
+        made = [model.decode(model.encode(frames)[0]) for model in (self._plain, self.model) if model]
+        rows = [np.array(frames) / np.float32(255), *made, self.model.decode(prior)]
+        return np.concatenate([np.concatenate(np.array(row), axis=1) for row in rows])

@@ -38,7 +38,7 @@ def train_vae(game: Game, description: str | None) -> None:
     frames = recordings.FrameStream(folder, cfg.batch_size, cfg.seed, mirror=cfg.mirror, **own)
     made_of = recordings.training_sources(folder, frames.paths, arguments.unverified)
     parents: dict[str, Any] = {"recordings": list(made_of)}
-    trainer = gan.GanTrainer(cfg) if cfg.gan else trainers.VaeTrainer(cfg)
+    trainer = _vae_trainer(game, cfg)
     if cfg.start_from:
         path = agents.find(cfg.start_from, arguments.run)
         made_of.append(provenance.read(path, "vae", game.name, arguments.unverified))
@@ -79,6 +79,14 @@ def _plain_or_gan(cfg: Any, arguments: argparse.Namespace) -> Any:
     if cfg.gan and "learning_rate" not in arguments:
         return dataclasses.replace(cfg, learning_rate=min(cfg.learning_rate, GAN_RATE))
     return cfg
+
+
+def _vae_trainer(game: Game, cfg: Any) -> trainers.VaeTrainer:
+    """The trainer of the VAE, or that of a VAE-GAN, which shows the VAE that ships as well."""
+    if not cfg.gan:
+        return trainers.VaeTrainer(cfg)
+    shipped = [os.path.join(game.folder, group["vae"]) for group in game.config.SHIPPED]
+    return gan.GanTrainer(cfg, next((weights.read_vae(path) for path in shipped if os.path.exists(path)), None))
 
 
 def encode(game: Game, description: str | None) -> None:

@@ -170,11 +170,11 @@ def recorded(folder, rng):
     return folder
 
 
-def trainer_in(run, cfg=CFG):
+def trainer_in(run, cfg=CFG, plain=None):
     """One start of vae_train.py --gan, the process before having ended: (trainer, stage)."""
     stage = runs.Stage(argparse.Namespace(run=str(run), fresh=False), "tf_vae", "vae.json", cfg)
     stream = recordings.FrameStream(str(run / "record"), cfg.batch_size, cfg.seed)
-    trainer = gan.GanTrainer(cfg)
+    trainer = gan.GanTrainer(cfg, plain)
     trainer.resume(stage, stream, "a" * 64)
     stage._lock_file.close()
     return trainer, stage
@@ -201,7 +201,22 @@ def test_a_resumed_training_is_an_uninterrupted_one_and_nan_is_not_saved(tmp_pat
     assert [again.step(step) for step in (3, 4)] == losses[2:]
     for one, other in zip(again._variables, whole._variables, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
-    assert again.reconstructions(3).shape == (192, 3 * 64, 3)
+
+
+def test_pictures_are_frames_the_plain_vae_this_one_and_the_prior(tmp_path, rng):
+    """Catches a row of another VAE, and a comparison that needs a plain one."""
+    recorded(tmp_path / "run", rng)
+    other = vae.ConvVAE(2 * Z, "float32")
+    for plain, rows in ((None, 3), (other, 4)):
+        trainer, _ = trainer_in(tmp_path / "run", plain=plain)
+        trainer._frames = tf.constant(frames_of(rng))
+        picture = trainer.reconstructions(3).reshape(rows, 64, 3, 64, 3).swapaxes(1, 2)
+        frames = trainer._frames[:3]
+        np.testing.assert_array_equal(picture[0], frames / np.float32(255))
+        for row, model in ((-3, plain), (-2, trainer.model)):
+            if model:
+                np.testing.assert_allclose(picture[row], model.decode(model.encode(frames)[0]), atol=1e-6)
+        assert np.abs(picture[-1] - picture[-2]).max() > 0
 
 
 def test_the_learning_rate_of_a_side_that_rests_falls_on(tmp_path, rng, monkeypatch):
