@@ -252,7 +252,8 @@ class OpenES(_Distribution):
     as good ones. The mean of CMA-ES moves towards the better half only, which says little where most candidates do
     about equally well and some fail.
 
-    Source: Salimans et al. 2017, algorithm 1, with mirrored sampling and ranks in place of returns.
+    Source: Salimans et al. 2017, algorithm 1, with mirrored sampling and ranks in place of returns. Unlike
+    their code and estool, it has no Adam and no cost of large weights.
 
     Args:
         mean: float [N], where the search starts.
@@ -301,7 +302,8 @@ class PEPG(_Distribution):
     Candidates are pairs mean +- noise. The mean follows, by Adam, the differences between the ranks of the two; the
     standard deviation of a parameter grows where pairs with much noise in it rank above the others.
 
-    Source: Sehnke et al. 2010, with ranks, Adam, limits and constants as in estool (Ha 2017).
+    Source: Sehnke et al. 2010, with ranks, Adam, limits and constants as in estool (Ha 2017). There the rate of
+    Adam is constant, and a standard deviation may adapt to below the limit.
 
     Args:
         mean: float [N], where the search starts.
