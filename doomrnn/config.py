@@ -74,7 +74,7 @@ VAE = {
     "smoke": replace(VAE_PAPER, steps=400, batch_size=64, learning_rate=1e-3, schedule="cosine"),
 }
 SERIES = dict.fromkeys(("paper", "smoke"), settings.Series(episodes_per_part=100))
-SERIES["laptop"] = settings.Series(episodes_per_part=100, mirror=True)
+SERIES["laptop"] = settings.Series(episodes_per_part=30, mirror=True)  # a good agent's games are 10 MB each
 RNN = {
     "paper": RNN_PAPER,
     "laptop": replace(RNN_LAPTOP, sequence_length=64, steps=4500, learning_rate=1.5e-3, schedule="cosine"),
@@ -147,7 +147,7 @@ ITERATE = {
             _round(own=1000, rnn_steps=3000, updates=300, evaluations=4),
             _round(own=1000, rnn_steps=3000, updates=400, evaluations=8, games=200),
         ),
-        mb_per_episode=1.9,
+        mb_per_episode=2.4,
         linear={"generations": 60, "eval_steps": 30},
     ),
     "smoke": settings.Iterate(

@@ -211,6 +211,8 @@ class Series:
             raise UserError(
                 f"{path}: not a series file ({error}); make it again with: python series.py --fresh"
             ) from None
+        self.mu: Any
+        self.logvar: Any
         self.mu, self.logvar, self.action = arrays["mu"], arrays["logvar"], arrays["action"]
         self.reward, self.done, self.length = arrays["reward"], arrays["done"], arrays["length"]
         if not len(self.mu) == len(self.logvar) == len(self.action) == self.length.sum():
@@ -289,12 +291,12 @@ class Series:
             UserError: the series holds no mirror images.
         """
         mu, logvar = self._mirrored
-        if mu is None:
+        if mu is None or logvar is None:
             raise UserError(
                 "--mirror: the series holds no mirror images; encode them first with: series.py --mirror --fresh"
             )
         both = copy.copy(self)
-        both.mu, both.logvar = np.concatenate([self.mu, mu]), np.concatenate([self.logvar, logvar])
+        both.mu, both.logvar = _InTurn(self.mu, mu), _InTurn(self.logvar, logvar)
         both.action = np.concatenate([self.action, (self.action * np.array(factors)).astype(self.action.dtype)])
         both.reward, both.done, both.length = (np.tile(array, 2) for array in (self.reward, self.done, self.length))
         both.first, both._mirrored = np.cumsum(both.length) - both.length, (None, None)
@@ -321,6 +323,26 @@ class Series:
         restart[self.first[after_cut]] = CUT
         index = index[: len(index) // count * count].reshape(count, -1)
         return index, restart[index]
+
+
+class _InTurn:
+    """The rows of two arrays of the same shape, one array after the other, without a copy of them, which is large."""
+
+    def __init__(self, first: np.ndarray, second: np.ndarray) -> None:
+        self._first, self._second = first, second
+        self.shape = (2 * len(first), *first.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """Rows by a slice, or by an array of indices from 0 up."""
+        if isinstance(index, slice):
+            index = np.arange(*index.indices(len(self)))
+        rows = self._first[index % len(self._first)]
+        second = index >= len(self._first)
+        rows[second] = self._second[index[second] - len(self._first)]
+        return rows
 
 
 class StreamBatches:

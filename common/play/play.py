@@ -199,10 +199,10 @@ def by_keyboard(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def dreams(game: Game, loaded: models.Models, temperature: float) -> dream.DreamWorld:
-    """A batch of dreams of a game."""
-    pay = game.pay if loaded.rnn.shape.heads else None
-    return dream.DreamWorld(loaded.rnn, loaded.initial_z, temperature, game.config.MAX_STEPS, pay=pay)
+def dreams(game: Game, loaded: models.Models, temperature: float, end_weight: float = 0.0) -> dream.DreamWorld:
+    """A batch of dreams of a game; for end_weight see dream.DreamWorld."""
+    pay, most = game.pay if loaded.rnn.shape.heads else None, game.config.MAX_STEPS
+    return dream.DreamWorld(loaded.rnn, loaded.initial_z, temperature, most, pay=pay, end_weight=end_weight)
 
 
 def decoded(loaded: models.Models, height: int = 512) -> Picture:

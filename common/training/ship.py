@@ -41,6 +41,8 @@ def ship(game: Game, run: str) -> None:
     if len(lines) < len(rounds):
         raise UserError(f"--ship {run}: {len(lines)} of {len(rounds)} rounds are done; finish it first")
     config, cfg = game.config, getattr(game.config, "ITERATE", {}).get(preset)
+    if cfg is not None and cfg.linear is not None and "linear" not in best_of(lines):
+        raise UserError(f"--ship {run}: its linear controller is not evolved; finish it first")
     if cfg is None or cfg.ships >= len(config.SHIPPED):
         raise UserError(f"--ship {run}: config.py does not say where an agent of the preset {preset} ships")
     pairs = {name: os.path.join(run, f"round{best}", config.TRAINED[name]) for name in ("vae", "rnn", "initial_z")}

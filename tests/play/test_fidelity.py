@@ -72,8 +72,9 @@ def game(monkeypatch):
         def reset(self, seeds):
             return super().reset(np.array(seeds) + 3)
 
-    def dreams(game, models, temperature):
+    def dreams(game, models, temperature, end_weight):
         assert temperature == 1
+        assert end_weight == 10  # ends are drawn
         return Dreams()
 
     monkeypatch.setattr(play, "dreams", dreams)
