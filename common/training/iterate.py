@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
@@ -36,6 +37,8 @@ NOTE_SECONDS = 10  # between notes of the time of a stage, so that the time of a
 REPORT = 430_000  # first seed of the validation games for the report of a round; other ones choose its controller
 INTERRUPT_SECONDS = 2.0  # that a stage has to end by itself after Ctrl-C
 MEMORY_GB = 3.0  # the most memory that a stage needs
+FORESEEN = 0.5  # share of the deaths; if fewer are foreseen, the VAE does not show what kills
+SURPRISED = 1.5  # times as many deaths as the MDN-RNN expects
 Span = tuple[str, int, int]
 """("random" or "own", first seed, episodes) of what one command records"""
 
@@ -622,7 +625,38 @@ def words(line: dict[str, Any]) -> str:
         f"round {line['round']}: {line['minutes']:.0f} min, "
         f"{line['random_games']} + {line['own_games']} games recorded, {text}"
         f"game {real['mean']:.1f} ± {real['stderr']:.1f} (standard error, {real['n']} validation games)"
+        + (f"\n{faithful(line['fidelity'])}" if line.get("fidelity", {}).get("by_logit") else "")
     )
+
+
+def faithful(found: dict[str, Any]) -> str:
+    """What fidelity.py found, in words, and on which part the next round should spend its time.
+
+    Deaths that come unseen are the VAE's, or that of too few steps seen. If the agent dies more often than the MDN-RNN
+    expects in the very games, it plays where that knows little: own games. If it expects them there, but the dream
+    lasts longer than the game, the dream does not get to where the danger is: the MDN-RNN.
+    """
+    real, dream, recall = found["real"], found["dream"], found["recall"]
+    ages = [
+        f"{age}: {rate} and {dream['deaths_per_1000_steps'].get(age)}"
+        for age, rate in real["deaths_per_1000_steps"].items()
+        if rate is not None
+    ]
+    text = f"deaths per 1,000 steps in game and dream, by age: {', '.join(ages)}"
+    if recall is None:
+        return text
+    seen = sum(row["deaths"] for row in found["by_logit"])
+    expected = sum(row["expected"] or 0.0 for row in found["by_logit"])
+    apart = dream["mean"] - real["mean"] > 2 * math.hypot(dream["stderr"], real["stderr"])
+    if recall < FORESEEN:
+        part = "the VAE, for they come unseen"
+    elif expected and seen > SURPRISED * expected:
+        part = "own games, for it plays where the MDN-RNN knows little"
+    else:
+        part = "the MDN-RNN, whose dream does not lead there" if apart else "the controller, for dream and game agree"
+    known = f", {expected:.0f} expected" if expected else ""
+    foreseen = f"{recall:.0%} of them foreseen at {found['false_alarms']:.1%} false alarms"
+    return f"{text}\n{seen} deaths in these games{known}, {foreseen}: spend time on {part}"
 
 
 def draw(lines: list[dict[str, Any]], path: str, title: str) -> None:

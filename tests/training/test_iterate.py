@@ -891,3 +891,38 @@ def test_the_rounds_of_every_game_are_what_their_stages_take(tmp_path):
             run = str(tmp_path / name / preset)
             os.makedirs(run)
             iterate.Iteration(game, run, preset, 1, dataclasses.replace(cfg, mb_per_episode=0.0))
+
+
+def found(real=500.0, dream=500.0, recall=0.8, deaths=10, expected=9.0):
+    """What fidelity.py writes."""
+    parts = {"real": real, "dream": dream}
+    rates = {"real": {"0-200": 0.5, "200-400": None}, "dream": {"0-200": 0.25, "200-400": 1.0}}
+    return {
+        **{name: {"mean": mean, "stderr": 10.0, "deaths_per_1000_steps": rates[name]} for name, mean in parts.items()},
+        "recall": recall,
+        "false_alarms": 0.003,
+        "by_logit": [{"deaths": 0, "expected": 1.0}, {"deaths": deaths, "expected": expected - 1}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "part"),
+    [
+        ({}, "the controller"),
+        ({"dream": 900.0}, "the MDN-RNN"),
+        ({"real": 900.0}, "the controller"),
+        ({"deaths": 20, "dream": 900.0}, "own games"),
+        ({"recall": 0.2, "deaths": 20, "dream": 900.0}, "the VAE"),
+    ],
+)
+def test_a_round_says_where_time_is_to_be_spent(changed, part):
+    """Catches game and dream exchanged, and an advice that the figures do not bear out."""
+    text = iterate.faithful(found(**changed))
+    assert text.splitlines()[0].endswith("by age: 0-200: 0.5 and 0.25")
+    assert f"spend time on {part}" in text
+    assert f"{changed.get('deaths', 10)} deaths in these games, 9 expected" in text
+
+
+def test_without_deaths_there_is_no_advice():
+    """Catches a traceback where an agent survives all games."""
+    assert "spend" not in iterate.faithful(found(recall=None, deaths=0))
