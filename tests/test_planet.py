@@ -275,6 +275,19 @@ def test_the_belief_goes_on_with_the_action_that_was_played(rng):
     assert 0.05 < np.abs(differences).mean() < 0.6
 
 
+def test_when_a_game_ends_the_others_go_on_with_their_own_action(rng):
+    """Catches the action of the row that ended taken for that of the next one."""
+    model = tiny_model(rng)
+
+    def believed(seeds, action):
+        world = BelievedGames(games.Games([Counter() for _ in seeds]), model)
+        world.reset(seeds)
+        return [world.step(action)[0] for _ in range(2)][1]
+
+    together, alone = believed([102, 109], [[-1.0], [1.0]]), believed([109], [[1.0]])
+    np.testing.assert_allclose(together.h, alone.h, atol=1e-5)
+
+
 def test_an_episode_does_not_depend_on_its_neighbours(rng):
     """Catches noise, beliefs or plans that are mixed up between rows, most of all when some have ended."""
     model = tiny_model(rng)
