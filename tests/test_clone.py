@@ -14,7 +14,7 @@ printf '%s\\n' "$PWD" "$@" >>"$(dirname "$0")/notes"
 """
 
 
-@pytest.mark.parametrize("target", ["run", "play", "site", "faults", "soak", "lint", "bench"])
+@pytest.mark.parametrize("target", ["run", "play", "site", "test", "faults", "soak", "mutants", "lint", "bench"])
 def test_make_works_in_a_path_with_a_space_and_brackets(tmp_path, target):
     """Catches a Makefile that takes such a path for two words, or for a pattern."""
     clone = tmp_path / "my clone [1]"
