@@ -15,6 +15,7 @@ from common.runtime import interrupt
 UNVERIFIED = "use files without a valid .meta.json, such as those of the authors; the results say so"
 Config = TypeVar("Config")
 LARGEST = 2**31 - 1  # of any int: seeds and sizes are int32 to one library or another
+LARGEST_FLOAT = 1_000_000  # of any float: far beyond all meaning, and its square is finite as a float32
 NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -26,8 +27,8 @@ def number(kind: type[int] | type[float], least: float, most: float = math.inf) 
     """An argparse type: an int or a float from `least` to `most`."""
 
     def read(text: str) -> Any:
-        value, limit = kind(text), min(most, LARGEST) if kind is int else most
-        if not least <= value <= limit or math.isinf(value):  # NaN is neither
+        value, limit = kind(text), min(most, LARGEST if kind is int else LARGEST_FLOAT)
+        if not least <= value <= limit:  # NaN is neither
             upper = "up" if math.isinf(most) and value < least else f"to {limit}"
             raise argparse.ArgumentTypeError(f"{text}: give a number from {least} {upper}")
         return value
@@ -64,7 +65,7 @@ def option(
         *short: the authors' names for the same flag, such as "-n".
         choices: the allowed values; by default all.
         least: lower limit of a number; by default 1 for an int and 0 for a float.
-        most: upper limit of a number; by default `LARGEST` for an int, and none for a float.
+        most: upper limit of a number; by default `LARGEST` for an int, and `LARGEST_FLOAT` for a float.
 
     Returns:
         A dataclasses.field.

@@ -132,7 +132,7 @@ class Rnn:
 class RestartRnn(Rnn):
     """Training an MDN-RNN that also predicts when an episode ends."""
 
-    restart_weight: float = option(10.0, "weight of restarts in the restart flag's cross-entropy")
+    restart_weight: float = option(10.0, "weight of restarts in the restart flag's cross-entropy", least=1e-6)
     restart_z: bool = option(
         True,
         "the z of the first frame after a restart is learnt too, as in the authors' code; --no-restart_z: it is not, "
@@ -264,7 +264,9 @@ class PolicyGradient:
     reward_scale: float = option(
         1.0, "rewards are learnt from times this, so that values are of the size of 1", least=1e-6
     )
-    clip: float = option(0.2, "share by which the probability of an action may change in an update and still gain")
+    clip: float = option(
+        0.2, "share by which the probability of an action may change in an update and still gain", least=1e-6
+    )
     entropy: float = option(0.003, "weight of the entropy of the policy")
     tether: float = option(0.0, "weight of KL(policy || that of --start_from) in the loss, per nat; 0 lets it go")
     hidden: str = option("128,64", "units of each hidden layer of the policy; an empty text means none")
@@ -376,13 +378,13 @@ class Planet:
         1.0, "share of the frames of a batch, drawn anew each time, that are decoded for the image loss", most=1
     )
     learning_rate: float = option(1e-3, "Adam's step size", least=1e-12)
-    epsilon: float = option(1e-4, "Adam's epsilon")
+    epsilon: float = option(1e-4, "Adam's epsilon", least=1e-12)
     clip: float = option(1000.0, "largest norm of the gradient of all weights", least=1e-6)
     free_nats: float = option(3.0, "KL divergence of a step that costs nothing [nats]")
     image_weight: float = option(1.0, "weight of the negative log-likelihood of the image")
     reward_weight: float = option(10.0, "weight of the negative log-likelihood of the reward")
     reward_limit: float = option(
-        10.0, "rewards of a step below minus this are raised to it before the model learns them"
+        10.0, "rewards of a step below minus this are raised to it before the model learns them", least=1e-6
     )
     end_weight: float = option(10.0, "weight of the cross-entropy of the end, in games that can be lost")
     overshooting: int = option(0, "largest distance of latent overshooting [steps]; 0 and 1 mean none", least=0)

@@ -2,14 +2,15 @@
 
 import dataclasses
 import itertools
+import sys
 
 import commands
 import pytest
 from commands import in_this_process  # noqa: F401
 
-from common.play import play, record
+from common.play import fidelity, play, record, select
 from common.runtime import cli
-from common.training import evolve, vae_and_rnn
+from common.training import evolve, planet, policy_gradient, vae_and_rnn
 
 GAMES = commands.GAMES
 STAGES = {
@@ -17,7 +18,13 @@ STAGES = {
     "vae_train": (vae_and_rnn.train_vae, "VAE"),
     "rnn_train": (vae_and_rnn.train_rnn, "RNN"),
     "train": (evolve.main, "TRAIN"),
+    "series": (vae_and_rnn.encode, "SERIES"),
+    "ppo": (policy_gradient.main, "PPO"),
+    "planet": (lambda game, text: planet.train(game, text, sys.argv[1:]), "PLANET"),
+    "pick_best": (select.main, ""),
+    "fidelity": (fidelity.main, ""),
 }
+WORDS = {"ppo": ("-o", "ppo"), "pick_best": ("x.log.json",), "fidelity": ("x.json",)}
 MEANINGLESS = [
     ("extract", "--explore", "1.5"),
     ("extract", "--explore", "-0.1"),
@@ -37,6 +44,28 @@ MEANINGLESS = [
     ("train", "-t", "2"),
     ("train", "-t", "0"),
     ("train", "--averaging", "1"),
+    ("train", "--sigma_init", "1e300"),
+    ("train", "--learning_rate", "inf"),
+    ("vae_train", "--learning_rate", "1e39"),
+    ("vae_train", "--gan_gamma", "1e39"),
+    ("rnn_train", "--learning_rate", "1e39"),
+    ("rnn_train", "--clip", "1e39"),
+    ("series", "--episodes_per_part", "0"),
+    ("ppo", "--learning_rate", "1e39"),
+    ("ppo", "--clip", "0"),
+    ("ppo", "--discount", "1.1"),
+    ("ppo", "--rows", "0"),
+    ("ppo", "--entropy", "-1"),
+    ("planet", "--epsilon", "0"),
+    ("planet", "--reward_limit", "0"),
+    ("planet", "--free_nats", "1e39"),
+    ("planet", "--decoded_share", "2"),
+    ("planet", "--first_seed", "1999"),
+    ("pick_best", "--episodes", "0"),
+    ("pick_best", "--final_episodes", "-1"),
+    ("fidelity", "--games", "1"),
+    ("fidelity", "--dreams", "1"),
+    ("fidelity", "--dreams", "60001"),
 ]
 IN_DREAMS = [("train", "--temperature", value) for value in ("0", "-1", "nan", "1e9")]
 
@@ -45,9 +74,35 @@ IN_DREAMS = [("train", "--temperature", value) for value in ("0", "-1", "nan", "
 @pytest.mark.parametrize(("stage", "flag", "value"), MEANINGLESS)
 def test_a_number_without_meaning_is_refused(tmp_path, name, stage, flag, value):
     """Catches a traceback after a generation, noise that is never added, and a search that does not move."""
-    done = commands.call(STAGES[stage][0], GAMES[name], flag, value, "--run", tmp_path)
-    assert done.refused(flag, value), done
+    done = commands.call(STAGES[stage][0], GAMES[name], *WORDS.get(stage, ()), flag, value, "--run", tmp_path)
+    assert done.refused(flag), done
+    assert value in done.err or "seeds" in done.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", ["0", "1e39"])
+def test_a_weight_of_restarts_that_float32_does_not_hold_is_refused(tmp_path, value):
+    """Catches a loss that is infinite, or never learns the end."""
+    words = "--restart_weight", value, "--run", tmp_path
+    assert commands.call(vae_and_rnn.train_rnn, GAMES["doomrnn"], *words).refused("--restart_weight", value)
+
+
+@pytest.mark.parametrize("words", [("--temperature", "0"), ("--episodes", "0"), ("--seed", "-1"), ("--steps", "0")])
+def test_numbers_of_ppo_train(tmp_path, words):
+    """Catches the same in the one example that has a parser of its own."""
+    pytest.importorskip("stable_baselines3", reason="the optional extra ppo is not installed")
+    assert commands.script("doomrnn", "ppo_train", *words, "--run", tmp_path).refused(*words)
+
+
+def test_every_number_of_every_stage_ends_before_float32_does():
+    """Catches a new option with a range of its own that is none."""
+    for game, (_, kind) in itertools.product(GAMES.values(), STAGES.values()):
+        presets = getattr(game.config, kind, None) if kind not in ("", "ITERATE") else None
+        for field in dataclasses.fields(presets["laptop"]) if presets else ():
+            if isinstance(field.default, float):
+                for value in ("1e39", "inf", "nan", "-1e39"):
+                    with pytest.raises(SystemExit):
+                        cli.parse(presets, None, [f"--{field.name}={value}"])
 
 
 @pytest.mark.parametrize(("stage", "flag", "value"), IN_DREAMS)
