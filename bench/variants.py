@@ -15,9 +15,19 @@ commands of the game, so that a command that was stopped continues where it was.
                 of both: of evolving with other seeds (if there are several), and of playing other games
     seconds     of the stage in which the variant differs; of an evolution per generation, of which most is play
     ask_tell_ms what the evolution strategy itself takes of a generation
+
+With --gan_seeds 10 it trains ten VAE-GANs instead, with other seeds, and says which collapse:
+
+    feature_loss  share of the variance of the discriminator's features that reconstructions miss, in %, in the second
+                  half of the training; 100 is no better than one picture for all frames
+    sharpness     as above
+    spread        variance of a pixel between reconstructions, as a share of that between the frames
+    collapsed     the feature loss is 100 or more, the sharpness above 4 (noise), the spread below 0.1 (one picture for
+                  all), or the training stopped because a number was not finite
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -56,6 +66,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 UNSEEN_SEED, SCORE_SEED = 390_000, 460_000  # of the first episode that no stage learns from; of the first scored game
 RESULT = {"vae_train": "tf_vae/vae.json", "rnn_train": "tf_rnn/rnn.json"}
+HEALTH = "feature_loss", "sharpness", "spread"
 COLUMNS = "pixels", "sharpness", "kl", "z_nats", "score", "seconds", "ask_tell_ms"
 
 
@@ -75,7 +86,8 @@ def main() -> None:
     parser.add_argument("--world", choices=settings.WORLDS, default="", help=text)
     parser.add_argument("--unseen", type=cli.number(int, 1), default=8, help="episodes that the losses are measured on")
     parser.add_argument("--only", default="", help=f"some of: {', '.join(VARIANTS)}; by default all of the game")
-    parser.add_argument("--write", action="store_true", help="write log/<game>.variants.json and docs/variants.md")
+    parser.add_argument("--gan_seeds", type=cli.number(int, 1), help="train so many VAE-GANs instead of the variants")
+    parser.add_argument("--write", action="store_true", help="write log/<game>.*.json and docs/variants.md")
     arguments = parser.parse_args()
     game = games.find(arguments.game)
     chosen = variants_of(game)
@@ -84,10 +96,19 @@ def main() -> None:
         raise cli.UserError(f"--only {arguments.only}: {game.title} has {', '.join(chosen)}")
     bench = Bench(game, arguments)
     devices.for_blocks()
+    about = {"game": game.name, "budget": {**vars(arguments), "run": None}, **provenance.about_now()}
+    if arguments.gan_seeds:
+        rows = bench.gan_seeds(arguments.gan_seeds)
+        print(seeds_table(rows))
+        if arguments.write:
+            files.write_json(
+                os.path.join(ROOT, "log", f"{game.name}.gan_seeds.json"), about | {"seeds": rows}, indent=1
+            )
+            insert(os.path.join(ROOT, "docs", "variants.md"), f"gan {game.name}", seeds_table(rows))
+        return
     figures = {name: bench.figures(name) for name in chosen if name in only | {"standard"} or not only}
     print(table(figures))
     if arguments.write:
-        about = {"game": game.name, "budget": {**vars(arguments), "run": None}, **provenance.about_now()}
         files.write_json(
             os.path.join(ROOT, "log", f"{game.name}.variants.json"), about | {"figures": figures}, indent=1
         )
@@ -145,10 +166,7 @@ class Bench:
     def figures(self, name: str) -> dict[str, Any]:
         """All that is measured of a variant."""
         run, (differs, flags) = self.trained(name), VARIANTS[name]
-        unseen = os.path.join(self.run, "unseen_two" if "--actions" in flags else "unseen")
-        more = flags if "--actions" in flags else ()
-        self._stage("extract", unseen, "--first_seed", UNSEEN_SEED, "--episodes", self.arguments.unseen, *more)
-        found: dict[str, Any] = losses(self.game, run, os.path.join(unseen, "record"))
+        found: dict[str, Any] = losses(self.game, run, self._unseen(flags if "--actions" in flags else ()))
         found |= {"curves": []}
         returns = []
         for seed in range(self.arguments.seeds):
@@ -168,6 +186,27 @@ class Bench:
         elif differs == "train":
             found["seconds"] = found["seconds_per_generation"]
         return found
+
+    def _unseen(self, flags: tuple[str, ...] = ()) -> str:
+        """Records the episodes that no stage learns from; returns their folder."""
+        unseen = os.path.join(self.run, "unseen_two" if flags else "unseen")
+        self._stage("extract", unseen, "--first_seed", UNSEEN_SEED, "--episodes", self.arguments.unseen, *flags)
+        return os.path.join(unseen, "record")
+
+    def gan_seeds(self, count: int) -> list[dict[str, Any]]:
+        """Trains so many VAE-GANs that differ in their seed only; for each what tells of a collapse."""
+        standard, unseen, rows = os.path.join(self.run, "standard"), self._unseen(), []
+        self._stage("extract", standard)
+        for seed in range(1, count + 1):
+            run = os.path.join(self.run, f"gan{seed}")
+            share(standard, run, WRITES["extract"])
+            try:
+                self._stage("vae_train", run, "--gan", "--seed", seed)
+                rows.append({"seed": seed} | health(run, unseen, self.game.config.TRAINED["vae"]))
+            except cli.UserError as error:  # such as a loss that is not finite; the other seeds go on
+                print(f"seed {seed}: {error}", file=sys.stderr)
+                rows.append({"seed": seed, "collapsed": True})
+        return rows
 
     def _evolved(self, run: str, seed: int, flags: tuple[str, ...]) -> str:
         """Evolves a controller on the models of a variant; returns the path of its best mean."""
@@ -201,6 +240,35 @@ class Bench:
             rows.append(model.decode(model.encode(frames)[0]).numpy())
         picture = np.concatenate([np.concatenate(row, axis=1) for row in rows])
         Image.fromarray(np.rint(255 * picture).astype(np.uint8)).save(path)
+
+
+def health(run: str, record: str, vae_path: str) -> dict[str, Any]:
+    """What tells of the collapse of a VAE-GAN, on the recordings of a folder: see the head of this file."""
+    path = os.path.join(run, vae_path)
+    with open(os.path.join(os.path.dirname(path), "metrics.jsonl")) as file:
+        losses = [json.loads(line)["gan/feature_loss"] for line in file]
+    model = weights.read_vae(path)
+    episodes = [recordings.read(file)["obs"] for file in recordings.scan(record)[0]]
+    frames = np.concatenate(episodes) / np.float32(255)
+    made = np.concatenate([model.decode(model.encode(each)[0]).numpy() for each in episodes])
+    spread = made.var(axis=0).mean() / frames.var(axis=0).mean()
+    values = np.mean(losses[len(losses) // 2 :]), sharpness(made) / sharpness(frames), spread
+    found = dict(zip(HEALTH, map(float, values), strict=True))
+    return found | {"collapsed": collapsed(**found)}
+
+
+def collapsed(feature_loss: float, sharpness: float, spread: float) -> bool:
+    """See the head of this file."""
+    return not (feature_loss < 100 and sharpness <= 4 and spread >= 0.1)
+
+
+def seeds_table(rows: list[dict[str, Any]]) -> str:
+    """What `Bench.gan_seeds` returns as a table of Markdown."""
+    lines = ["| seed | " + " | ".join(HEALTH) + " | collapsed |", "|---" * (2 + len(HEALTH)) + "|"]
+    for row in rows:
+        cells = [f"{row[key]:.3g}" if key in row else "" for key in HEALTH]
+        lines.append(" | ".join([f"| {row['seed']}", *cells, "yes |" if row["collapsed"] else "no |"]))
+    return "\n".join(lines)
 
 
 def share(source: str, target: str, parts: Any) -> None:

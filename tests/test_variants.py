@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import types
 
 import commands
 import numpy as np
@@ -12,6 +13,7 @@ from common.agent import mdnrnn, vae
 from common.data import recordings
 from common.game import find
 from common.runtime.files import ROOT
+from common.training import vae_and_rnn
 
 spec = importlib.util.spec_from_file_location("variants", os.path.join(ROOT, "bench", "variants.py"))
 variants = importlib.util.module_from_spec(spec)
@@ -114,6 +116,47 @@ def test_every_game_has_the_variants_of_its_options():
     assert modes - set(doom) == {"mode zch"}
     assert modes - set(cars) == {"mode zh"}
     assert set(cars) - set(doom) == {"two actions", "random starts", "mode zch"}
+
+
+def test_a_collapse_is_noise_one_picture_for_all_or_features_that_are_missed():
+    """Catches a run that counts as sound because one of the three is."""
+    assert not variants.collapsed(feature_loss=60.0, sharpness=0.8, spread=0.7)
+    assert variants.collapsed(feature_loss=100.0, sharpness=0.8, spread=0.7)
+    assert variants.collapsed(feature_loss=60.0, sharpness=9.0, spread=0.7)
+    assert variants.collapsed(feature_loss=60.0, sharpness=0.8, spread=0.05)
+    assert variants.collapsed(feature_loss=float("nan"), sharpness=0.8, spread=0.7)
+
+
+def test_seeds_of_a_vae_gan_are_trained_once_and_measured(tmp_path, rng, monkeypatch):
+    """Catches a seed trained anew by the same command, one seed every time, and a failed one that ends the bench."""
+    game, trained, budget = find("doomrnn"), [], {"preset": "smoke", "vae_steps": 2, "unseen": 1, "episodes": None}
+    bench = variants.Bench(game, types.SimpleNamespace(run=str(tmp_path), **budget))
+
+    def command(script, *flags):
+        run = flags[flags.index("--run") + 1]
+        if script == "extract" and not os.path.exists(f"{run}/record"):
+            os.makedirs(f"{run}/record")
+            frames, zeros = rng.integers(0, 256, (12, 64, 64, 3), np.uint8), np.zeros(12)
+            recordings.write(f"{run}/record", 2000, frames, zeros, zeros, zeros)
+        elif script == "vae_train":
+            small = "--z_size", 4, "--batch_size", 4, "--report_every", 1, "--unverified"
+            seed = flags[flags.index("--seed") + 1]
+            if seed == 2:
+                raise variants.cli.UserError("step 2: the loss is not finite")
+            done = commands.call(vae_and_rnn.train_vae, game, *flags, *small)
+            assert done.code == 0, done.err
+            trained.append((os.path.basename(run), seed, "already made" in done.out))
+
+    monkeypatch.setattr(bench, "_command", command)
+    first, again = bench.gan_seeds(2), bench.gan_seeds(2)
+    assert trained == [("gan1", 1, False), ("gan1", 1, True)]
+    assert again == first
+    assert first[1] == {"seed": 2, "collapsed": True}
+    assert first[0]["spread"] < 0.1  # after two steps all frames are decoded alike
+    assert first[0]["collapsed"]
+    lines = variants.seeds_table(first).splitlines()
+    assert lines[3] == "| 2 |  |  |  | yes |"
+    assert {line.count("|") for line in lines} == {6}
 
 
 def test_a_variant_that_a_game_lacks_is_refused(tmp_path):
