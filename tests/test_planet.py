@@ -449,6 +449,50 @@ def test_the_best_score_survives_a_new_start(validated, tmp_path):
     assert written == [9.0]
 
 
+def test_a_run_that_goes_on_forgets_a_validation_at_an_end_off_its_time(tmp_path):
+    """Catches a validation, and a model that it made the best, which a run that had not stopped would not have."""
+    whole = dot_game(laptop=dataclasses.replace(SMALL, validate_every=4))
+    for name in ("parts", "whole"):
+        (tmp_path / name).mkdir()
+    for episodes in ("5", "7"):  # validated at 5 as at 4, and at 7 because it ends
+        trained(whole, tmp_path / "parts", "--episodes", episodes)
+    trained(whole, tmp_path / "parts", "--episodes", "9")
+    trained(whole, tmp_path / "whole", "--episodes", "9")
+    one, other = result_of(tmp_path / "whole"), result_of(tmp_path / "parts")
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+    assert metrics_of(tmp_path / "parts") == metrics_of(tmp_path / "whole")
+
+
+def test_the_best_of_before_an_end_off_its_time_comes_back(validated, tmp_path, monkeypatch):
+    """Catches a result that is kept as the best by a validation that is forgotten."""
+    scores, _ = validated
+    monkeypatch.setattr(planet.provenance, "copy", lambda source, target: shutil.copy(source, target))
+    game, path = dot_game(laptop=dataclasses.replace(SMALL, validate_every=4)), tmp_path / "tf_planet" / "rssm.npz"
+    scores += [5.0]
+    trained(game, tmp_path, "--episodes", "5")
+    first = path.read_bytes()
+    scores += [9.0]
+    trained(game, tmp_path, "--episodes", "7")
+    assert path.read_bytes() != first
+    scores += [4.0]
+    trained(game, tmp_path, "--episodes", "9")
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "kept"),
+    [("validation_episodes", "3", 3.0), ("horizon", "3", 3.0), ("candidates", "12", 3.0), ("noise", "0.1", 9.0)],
+)
+def test_validations_are_compared_with_their_like_only(validated, tmp_path, flag, value, kept):
+    """Catches a model that is the best for ever by 2 games, or by a planner, that are not those of the others."""
+    scores, written = validated
+    scores += [3.0, 9.0, 1.0]
+    trained(dot_game(laptop=SMALL), tmp_path, "--episodes", "5", "--validate_every", "1")
+    trained(dot_game(laptop=SMALL), tmp_path, "--validate_every", "1", f"--{flag}", value)
+    assert written[-1] == (9.0 if kept == 9.0 else 1.0)
+
+
 def test_it_learns_from_recordings_in_place_of_random_episodes(undisturbed, tmp_path):
     """Catches recordings that are not read, and a random policy that plays although there are some."""
     cfg = dataclasses.replace(

@@ -8,6 +8,7 @@ again.
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -34,6 +35,9 @@ MAY_CHANGE = (
     *("validate_every", "validation_episodes", "report_every"),
 )
 """fields of the config that a run that continues may change"""
+SCORED_BY = ("validation_episodes", "backend", "horizon", "iterations", "candidates", "elite")
+"""fields of the config that decide what a validation score is a score of"""
+EARLIER = "earlier.npz"  # the result before a validation that was made only because the run ended
 RANDOM_ROWS = 16  # random episodes that are played in lockstep, at most
 
 
@@ -182,6 +186,7 @@ class Learner:
         self._planner = self._agent.planner(cfg.seed)
         self._games: dict[tuple[bool, int], World] = {}
         self._folder = os.path.join(stage.folder, "record")
+        self._scored_by, self._earlier = json.dumps({name: getattr(cfg, name) for name in SCORED_BY}), ""
         self.step, self.episodes, self.validated, self.best = 0, 0, -1, -np.inf
 
     def resume(self) -> None:
@@ -191,10 +196,23 @@ class Learner:
         self.step, saved = self._stage.restore(self._variables)
         self.episodes = int(saved.get("episodes", 0))
         self.validated, self.best = int(saved.get("validated", -1)), float(saved.get("best", -np.inf))
+        self._earlier = str(saved.get("earlier", ""))
         if np.isnan(self.best):
             self.best = -np.inf
+        if self._earlier and self.episodes < self._cfg.episodes:
+            self._forget_last_validation()
+        if str(saved.get("scored_by", self._scored_by)) != self._scored_by:
+            self.best = -np.inf  # scores of other games, or of another planner, are not compared with those to come
         for k in range(self.episodes):
             self.frames += self._replay.read(self._path(k))
+
+    def _forget_last_validation(self) -> None:
+        """Removes a validation that was made only because the run ended, now that it goes on."""
+        self.validated, best = json.loads(self._earlier)
+        self.best, self._earlier = -np.inf if best is None else best, ""
+        if os.path.exists(self._stage.path(EARLIER)):
+            provenance.copy(self._stage.path(EARLIER), self._stage.result)
+        self._stage.forget_metric(self.step, "planet/validation_return")
 
     def _path(self, episode: int) -> str:
         return os.path.join(self._folder, f"{self._cfg.first_seed + episode}.npz")
@@ -218,8 +236,13 @@ class Learner:
         cfg = self._cfg
         if self.episodes < cfg.random_episodes or self.validated == self.episodes:
             return False
-        every = cfg.validate_every or cfg.episodes
-        return self.episodes >= cfg.episodes or self.episodes // every > max(self.validated, 0) // every
+        return self.episodes >= cfg.episodes or self._at_its_time
+
+    @property
+    def _at_its_time(self) -> bool:
+        """Whether a run that went on beyond this episode would validate here."""
+        every = self._cfg.validate_every
+        return bool(every) and self.episodes // every > max(self.validated, 0) // every
 
     def update(self) -> dict[str, float]:
         """One update of the model; returns its losses.
@@ -283,6 +306,13 @@ class Learner:
     def validate(self, parents: provenance.Parents) -> None:
         """Plays validation games without noise; the model becomes the result if none was better before."""
         cfg, stage = self._cfg, self._stage
+        before = (
+            "" if self._at_its_time else json.dumps([self.validated, self.best if np.isfinite(self.best) else None])
+        )
+        if before and before != self._earlier and os.path.exists(stage.result):
+            provenance.copy(stage.result, stage.path(EARLIER))
+        self._earlier = before
+        self.save()  # killed below, it validates again, and does not copy the new result
         episodes = seeds.PLANNED_GAMES + np.arange(cfg.validation_episodes)
         world = self._agent.world(self._real_games(False, len(episodes)))
         returns, lengths = rollouts.rollout(world, self._agent.policy(self._planner, episodes), episodes)
@@ -307,7 +337,8 @@ class Learner:
 
     def _state(self) -> dict[str, Any]:
         best = {"best": self.best} if np.isfinite(self.best) else {}
-        return {"episodes": self.episodes, "validated": self.validated} | best
+        about = {"earlier": self._earlier, "scored_by": self._scored_by}
+        return {"episodes": self.episodes, "validated": self.validated, **about, **best}
 
     def save(self) -> None:
         """Writes a checkpoint."""
