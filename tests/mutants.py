@@ -88,6 +88,10 @@ MUTANTS = [
     ("common/agent/mdnrnn.py", "fell = tf.cast(reward < pay.fall_below, tf.float32)",
      "fell = tf.cast(reward > pay.fall_below, tf.float32)"),
     ("common/agent/mdnrnn.py", "replica_losses(batch, state, seed, dropout)", "replica_losses(batch, state, seed)"),
+    ("common/agent/mdnrnn.py", "seed + [0, replica])\n        mask", "seed)\n        mask"),
+    # the VAE
+    ("common/agent/vae.py", "seed + [0, replica])", "[0, replica])"),
+    ("common/agent/vae.py", "tf.maximum(kl_to_standard_normal(mu, logvar), 0.5 * self.z_size)", "kl_to_standard_normal(mu, logvar)"),
     # training of the VAE and the MDN-RNN
     ("common/training/trainers.py", "losses, self._memory = self._train(", "losses, _ = self._train("),
     ("common/training/trainers.py", "losses, memory = self._evaluate(", "losses, _ = self._evaluate("),
@@ -110,6 +114,11 @@ MUTANTS = [
     ("common/training/evolution.py", "return self.strategy.mean if self._average is None else np.round(self._average, 4)",
      "return self.strategy.mean"),
     ("common/training/evolution.py", "(1 - self._cfg.averaging) * self.strategy.mean", "self.strategy.mean"),
+    ("common/training/evolution.py", "self.hist, self._hist_best, self._log = logs.values()",
+     "self.hist, self._hist_best, self._log = *list(logs.values())[:2], []"),
+    ("common/training/evolution.py", "return max(self._alike, key=lambda row: row[1], default=None)",
+     "return self._alike[-1] if self._alike else None"),
+    ("common/training/evolution.py", "if row[3] == _scored_by(vars(self._cfg))]", "]"),
     # strategies
     ("common/training/es.py", "self._es.tell(self._asked, list(-finite))", "self._es.tell(self._asked, list(finite))"),
     ("common/training/es.py", "(start, popsize, cfg.sigma_init, cfg.seed_start, *rate)", "(start, popsize, 0.1, cfg.seed_start, *rate)"),
@@ -175,6 +184,8 @@ MUTANTS = [
     ("common/training/iterate.py", '"seed_start": 100 * self._seed + number}\n        if number > 1', '"seed_start": self._seed}\n        if number > 1'),
     ("common/training/iterate.py", '"newest": own - held_out', '"newest": own'),
     ("common/training/iterate.py", '"explore": one.explore, ', ""),
+    ("common/training/iterate.py", "REPORT = 430_000", "REPORT = 420_000"),
+    ("common/training/iterate.py", "        self._check_flags(cfg)\n", ""),
     ("common/training/iterate.py", "self._first_seed = seeds.TRAINING[0] + (seed - 1) * SEEDS_PER_RUN", "self._first_seed = seeds.TRAINING[0]"),
     # worlds
     ("common/worlds/dream.py", "(self._steps >= self.max_steps)", "(self._steps > self.max_steps)"),
@@ -197,6 +208,9 @@ MUTANTS = [
     ("common/worlds/rollouts.py", "row.left = int(row.rng.integers(1, self._max_hold + 1))\n            row.left -= 1",
      "row.left = int(row.rng.integers(1, self._max_hold))\n            row.left -= 1"),
     ("common/worlds/rollouts.py", "returns.std(ddof=1)", "returns.std()"),
+    ("common/worlds/games.py", "seen, action = self._frames, np.asarray(action).astype(np.float16)\n        frames, reward, done = self._games.step(action.astype(np.float32))",
+     "played, action = action, np.asarray(action).astype(np.float16)\n        seen = self._frames\n        frames, reward, done = self._games.step(played)"),
+    ("common/worlds/games.py", "self._steps == self._max_frames", "self._steps > self._max_frames"),
     # recording and reading
     ("common/play/record.py", "keep = len(obs) >= cfg.min_frames", "keep = len(obs) > cfg.min_frames"),
     ("common/play/record.py", "rollouts.Exploring(agent.policy(episodes), episodes, cfg.explore,",
@@ -210,6 +224,7 @@ MUTANTS = [
     ("common/data/series.py", "(self.action * np.array(factors)).astype", "self.action.astype"),
     ("common/data/series.py", "rows, fresh = index[:, cut], np.full(self.streams, k == 0, np.float32)",
      "rows, fresh = index[:, cut], np.full(self.streams, True, np.float32)"),
+    ("common/data/series.py", "key=lambda k: int(joined[\"recording\"][k])", "key=lambda k: str(joined[\"recording\"][k])"),
     # playing and choosing
     ("common/play/play.py", "return dreams(game, loaded, arguments.temperature)", "return dreams(game, loaded, 1.0)"),
     ("common/play/select.py", "key=rank, reverse=True)[:finalists]", "key=rank)[:finalists]"),
@@ -217,6 +232,7 @@ MUTANTS = [
     ("common/play/select.py", "np.split(np.array(played), ", "np.split(np.arange(1000, 1000 + episodes), "),
     ("common/play/fidelity.py", "np.quantile(logits[~died], 1 - FALSE_ALARMS)", "np.quantile(logits, 1 - FALSE_ALARMS)"),
     ("common/play/fidelity.py", "self.died.append(done & (self._steps < self._most))", "self.died.append(done)"),
+    ("common/play/agents.py", 'return bool(self.meta["config"].get("sample_z", True))', "return True"),
     # the games
     ("doomrnn/doomreal.py", "game.set_doom_skill(4)", "game.set_doom_skill(5)"),
     ("doomrnn/doomreal.py", "game.set_episode_start_time(14)", "pass"),
