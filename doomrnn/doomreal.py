@@ -42,7 +42,11 @@ def frame_of(screen: np.ndarray) -> np.ndarray:
     Returns:
         uint8 [64, 64, 3].
     """
-    return np.asarray(Image.fromarray(screen[:100]).resize((64, 64), Image.Resampling.BILINEAR))
+    return _resized(screen[:100])
+
+
+def _resized(picture: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BILINEAR))
 
 
 def _bound_engine() -> str:
@@ -72,9 +76,13 @@ def _check_folders() -> None:
 
 
 class DoomTakeCover:
-    """One game. The reward is 1 for every tic alive; an episode ends at death or after the time limit."""
+    """One game. The reward is 1 for every tic alive; an episode ends at death or after the time limit.
 
-    def __init__(self) -> None:
+    Args:
+        labels: whether `objects` can tell what is on the screen; the game is the same.
+    """
+
+    def __init__(self, labels: bool = False) -> None:
         _check_folders()
         game = vizdoom.DoomGame()
         game.load_config(os.path.join(vizdoom.scenarios_path, "take_cover.cfg"))
@@ -86,6 +94,7 @@ class DoomTakeCover:
         game.set_screen_resolution(vizdoom.ScreenResolution.RES_160X120)
         game.set_screen_format(vizdoom.ScreenFormat.RGB24)
         game.set_render_hud(False)
+        game.set_labels_buffer_enabled(labels)
         game.set_window_visible(False)
         game.set_sound_enabled(False)
         game.set_mode(vizdoom.Mode.PLAYER)
@@ -115,6 +124,12 @@ class DoomTakeCover:
         reward = self._game.make_action(buttons(action))
         done = self._game.is_episode_finished()
         return (self._frame if done else self._look()), reward, done
+
+    def objects(self) -> list[tuple[str, np.ndarray]]:
+        """[(name, its pixels in the frame, bool [64, 64])] of what is on the screen; a DoomImpBall is a fireball."""
+        state = self._game.get_state()
+        masks = [(label.object_name, 255 * (state.labels_buffer == label.value)[:100]) for label in state.labels]
+        return [(name, _resized(mask.astype(np.uint8)) > 127) for name, mask in masks]
 
     def _look(self) -> np.ndarray:
         self._frame = frame_of(self._game.get_state().screen_buffer)

@@ -3,6 +3,7 @@
 import os
 import types
 
+import numpy as np
 import pytest
 import vizdoom
 
@@ -41,3 +42,19 @@ def test_the_engine_is_bound_and_does_not_hear_ctrl_c():
     """Catches engines that outlive us, and ones that a terminal ends under us: ViZDoom then crashes."""
     with open(doomreal._bound_engine()) as file:
         assert f"bound.py --deaf {os.getpid()}" in file.read()
+
+
+def test_objects_are_where_the_frame_shows_them():
+    """Catches labels that change the game, and pixels of an object that are those of the uncut screen."""
+    plain, labelled = doomreal.DoomTakeCover(), doomreal.DoomTakeCover(labels=True)
+    np.testing.assert_array_equal(plain.reset(470_000), labelled.reset(470_000))
+    found = []
+    for _ in range(70):
+        (frame, *_), (same, *_) = plain.step(0.0), labelled.step(0.0)
+        np.testing.assert_array_equal(frame, same)
+        found += [(frame, mask) for name, mask in labelled.objects() if name == "DoomImp" and mask.sum() > 4]
+    assert found
+    assert all(mask.shape == (64, 64) and mask.dtype == bool for _, mask in found)
+    # monsters are darker than the wall that they stand before
+    darker = [frame[mask].mean() < frame[np.roll(mask, 6, axis=1) & ~mask].mean() for frame, mask in found]
+    assert np.mean(darker) > 0.7

@@ -1,0 +1,77 @@
+"""bench/small_objects.py: which objects it counts as seen and kept, and docs/variants.md has what it measured."""
+
+import importlib.util
+import os
+
+import numpy as np
+import pytest
+
+from common.game import ROOT
+from common.runtime import files
+
+spec = importlib.util.spec_from_file_location("small_objects", os.path.join(ROOT, "bench", "small_objects.py"))
+small_objects = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(small_objects)
+
+
+def square(row, column, side=3):
+    mask = np.zeros((64, 64), bool)
+    mask[row : row + side, column : column + side] = True
+    return mask
+
+
+def painted(*masks, color=(0.9, 0.6, 0.2), wall=0.4):
+    frame = np.full((64, 64, 3), wall)
+    for mask in masks:
+        frame[mask] = color
+    return frame
+
+
+def test_seen_is_what_differs_from_what_is_around_it():
+    """Catches an object of the color of the wall, one of another kind, and a neighbour that counts as the wall."""
+    ball, hidden, beside, large = square(10, 10), square(30, 30), square(10, 13), square(40, 40, side=4)
+    frame = painted(ball, beside, large)
+    objects = [("DoomImpBall", ball), ("DoomImpBall", hidden), ("Blood", beside), ("DoomImp", large)]
+    found = small_objects.seen_objects(frame, objects)
+    assert [kind for kind, *_ in found] == ["small fireball", "large monster"]
+    around = found[0][2]
+    assert not (around & (ball | beside)).any()
+    assert around.sum() == 11 * 11 - 5 * 8  # four pixels to each side, but for both and their edges
+    assert small_objects.seen_objects(frame, [("DoomImp", np.zeros((64, 64), bool))]) == []
+
+
+def test_the_share_kept_is_that_of_the_difference():
+    """Catches a reconstruction that is compared by its brightness, and one of the opposite color taken for kept."""
+    ball = square(10, 10)
+    [(_, mask, around)] = small_objects.seen_objects(painted(ball), [("DoomImpBall", ball)])
+
+    def share(picture):
+        return small_objects.share_kept(painted(ball), picture, mask, around)
+
+    assert share(painted(ball)) == pytest.approx(1)
+    assert share(painted()) == pytest.approx(0)
+    assert share(painted(wall=0.9)) == pytest.approx(0)
+    assert share(painted(ball) * 0.5 + painted() * 0.5 + 0.1) == pytest.approx(0.5)
+    assert share(2 * painted() - painted(ball)) == pytest.approx(-1)
+
+
+def test_figures_are_of_all_objects_and_of_another_game_by_chance():
+    """Catches one game twice as its own chance, a mean of means, and a spread over objects that are much alike."""
+    ball = square(10, 10)
+    with_ball, objects = np.uint8(255 * painted(ball)), [("DoomImpBall", ball)]
+    games = [[(with_ball, objects)] * 3, [(with_ball, objects), (with_ball, [])]]
+    made = [np.stack([painted(ball)] * 3), np.stack([painted()] * 2)]
+    figures = small_objects.measured(games, made)["small fireball"]
+    assert (figures["seen"], figures["kept"], figures["chance"]) == (4, 0.75, 0.25)
+    # of each game: kept - 0.75 of those seen is 0.75 and -0.75
+    assert figures["stderr"] == pytest.approx(np.sqrt(2 * 2 * 0.75**2) / 4)
+    assert small_objects.measured(games, made)["large monster"]["seen"] == 0
+
+
+def test_the_page_has_what_was_measured():
+    """Catches figures of another measurement, or of another VAE than the one that ships."""
+    found = files.read_json(os.path.join(ROOT, "bench", "small_objects.json"))
+    with open(os.path.join(ROOT, "docs", "variants.md")) as file:
+        assert small_objects.table(found["figures"]) in file.read()
+    for name, sha in found["sha256"].items():
+        assert files.sha256(os.path.join(ROOT, name)) == sha
