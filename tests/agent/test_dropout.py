@@ -136,7 +136,7 @@ def test_a_chunk_has_one_mask_for_each_stream_and_no_mask_is_a_mask_of_ones(rng)
     for found, wanted in zip(tf.nest.flatten(ones), tf.nest.flatten(plain), strict=True):
         np.testing.assert_array_equal(found, wanted)
     mask = mdnrnn.dropout_mask(rng.random((6, 4), np.float32), 0.5)
-    together = mdnrnn.losses_of(rnn, batch, state, noise, 10.0, mask)[0]
+    together = mdnrnn.losses_of(rnn, batch, state, noise, 10.0, mask, restart_z=True)[0]
     alone = []
     for row in range(6):
         one = tuple(part[row : row + 1] for part in batch), tuple(part[row : row + 1] for part in state)
@@ -144,5 +144,5 @@ def test_a_chunk_has_one_mask_for_each_stream_and_no_mask_is_a_mask_of_ones(rng)
         weights = rnn.get_weights()
         weights[2] = weights[2] * mask[row].numpy()[:, None]
         masked.set_weights(weights)
-        alone.append(mdnrnn.losses_of(masked, *one, noise[:1], 10.0)[0])
+        alone.append(mdnrnn.losses_of(masked, *one, noise[:1], 10.0, restart_z=True)[0])
     np.testing.assert_allclose(together, np.mean(alone), rtol=1e-5)

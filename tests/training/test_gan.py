@@ -288,11 +288,12 @@ def test_a_vae_gan_learns_slower_unless_a_rate_is_given(words, rate, monkeypatch
     """Catches the 1e-3 of a plain VAE, at which one side outruns the other, and a rate that is given in vain."""
     seen = []
 
-    def stage(arguments, folder, result, cfg):
-        seen.append(cfg)
+    def plain_or_gan(*given):
+        seen.append(chosen(*given))
         raise UserError("enough seen")
 
-    monkeypatch.setattr(runs, "Stage", stage)
+    chosen = vae_and_rnn._plain_or_gan
+    monkeypatch.setattr(vae_and_rnn, "_plain_or_gan", plain_or_gan)
     assert commands.call(vae_and_rnn.train_vae, commands.GAMES["doomrnn"], *words, "--run", tmp_path).refused("enough")
     assert (seen[0].learning_rate, seen[0].gan) == (rate, "--gan" in words)
 

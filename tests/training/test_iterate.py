@@ -42,7 +42,7 @@ import sys
 sys.path[:0] = [{tests!r}]
 import test_iterate
 from common.runtime import cli
-from common.training import iterate
+from common.training import iterate, ship
 iterate.NOTE_SECONDS, iterate.INTERRUPT_SECONDS = 0.1, 0.5
 cli.run_main(lambda: iterate.main(test_iterate.game_in({folder!r}), ""))
 """
@@ -234,7 +234,7 @@ def test_the_last_line_is_the_command_that_scores_the_best_round_on_validation_g
     """Catches test games that choose among runs, games that chose the round already, and the agent of another round."""
     run = str(tmp_path / "run")
     last = start(game_in(folder), run)[1].splitlines()[-1]
-    best = iterate.best_of(files.read_json(f"{run}/rounds.json"))["round"]
+    best = ship.best_of(files.read_json(f"{run}/rounds.json"))["round"]
     agent = {1: "log/stub.cma.1.4.picked.json", 2: "log/stub.cma.1.4.best.json"}[best]
     command = f"python model.py stubreal norender {agent} 460000 --run {run}/round{best}"
     assert last == f"the best round is {best}; its agent plays by: {command}"

@@ -14,7 +14,7 @@ from PIL import Image
 
 from common.agent import controller, mdnrnn, models, network, weights
 from common.play import agents, play
-from common.runtime import devices, files, provenance, settings
+from common.runtime import cli, devices, files, provenance, settings
 from common.runtime.cli import UserError
 from common.studio import session
 from common.training import dreams, evolve, ppo
@@ -237,8 +237,9 @@ def test_the_tether_on_a_linear_controller_holds_the_network_to_that(made, tmp_p
     np.testing.assert_array_equal(held_to[1], np.zeros(policy.network.parameters))
 
 
-def test_an_update_that_is_not_finite_ends_it_at_the_last_checkpoint_from_which_it_goes_on(made, tmp_path):
+def test_an_update_that_is_not_finite_ends_it_at_the_last_checkpoint_from_which_it_goes_on(made, tmp_path, monkeypatch):
     """Catches a checkpoint of NaN, and a lower learning rate that is refused as another training."""
+    monkeypatch.setattr(cli, "LARGEST_FLOAT", np.inf)
     game, run = made[0], another(made, tmp_path)
     assert train(game, run, "--generations", 1, "--value_updates", 0).code == 0
     before = bytes_of(f"{run}/{BASE}.checkpoint.npz")
