@@ -127,7 +127,7 @@ class DoomTakeCover:
 
     def objects(self) -> list[tuple[str, np.ndarray]]:
         """[(name, its pixels in the frame, bool [64, 64])] of what is on the screen; a DoomImpBall is a fireball."""
-        state = self._game.get_state()
+        state: Any = self._game.get_state()
         masks = [(label.object_name, 255 * (state.labels_buffer == label.value)[:100]) for label in state.labels]
         return [(name, _resized(mask.astype(np.uint8)) > 127) for name, mask in masks]
 

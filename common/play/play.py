@@ -116,6 +116,11 @@ def add_scoring(parser: argparse.ArgumentParser, game: Game) -> None:
     parser.add_argument(
         "--video", type=cli.new_file, metavar="FILE", help="write what render shows to this .mp4 or .gif"
     )
+    add_backend(parser, game)
+
+
+def add_backend(parser: argparse.ArgumentParser, game: Game) -> None:
+    """Which implementation of the game is played, where there are several."""
     if len(game.backends) > 1:
         parser.add_argument(
             "--backend", choices=game.backends, default=game.backends[0], help="implementation of the game"

@@ -23,7 +23,7 @@ Row = tuple[int, float, np.ndarray]
 
 def main(game: Game, description: str | None) -> None:
     """pick_best.py of every game."""
-    arguments = _parse(description)
+    arguments = _parse(game, description)
     episodes = arguments.episodes + arguments.final_episodes
     played = range(seeds.REAL_GAMES, seeds.REAL_GAMES + episodes)
     seeds.check(played, "validation", "--episodes and --final_episodes")
@@ -44,7 +44,7 @@ def main(game: Game, description: str | None) -> None:
     def score(parameters: np.ndarray, episodes: np.ndarray) -> np.ndarray:
         agent = agents.acting(game, path, meta, loaded, parameters)
         returns, _ = play.measure(
-            lambda rows: agent.world(game.real_games(rows, game.backends[0])), agent.policy, episodes
+            lambda rows: agent.world(game.real_games(rows, arguments.backend)), agent.policy, episodes
         )
         return returns
 
@@ -55,7 +55,7 @@ def main(game: Game, description: str | None) -> None:
         "evolution": {"path": agents.name_of(path), "sha256": files.sha256(path)},
         "models": loaded.hashes,
     }
-    about |= {"backend": game.backends[0], "seeds": span, "means": rounds, "best": rounds[best]}
+    about |= {"backend": arguments.backend, "seeds": span, "means": rounds, "best": rounds[best]}
     unverified = loaded.unverified or provenance.any_unverified(meta)
     about |= {"unverified": True} if unverified else {}
     files.write_json(base + "validation.json", about | provenance.about_now(), indent=1)
@@ -63,7 +63,7 @@ def main(game: Game, description: str | None) -> None:
     print(f"{base}picked.json: generation {means[best][0]}, {_words(rounds[best])}")
 
 
-def _parse(description: str | None) -> argparse.Namespace:
+def _parse(game: Game, description: str | None) -> argparse.Namespace:
     parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", metavar="FILE", help="the .log.json of an evolution")
     parser.add_argument("--episodes", type=cli.number(int, 1), default=100, help="games per mean in the first round")
@@ -72,6 +72,7 @@ def _parse(description: str | None) -> argparse.Namespace:
         "--final_episodes", type=cli.number(int, 0), default=400, help="games per mean in the second round"
     )
     parser.add_argument("--from_generation", type=cli.number(int, 0), default=0, help="leave the means before it out")
+    play.add_backend(parser, game)
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with the tf_*/ and log/ of this run")
     parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
     return parser.parse_args()

@@ -403,7 +403,7 @@ class Iteration:
         log = self._only(os.path.join(folder, "log"), ".log.json")
         ending = "best.json"
         if len(_made(log)) > 1:  # else there is nothing to choose
-            flags = {"": log, "episodes": games, "final_episodes": 2 * games}
+            flags = {"": log, "episodes": games, "final_episodes": 2 * games} | self._backend()
             ending = "picked.json"
             picked = os.path.join("log", os.path.basename(log).removesuffix("log.json") + ending)
             self._stage(number, f"{of}pick", "pick_best", flags, folder, picked)
@@ -467,7 +467,7 @@ class Iteration:
         """Plays a controller on the validation games of reports; returns the file of its scores."""
         scores = self._made_again(number, f"{of}score", os.path.join(folder, "scores.json"))
         flags = {"": [*self._how_to_play(), "norender", file, REPORT], "episodes": games, "out": scores}
-        flags |= {"backend": self._cfg.backend} if self._cfg.backend else {}
+        flags |= self._backend()
         self._stage(number, f"{of}score", "model", flags, folder, preset=False)
         return scores
 
@@ -479,6 +479,10 @@ class Iteration:
             "real": {key: made[key] for key in ("mean", "std", "stderr", "n")} | {"first_seed": REPORT},
             "controller": files.sha256(file),
         }
+
+    def _backend(self) -> dict[str, str]:
+        """The flag that says what validation games are played on."""
+        return {"backend": self._cfg.backend} if self._cfg.backend else {}
 
     def _how_to_play(self) -> list[str]:
         return [self._game.world_names["real"]] if self._game.world_names else []

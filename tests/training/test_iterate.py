@@ -195,7 +195,8 @@ def test_a_plan_of_two_rounds_gives_these_commands(folder, tmp_path):
         ("series", *small, "--run", one),
         ("rnn_train", *small, "--run", one, "--steps", 4, "--seed", 301),
         ("train", *small, "--run", one, "--t", 8, "--seed_start", 301),
-        ("pick_best", f"{one}/{log}.log.json", "--run", one, "--episodes", 5, "--final_episodes", 10),
+        ("pick_best", f"{one}/{log}.log.json", "--run", one, "--episodes", 5, "--final_episodes", 10)
+        + ("--backend", "fast"),
         ("model", "stubreal", "norender", f"{one}/{log}.picked.json", iterate.REPORT, "--run", one)
         + ("--episodes", 5, "--out", f"{one}/scores.json", "--backend", "fast"),
         ("fidelity", f"{one}/{log}.picked.json", "--run", one, "--games", 10) + ("--out", f"{one}/fidelity.json"),
@@ -363,6 +364,8 @@ def test_the_linear_controller_is_evolved_at_the_end_in_the_dream_of_the_best_ro
                 games,
                 "--final_episodes",
                 2 * games,
+                "--backend",
+                "fast",
             ),
             ("model", "stubreal", "norender", f"{where}/{log}.picked.json", iterate.REPORT, "--run", where)
             + ("--episodes", games, "--out", f"{where}/scores.json", "--backend", "fast"),
