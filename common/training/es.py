@@ -105,7 +105,8 @@ class CMA:
             UserError: none is finite.
         """
         finite, bad = _finite(fitness)
-        self._es.tell(self._asked, list(-finite))
+        if np.ptp(finite):  # equal ones say nothing, and pycma would follow the first of them
+            self._es.tell(self._asked, list(-finite))
         return bad
 
     @property
@@ -332,7 +333,9 @@ class PEPG(_Distribution):
     def tell(self, fitness: ArrayLike) -> int:
         """Moves the mean and the standard deviations; otherwise as CMA.tell."""
         finite, bad = _finite(fitness)
-        reward = _ranks(finite) / (len(finite) - 1) - 0.5 - _weight_cost(self._mean + self._noise)
+        reward = _ranks(finite) / (len(finite) - 1) - 0.5
+        if np.ptp(finite):  # else the cost alone would decide, and Adam make whole steps of it
+            reward -= _weight_cost(self._mean + self._noise)
         sigma, noise, (plus, minus) = self._sigma, self._noise[: self._half], np.split(reward, 2)
         self._move_mean(reward)
         above = (plus + minus) / 2 - reward.mean()
@@ -358,8 +361,10 @@ class SES(PEPG):
     name = "ses"
 
     def _move_mean(self, reward: np.ndarray) -> None:
-        best = np.argsort(-reward, kind="stable")[: _tenth(len(reward))]
-        self._mean += self._noise[best].mean(axis=0)
+        count = _tenth(len(reward))
+        last = np.sort(reward)[-count]
+        above, level = reward > last, reward == last  # those that equal the last have equal shares of what is left
+        self._mean += (above + level * (count - above.sum()) / level.sum()) @ self._noise / count
 
 
 class GA(_Distribution):

@@ -38,6 +38,30 @@ def plain_sigma(sigma, noise, rewards):
     return max(sigma * 0.999, 0.01)
 
 
+@pytest.mark.parametrize("name", ["cma", "openes", "pepg", "ses"])
+@pytest.mark.parametrize("popsize", [20, 30])
+def test_the_mean_stays_while_all_are_equally_fit(name, popsize):
+    """Catches a drift: ties ranked by index, and the best tenth of equals."""
+    more = [1.0] if name == "openes" else []
+    strategy = es.STRATEGIES[name](np.full(8, 0.3), popsize, 0.2, 1000, *more)
+    for _ in range(30):
+        strategy.ask()
+        strategy.tell(np.full(popsize, 7.0))
+    np.testing.assert_allclose(strategy.mean, 0.3, atol=1e-9)
+    strategy.tell(strategy.ask()[:, 0])
+    assert strategy.mean[0] > 0.3
+
+
+def test_those_that_equal_the_last_of_the_best_tenth_share_its_place():
+    """Catches the first of two equals in the mean of SES."""
+    strategy = search("ses", size=4, popsize=20)
+    strategy._noise = np.tile(np.eye(10, 4), (2, 1))
+    reward = np.zeros(20)
+    reward[0], reward[[1, 2]] = 2, 1
+    strategy._move_mean(reward)
+    np.testing.assert_allclose(strategy._mean, [0.5, 0.25, 0.25, 0])
+
+
 @pytest.mark.parametrize("name", ["pepg", "ses"])
 def test_a_generation_is_that_of_a_plain_loop(name):
     """Catches ranks upside down, a sign, Adam's bias left out, and a sigma that is squared."""
