@@ -14,6 +14,7 @@ from PIL import GifImagePlugin, Image
 from common.runtime import files
 from common.runtime.cli import UserError
 
+UNSEEN = "dummy", "offscreen"  # drivers of SDL with a window that nobody sees; it tries the second last of all
 Add = Callable[[np.ndarray], None]
 """adds a frame, uint8 [H, W, 3], to a file"""
 
@@ -41,13 +42,15 @@ def panels(*frames: ArrayLike, height: int = 256) -> np.ndarray:
 
 def has_display() -> bool:
     """Whether a window can be opened on this machine. A DISPLAY that nothing answers is none."""
+    if os.environ.get("SDL_VIDEODRIVER") in UNSEEN:
+        return False
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform in ("darwin", "win32")):
         return False
     import pygame
 
     try:
         pygame.display.init()  # not pygame.init(), which warns on a machine without sound
-        return pygame.display.get_driver() != "offscreen"  # the last that it tries, a window that nobody sees
+        return pygame.display.get_driver() not in UNSEEN
     except pygame.error:
         return False
     finally:
@@ -86,7 +89,9 @@ def _mp4(file: IO[bytes], fps: int, path: str, size: tuple[int, int]) -> Iterato
     import imageio_ffmpeg
 
     how: dict[str, Any] = {"fps": fps, "macro_block_size": 1, "ffmpeg_log_level": "quiet"}
-    writer = imageio_ffmpeg.write_frames(file.name, size, output_params=["-f", "mp4"], **how)
+    # by its whole path: ffmpeg takes -x.mp4 for an option and a:b/x.mp4 for a protocol
+    name = "file:" + os.path.abspath(file.name)
+    writer = imageio_ffmpeg.write_frames(name, size, output_params=["-f", "mp4"], **how)
     writer.send(None)
     broken = UserError(f"{path}: the video could not be written; is the disk full? An earlier one is kept")
     numbers = itertools.count()
@@ -103,7 +108,7 @@ def _mp4(file: IO[bytes], fps: int, path: str, size: tuple[int, int]) -> Iterato
     finally:
         writer.close()
     try:  # ffmpeg's exit code is not to be had
-        written, _ = imageio_ffmpeg.count_frames_and_secs(file.name)
+        written, _ = imageio_ffmpeg.count_frames_and_secs(name)
     except RuntimeError:
         written = 0
     if written != next(numbers):

@@ -40,6 +40,26 @@ def test_a_display_that_nothing_answers_is_none(monkeypatch):
         play.need_display(None)
 
 
+@pytest.mark.parametrize("driver", ["dummy", "offscreen"])
+def test_a_driver_without_a_window_is_no_display(monkeypatch, driver):
+    """Catches a person who plays for ever in a window that is not there."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", driver)
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert not video.has_display()
+
+
+@pytest.mark.parametrize("name", ["a:b/x.mp4", "-x.mp4", "http:y.mp4", "%03d.mp4", "file:z.mp4", "-x.gif"])
+def test_a_name_is_a_name_whatever_ffmpeg_reads_into_it(tmp_path, monkeypatch, name):
+    """Catches a disk that is said to be full for an option or a protocol of ffmpeg's, and a file of another name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a:b").mkdir()
+    with video.Video(name, 10) as screen:
+        for frame in frames(3):
+            screen.show(frame)
+    assert (tmp_path / name).stat().st_size > 100
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
+
+
 WINDOWS = """
 import common, gymnasium, numpy as np
 from common.play import video
