@@ -53,7 +53,8 @@ def _bound_engine() -> str:
     """Path of a program that is the engine of ViZDoom, but ends when this process ends; else it would never end."""
     engine, path = os.path.join(os.path.dirname(vizdoom.__file__), "vizdoom"), os.path.join(_folder.name, "engine")
     with open(path, "w") as file:
-        file.write(f'#!/bin/sh\nexec {shlex.join(bound.command(engine, deaf=True))} "$@"\n')
+        # Ctrl-C is for this process; Python, which is to bind the engine, would answer it while it is starting
+        file.write(f"#!/bin/sh\ntrap '' INT\nexec {shlex.join(bound.command(engine, deaf=True))} \"$@\"\n")
     os.chmod(path, 0o755)
     return path
 

@@ -133,7 +133,12 @@ class OwnProcess:
     def __init__(self, make_games: Callable[[], World]) -> None:
         # not multiprocessing: its children would import the main script again, and TensorFlow with it
         command = [sys.executable, "-c", "from common.worlds import games; games.serve()"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # Ctrl-C is for this process: the other one, which inherits the mask, is not to die of it while it is starting
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._requests, self._answers = cast(Pipes, (self._process.stdin, self._process.stdout))
         pickle.dump(sys.path, self._requests)
         self._call(make_games)
@@ -163,7 +168,6 @@ class OwnProcess:
 
 def serve() -> None:
     """In the other process: makes the games, then plays what the requests say until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # so that the output of the games does not mix with the answers
     sys.path[:] = pickle.load(requests)

@@ -58,3 +58,11 @@ def test_objects_are_where_the_frame_shows_them():
     # monsters are darker than the wall that they stand before
     darker = [frame[mask].mean() < frame[np.roll(mask, 6, axis=1) & ~mask].mean() for frame, mask in found]
     assert np.mean(darker) > 0.7
+
+
+def test_ctrl_c_is_not_for_the_engine_from_its_first_line_on():
+    """Catches a traceback of the program that binds the engine: until it runs, only the shell can be deaf."""
+    with open(doomreal._bound_engine()) as file:
+        lines = file.read().splitlines()
+    assert lines[:2] == ["#!/bin/sh", "trap '' INT"]
+    assert lines[2].startswith("exec ")

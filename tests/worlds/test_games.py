@@ -1,6 +1,9 @@
 """common/worlds/games.py: games in lockstep, recorded, and in a process of their own."""
 
 import functools
+import signal
+import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -69,3 +72,23 @@ def test_games_in_a_process_of_their_own_are_the_same():
     there._process.kill()
     with pytest.raises(RuntimeError, match="the process of the games died with code -9"):
         there.reset(SEEDS)
+
+
+def test_ctrl_c_while_the_other_process_is_starting(monkeypatch):
+    """Catches the 40 lines of its traceback, and games that are gone: the terminal sends Ctrl-C to both."""
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *words, **options):
+            super().__init__(*words, **options)
+            for _ in range(10):
+                time.sleep(0.02)
+                self.send_signal(signal.SIGINT)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest may run where it is ignored
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    try:
+        there = games.OwnProcess(functools.partial(loud_games, 1))
+        assert len(there.reset([1000])) == 1
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.signal(signal.SIGINT, handler)
