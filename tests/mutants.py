@@ -27,7 +27,8 @@ PATIENCE = 900  # seconds for the tests of one change
 
 TESTS = {
     "common/agent/controller.py": "tests/agent/test_controller.py",
-    "common/agent/mdnrnn.py": "tests/agent/test_mdnrnn.py tests/agent/test_dropout.py tests/agent/test_heads.py",
+    "common/agent/mdnrnn.py": "tests/agent/test_mdnrnn.py tests/agent/test_dropout.py tests/agent/test_heads.py "
+    "tests/training/test_gaussian.py",
     "common/agent/network.py": "tests/agent/test_network.py",
     "common/agent/planner.py": "tests/test_planner.py",
     "common/agent/rssm.py": "tests/test_rssm.py",
@@ -47,6 +48,7 @@ TESTS = {
     "common/training/es.py": "tests/training/test_es.py tests/training/test_pepg_ses_ga.py",
     "common/training/evolution.py": "tests/training/test_evolution.py",
     "common/training/evolve.py": "tests/training/test_evolve.py tests/training/test_dream_train.py tests/test_golden.py",
+    "common/training/gan.py": "tests/training/test_gan.py",
     "common/training/iterate.py": "tests/training/test_iterate.py",
     "common/training/ship.py": "tests/training/test_iterate.py tests/training/test_ship.py",
     "common/training/planet.py": "tests/test_planet.py",
@@ -63,9 +65,9 @@ TESTS = {
     "common/worlds/rssm_dreams.py": "tests/test_planet.py",
     "common/worlds/rollouts.py": "tests/worlds/test_rollouts.py",
     "common/worlds/tensor_dreams.py": "tests/training/test_ppo.py tests/worlds/test_dream_pay.py",
-    "carracing/env.py": "tests/games/test_carracing.py",
-    "carracing/game.py": "tests/games/test_carracing.py",
-    "doomrnn/doomreal.py": "tests/test_golden.py",
+    "carracing/env.py": "tests/games/test_carracing.py tests/games/test_two_actions.py",
+    "carracing/game.py": "tests/games/test_carracing.py tests/games/test_two_actions.py",
+    "doomrnn/doomreal.py": "tests/test_golden.py tests/games/test_doomreal.py",
     "doomrnn/game.py": "tests/test_golden.py",
 }
 """the tests of each module"""
@@ -89,6 +91,9 @@ MUTANTS = [
      "fell = tf.cast(reward > pay.fall_below, tf.float32)"),
     ("common/agent/mdnrnn.py", "replica_losses(batch, state, seed, dropout)", "replica_losses(batch, state, seed)"),
     ("common/agent/mdnrnn.py", "seed + [0, replica])\n        mask", "seed)\n        mask"),
+    ("common/agent/mdnrnn.py", "square = tf.exp(logvar - 2 * logstd)", "square = tf.exp(logvar - logstd)"),
+    ("common/agent/mdnrnn.py", "return logstd - 0.5 * logvar + 0.5 * (square - 1)", "return logstd + 0.5 * logvar + 0.5 * (square - 1)"),
+    ("common/agent/mdnrnn.py", "tf.transpose(part, [1, 0, 2])[1:]", "tf.transpose(part, [1, 0, 2])[:-1]"),
     # the VAE
     ("common/agent/vae.py", "seed + [0, replica])", "[0, replica])"),
     ("common/agent/vae.py", "tf.maximum(kl_to_standard_normal(mu, logvar), 0.5 * self.z_size)", "kl_to_standard_normal(mu, logvar)"),
@@ -131,6 +136,22 @@ MUTANTS = [
      "np.concatenate([noise, noise])\n        return np.round(self._mean + self._noise"),
     ("common/training/es.py", "fitness[bad] = fitness[~bad].min() - 1", "fitness[bad] = fitness[~bad].max() + 1"),
     ("common/training/es.py", "np.round(origin + coordinates @ directions.T, 4)", "np.round(coordinates @ directions.T, 4)"),
+    ("common/training/es.py", "SIGMA_RATE * (above @ ((noise**2 - sigma**2) / sigma))",
+     "SIGMA_RATE * (above @ ((sigma**2 - noise**2) / sigma))"),
+    ("common/training/es.py", "above = (plus + minus) / 2 - reward.mean()", "above = (plus - minus) / 2 - reward.mean()"),
+    ("common/training/es.py", "- _weight_cost(self._mean + self._noise)", ""),
+    ("common/training/es.py", "max(0.9999 ** float(self._steps), 0.1)", "0.9999 ** float(self._steps)"),
+    ("common/training/es.py", "best = np.argsort(-reward, kind=\"stable\")[: _tenth(len(reward))]",
+     "best = np.argsort(reward, kind=\"stable\")[: _tenth(len(reward))]"),
+    ("common/training/es.py", "self._noise[best].mean(axis=0)", "self._noise[best].sum(axis=0)"),
+    ("common/training/es.py", "np.where(self._rng.random(one.shape) < 0.5, one, other)", "one"),
+    ("common/training/es.py", "np.concatenate([self._elites, crossed + noise])", "np.concatenate([self._elites + noise[: len(self._elites)], crossed + noise])"),
+    # the VAE-GAN
+    ("common/training/gan.py", "losses = kl + feature_loss, gamma * feature_loss + judged,", "losses = kl + feature_loss + judged, gamma * feature_loss + judged,"),
+    ("common/training/gan.py", "gamma * feature_loss + judged,", "feature_loss + judged,"),
+    ("common/training/gan.py", "return decoder | neither, discriminator | neither", "return decoder, discriminator"),
+    ("common/training/gan.py", "tf.cond(learns, apply, lambda: tf.constant(False))", "apply()"),
+    ("common/training/gan.py", "self._clock.assign(step - 1)", "pass"),
     # train.py: who plays what
     ("common/training/evolve.py", "run.add_evaluation(arena.evaluate(run.mean, run.evaluation_seeds()).mean())",
      "run.add_evaluation(np.median(arena.evaluate(run.mean, run.evaluation_seeds())))"),
@@ -249,6 +270,9 @@ MUTANTS = [
     ("carracing/env.py", "[steering, (gas + 1) / 2, np.clip(brake, 0, 1)]", "[steering, (gas + 1) / 2, (brake + 1) / 2]"),
     ("carracing/env.py", "self._idle = np.where(reward > 0, 0, self._idle + 1)", "self._idle = self._idle + 1"),
     ("carracing/env.py", "0.1 * (self._max_steps - self._steps)", "0.1 * self._max_steps"),
+    ("carracing/env.py", "np.maximum(pedals, 0), np.maximum(-pedals, 0)]", "np.maximum(pedals, 0), np.abs(pedals)]"),
+    ("carracing/game.py", '"MIRROR": (-1.0, 1.0)}', '"MIRROR": (-1.0, -1.0)}'),
+    ("carracing/game.py", "keyboard_action=env.two_axes", "keyboard_action=env.keyboard_action"),
     ("carracing/game.py", "rng.uniform(0, CAUCHY_STDEV)", "rng.uniform(0, 10 * CAUCHY_STDEV)"),
     # provenance, files, seeds
     ("common/runtime/provenance.py", "if text != _text(meta):", "if False:"),
