@@ -101,7 +101,7 @@ def trained(game: Game, cfg: Any, replay: Replay, name: str, arguments: argparse
     place = argparse.Namespace(run=run, fresh=False)
     data = {"recordings_read": len(replay), "frames": replay.frames}
     stage = runs.Stage(place, planet.planet.FOLDER, planet.planet.FILE, cfg, about={"data": data})
-    learner = planet.Learner(game, cfg, planet.check(game, cfg), stage, replay)
+    learner = planet.Learner(game, cfg, planet.check(game, cfg), stage, replay, None)  # it plays no game
     learner.resume()
     with runs.progress(arguments.updates, learner.step, name) as bar:
         while learner.step < arguments.updates:

@@ -292,15 +292,15 @@ def test_the_mean_is_scored_by_the_mean_of_validation_episodes(small_run, tmp_pa
     words = ["-t", 4, "--num_episode", 2, "--generations", 2, "--eval_steps", 2, "--eval_episodes", 3]
     trained(game, run, *words)
     log = json.loads((run / "log" / f"{name}.cma.2.4.log.json").read_text())
-    assert [(generation, score) for generation, score, _ in log] == [(2, 4.0)]
+    assert [(generation, score) for generation, score, *_ in log] == [(2, 4.0)]
     seeds = np.concatenate([block.seeds.ravel() for block in tried.evaluation()])
     assert seeds.tolist() == [400_000, 400_001, 400_002]
     assert {len(block.population) for block in tried.evaluation()} == {1}
     training = np.concatenate([block.seeds.ravel() for block in tried.training()])
     assert training.min() >= 20_000
     meta = json.loads((run / "log" / f"{name}.cma.2.4.best.json.meta.json").read_text())
-    score = {"of": "dream" if name == "doomrnn" else "game", "mean": 4.0, "n": 3, "first_seed": 400_000}
-    assert meta["score"] == score
+    of = {"of": "dream"} if name == "doomrnn" else {"of": "game", "backend": "envpool"}
+    assert meta["score"] == of | {"mean": 4.0, "n": 3, "first_seed": 400_000}
 
 
 @pytest.fixture

@@ -900,7 +900,7 @@ def test_choosing_leaves_best_json_as_it_is(pipeline):
     """Catches a real score in a best.json, which the evolution would compare with dreams when it goes on."""
     log = json.loads((pipeline / "log" / f"{LOG}.log.json").read_text())
     best = json.loads((pipeline / "log" / f"{LOG}.best.json").read_text())
-    assert best[1] == max(score for _, score, _ in log)
+    assert best[1] == max(score for _, score, *_ in log)
     assert meta_of(pipeline, f"log/{LOG}.best.json")["score"]["of"] == "dream"
     picked = meta_of(pipeline, f"log/{LOG}.picked.json")
     assert picked["score"].keys() == {"of", "mean", "stderr", "n", "first_seed"}

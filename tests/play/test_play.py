@@ -145,8 +145,8 @@ def parsed(monkeypatch, game, *words):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--episodes", "0"], "argument --episodes: 0: give a number from 1 up"),
-        (["--episodes", "-3"], "argument --episodes: -3: give a number from 1 up"),
+        (["--episodes", "0"], "argument --episodes: 0: give a number from 1 to 1000000"),
+        (["--episodes", "-3"], "argument --episodes: -3: give a number from 1 to 1000000"),
         (["--episodes", "many"], "argument --episodes: invalid int value: 'many'"),
         (["--backend", "atari"], "atari"),
         (["--temperature", "0"], "argument --temperature: 0: give a number from 0.01"),

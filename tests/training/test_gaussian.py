@@ -75,7 +75,8 @@ def test_its_loss_is_of_the_posterior_one_step_ahead(rng, restarts):
         if restarts or t != 3:
             nats.append(mdnrnn.divergence(mixture, *(part[:, t + 1].astype(np.float32) for part in (mu, logvar))))
     batch = mu, logvar, action, restart, np.ones(5, np.float32)
-    z_loss, *_ = mdnrnn.losses_of(rnn, batch, rnn.initial_state(5), noise.astype(np.float32), 1.0, gaussian=True)
+    options = {"gaussian": True, "restart_z": restarts}
+    z_loss, *_ = mdnrnn.losses_of(rnn, batch, rnn.initial_state(5), noise.astype(np.float32), 1.0, **options)
     np.testing.assert_allclose(z_loss, np.mean(nats), rtol=1e-5)
 
 
