@@ -636,9 +636,9 @@ def words(line: dict[str, Any]) -> str:
 def faithful(found: dict[str, Any]) -> str:
     """What fidelity.py found, in words, and on which part the next round should spend its time.
 
-    Deaths that come unseen are the VAE's, or that of too few steps seen. If the agent dies more often than the MDN-RNN
-    expects in the very games, it plays where that knows little: own games. If it expects them there, but the dream
-    lasts longer than the game, the dream does not get to where the danger is: the MDN-RNN.
+    If few deaths are foreseen, the frames as the VAE encodes them do not show the danger. If the agent dies more often
+    than the MDN-RNN expects in the same games, it plays where the MDN-RNN knows little, and needs games of its own. If
+    the MDN-RNN expects these deaths, but the dream lasts longer than the game, its dreams do not reach the danger.
     """
     real, dream, recall = found["real"], found["dream"], found["recall"]
     ages = [
@@ -653,11 +653,11 @@ def faithful(found: dict[str, Any]) -> str:
     expected = sum(row["expected"] or 0.0 for row in found["by_logit"])
     apart = dream["mean"] - real["mean"] > 2 * math.hypot(dream["stderr"], real["stderr"])
     if recall < FORESEEN:
-        part = "the VAE, for they come unseen"
+        part = "the VAE: few of the deaths are foreseen"
     elif expected and seen > SURPRISED * expected:
-        part = "own games, for it plays where the MDN-RNN knows little"
+        part = "own games: the agent plays where the MDN-RNN knows little"
     else:
-        part = "the MDN-RNN, whose dream does not lead there" if apart else "the controller, for dream and game agree"
+        part = "the MDN-RNN: its dreams are safer than the game" if apart else "the controller: dream and game agree"
     known = f", {expected:.0f} expected" if expected else ""
     foreseen = f"{recall:.0%} of them foreseen at {found['false_alarms']:.1%} false alarms"
     return f"{text}\n{seen} deaths in these games{known}, {foreseen}: spend time on {part}"

@@ -327,7 +327,7 @@ class InGame(Config):
 @pytest.mark.parametrize("logged", [True, False])
 @pytest.mark.parametrize("change", [{"eval_episodes": 64}, {"backend": "gymnasium"}])
 def test_scores_are_compared_with_their_like_only(start, tmp_path, kept, logged, change):
-    """Catches 900 in 2 games of one backend that stays the best over 700 in 64 games of another, whose meta it has."""
+    """Catches a best.json of 900 in 2 games that stays the best when evaluations have 64 games on another backend."""
 
     def scored(cfg, *scores):
         run = start(cfg, may_change=("eval_episodes", "backend"))
