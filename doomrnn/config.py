@@ -1,7 +1,7 @@
 """What is true of DoomTakeCover, and the presets of every stage.
 
-paper: the authors' numbers. laptop: what two cores do in hours; EXTRACT, VAE and RNN are the first of the rounds that
-made the weights that ship. smoke: minutes, for tests.
+paper: the authors' numbers. laptop: what two cores do in hours; EXTRACT and VAE are those of the first round of the
+weights that ship. smoke: minutes, for tests.
 """
 
 from dataclasses import dataclass, replace
