@@ -15,7 +15,7 @@ import numpy as np
 import vizdoom
 from PIL import Image
 
-from common.runtime import bound
+from common.runtime import bound, parallel
 from common.runtime.cli import UserError
 
 from doomrnn import config
@@ -23,8 +23,7 @@ from doomrnn import config
 _folder = tempfile.TemporaryDirectory(prefix="vizdoom-")
 _starting = threading.Lock()
 
-SHARED = "/dev/shm"  # where the engine leaves its screen for us, on Linux
-SHARED_BYTES = 1_000_000  # more than a game takes there
+SHARED_BYTES = 1_000_000  # more than a game takes of shared memory, where the engine leaves its screen for us
 LEFT, RIGHT, STAY = [1, 0], [0, 1], [0, 0]
 
 
@@ -66,14 +65,7 @@ def _check_folders() -> None:
             f"{_folder.name}: lies where no program may be run (mounted noexec), and the engine of ViZDoom starts from "
             "there; set TMPDIR to another folder"
         )
-    if os.path.isdir(SHARED):
-        about = os.statvfs(SHARED)
-        free = about.f_bavail * about.f_frsize
-        if free < SHARED_BYTES:
-            raise UserError(
-                f"{SHARED}: has {free // 1000} kB left, and a game of Doom needs {SHARED_BYTES // 1000}; remove old "
-                "ViZDoom* files there, or make it larger (docker run --shm-size=1g)"
-            )
+    parallel.check_shared_memory(SHARED_BYTES, "a game of Doom", "ViZDoom*")
 
 
 class DoomTakeCover:

@@ -20,10 +20,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from common.runtime import bound
+from common.runtime import bound, parallel
 from common.runtime.cli import UserError
 from common.runtime.parallel import Threads, Worker
 
+SHARED_BYTES = 6_000_000  # of shared memory that MPICH takes for a rank, 5.4 million
 RESTARTS = 3  # of an mpirun that died, without a new checkpoint
 PATIENCE = 120  # seconds that a rank has for its first block, which includes compiling its worlds
 LEAST = 30  # seconds that a rank has for a block, or ten times the slowest block so far if that is more
@@ -50,12 +51,13 @@ def launch(ranks: int, checkpoint: str) -> NoReturn:
             this file has not changed during `RESTARTS` starts: a long run may meet any number of faults.
 
     Raises:
-        UserError: there is no mpirun.
+        UserError: there is no mpirun, or too little shared memory for it.
     """
     beside_python = os.path.join(os.path.dirname(sys.executable), "mpirun")
     mpirun = beside_python if os.path.exists(beside_python) else shutil.which("mpirun")
     if not mpirun:
         raise UserError("-n > 1 needs an MPI launcher and there is no mpirun: pip install mpich, or leave -n out")
+    parallel.check_shared_memory(ranks * SHARED_BYTES, f"-n {ranks}", "mpich*")
     command, left = [mpirun, "-np", str(ranks), "-disable-auto-cleanup", sys.executable, *sys.argv], RESTARTS
     while True:
         before = _version(checkpoint)

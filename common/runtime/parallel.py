@@ -21,9 +21,29 @@ from typing import Any
 from common.runtime import bound
 from common.runtime.cli import UserError
 
+SHARED = "/dev/shm"  # shared memory, on Linux
 ATTEMPTS = 3  # at a task, if its process dies or does not answer in time
 Worker = Callable[[Any], Any]
 """(task) -> result"""
+
+
+def check_shared_memory(least: int, who: str, old: str) -> None:
+    """UserError where there is too little shared memory: a program that lacks it dies of a bus error, without a word.
+
+    Args:
+        least: what is needed [bytes].
+        who: needs it.
+        old: the names of files that who leaves there when killed.
+    """
+    if not os.path.isdir(SHARED):
+        return
+    about = os.statvfs(SHARED)
+    free = about.f_bavail * about.f_frsize
+    if free < least:
+        raise UserError(
+            f"{SHARED}: has {free // 1000} kB left, and {who} needs {least // 1000}; remove old {old} files there, or "
+            "make it larger (docker run --shm-size=1g)"
+        )
 
 
 def cores() -> int:

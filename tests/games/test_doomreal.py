@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import vizdoom
 
+from common.runtime import parallel
 from common.runtime.cli import UserError
 
 from doomrnn import doomreal
@@ -17,10 +18,10 @@ def machine(monkeypatch, noexec=False, free=10**9):
 
     def statvfs(path):
         flags = os.ST_NOEXEC if noexec and path == doomreal._folder.name else 0
-        return types.SimpleNamespace(f_flag=flags, f_bavail=free if path == doomreal.SHARED else 10**9, f_frsize=1)
+        return types.SimpleNamespace(f_flag=flags, f_bavail=free if path == parallel.SHARED else 10**9, f_frsize=1)
 
     monkeypatch.setattr(os, "statvfs", statvfs)
-    monkeypatch.setattr(doomreal, "SHARED", "/")
+    monkeypatch.setattr(parallel, "SHARED", "/")
     monkeypatch.setattr(vizdoom, "DoomGame", lambda: pytest.fail("the engine was started"))
 
 

@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import types
 
 import pytest
 
-from common.runtime import mpi
+from common.runtime import mpi, parallel
 from common.runtime.cli import UserError
 
 BIN = os.path.dirname(sys.executable)
@@ -279,3 +280,13 @@ def test_launch_without_mpirun_is_the_users_mistake(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="pip install mpich"):
         mpi.launch(3, "checkpoint")
+
+
+def test_too_little_shared_memory_is_named_before_mpirun_starts(tmp_path, monkeypatch):
+    """Catches a bus error in a container with a small /dev/shm, and three more starts of the same."""
+    monkeypatch.setattr(mpi, "_run_job", lambda command: pytest.fail("mpirun was started"))
+    monkeypatch.setattr(parallel, "SHARED", "/")
+    about = types.SimpleNamespace(f_bavail=64_000_000, f_frsize=1)
+    monkeypatch.setattr(os, "statvfs", lambda path: about)
+    with pytest.raises(UserError, match=r"/: has 64000 kB left, and -n 16 needs 96000; .*--shm-size"):
+        mpi.launch(16, str(tmp_path / "checkpoint"))
