@@ -14,6 +14,7 @@ from common.game import Game
 from common.play import agents
 from common.runtime import files, provenance
 from common.runtime.cli import UserError
+from common.training import evolution
 from common.worlds import dream, tensor_dreams
 
 
@@ -98,8 +99,11 @@ def starts(
     loaded: models.Models,
     rnns: list[Any],
     made_of: provenance.Parents,
+    base: str = "",
 ) -> list[tensor_dreams.Starts | None]:
     """Where the dreams of each MDN-RNN start, None for first frames only; adds the series, if it is used, to `made_of`.
+
+    For a search that is finished, the log files of which begin with `base`, no recorded game is replayed.
 
     Raises:
         UserError: the dream pays nothing, the series is missing or of another VAE, or its games are shorter than the
@@ -116,6 +120,8 @@ def starts(
     if cfg.horizon > data.length.max():
         raise UserError(f"--horizon {cfg.horizon}: the longest recorded game in {path} has {data.length.max()} steps")
     made_of.hashes["series"] = files.sha256(path)
+    if base and evolution.is_finished(arguments, base, cfg):
+        return [None] * len(rnns)
     spans = [slice(start, start + length) for start, length in zip(data.first, data.length, strict=True)]
     spans = spans[-cfg.start_games :]
     games = [(data.mu[span], data.logvar[span], data.action[span]) for span in spans]

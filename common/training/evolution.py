@@ -310,3 +310,16 @@ class Evolution(Generic[S]):
 def _scored_by(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a score is a score of, under this config."""
     return {name: config[field] for name, field in SCORED_BY.items() if field in config}
+
+
+def is_finished(arguments: argparse.Namespace, base: str, cfg: Any) -> bool:
+    """Whether an Evolution of these arguments would be finished, before it is opened: nothing need be prepared then."""
+    path = os.path.join(arguments.run, "log", f"{base}.")
+    try:
+        if os.path.exists(f"{path}checkpoint.npz"):
+            hist = json.loads(str(files.read_npz(f"{path}checkpoint.npz")["logs"]))["hist"]
+        else:
+            hist = files.read_json(f"{path}hist.json") if os.path.exists(f"{path}npz") else []
+        return not arguments.fresh and len(hist) >= cfg.generations
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return False

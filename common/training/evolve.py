@@ -66,7 +66,7 @@ def main(game: Game, description: str | None) -> None:
         return
     cfg, arguments = cli.parse(game.train_presets(_given(sys.argv, "--world")), description)
     _check(cfg)
-    base = f"{game.log_name(cfg.world)}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
+    base = _base(game, cfg)
     if cfg.n > 1 and not mpi.under_mpi():
         mpi.launch(cfg.n, os.path.join(arguments.run, "log", f"{base}.checkpoint.npz"))
     from common.agent import models  # TensorFlow, which starting MPI ranks does not need
@@ -130,6 +130,11 @@ def _given(words: list[str], *names: str) -> str:
         if flag.startswith(tuple(f"{name}=" for name in names if name.startswith("--"))):
             return flag.split("=", 1)[1]
     return ""
+
+
+def _base(game: Game, cfg: Any) -> str:
+    """How the names of the log files of a search begin."""
+    return f"{game.log_name(cfg.world)}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
 
 
 def _check(cfg: Any) -> None:
@@ -333,7 +338,7 @@ def _dream_arena(
             f"--also_in: {len(rnns)} MDN-RNNs need as many episodes; raise --num_episode or --eval_episodes"
         )
 
-    starts = dreams.starts(game, cfg, arguments, loaded, rnns, made_of)
+    starts = dreams.starts(game, cfg, arguments, loaded, rnns, made_of, _base(game, cfg))
 
     def make_world(which: int) -> Any:
         return dreams.dream_world(game, cfg, loaded, rnns[which], starts[which], cfg.dropout)

@@ -37,7 +37,8 @@ def main(game: Game, description: str | None) -> None:
     made_of = provenance.Parents(loaded.hashes, loaded.unverified)
     rnns = dreams.ensemble(game, cfg.also_in, arguments, loaded, made_of)
     policy, first, base = _policy(game, cfg, arguments, loaded, made_of)
-    pools = dreams.starts(game, cfg, arguments, loaded, rnns, made_of)
+    name = f"{game.log_name(cfg.world)}.ppo.{cfg.steps}.{cfg.rows}"
+    pools = dreams.starts(game, cfg, arguments, loaded, rnns, made_of, name)
     first_frames = [tensor_dreams.first_frames(loaded.initial_z, rnn.shape.hidden_size) for rnn in rnns]
     copies = max(1, cfg.blocks // len(rnns))  # the rows of each copy step in a thread of their own
     world = tensor_dreams.Dreams(
@@ -55,7 +56,6 @@ def main(game: Game, description: str | None) -> None:
     # a network of zeros adds nothing to the linear controller under it
     reference = np.zeros(policy.network.parameters) if first is None else first
     learner = Learner(ppo.PPO(world, policy, cfg, first, reference if cfg.tether else None), base)
-    name = f"{game.log_name(cfg.world)}.ppo.{cfg.steps}.{cfg.rows}"
     run = evolution.Evolution(
         arguments, game, name, cfg, made_of.hashes, learner, MAY_CHANGE, unverified=made_of.unverified
     )

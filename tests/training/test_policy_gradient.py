@@ -282,12 +282,13 @@ def test_dreams_start_along_the_recorded_games_of_the_run(made, tmp_path, rng):
     done = np.isin(np.arange(11), np.cumsum(length) - 1)
     path = f"{run}/series/series.npz"
     files.write_npz(path, mu=mu, logvar=logvar, action=action, reward=reward, done=done, length=length)
-    arguments = argparse.Namespace(run=run, unverified=False)
+    arguments = argparse.Namespace(run=run, unverified=False, fresh=False)
 
-    def starts(vae, count):
+    def starts(vae, count, *base, generations=9):
         provenance.write(path, "series", "toy", settings.Series(), {"vae": vae}, 1.0, unverified=False)
-        cfg, made_of = dataclasses.replace(TINY, starts=count), provenance.Parents({}, False)
-        return dreams.starts(game, cfg, arguments, loaded, [loaded.rnn], made_of)[0], made_of
+        cfg = dataclasses.replace(TINY, starts=count, generations=generations)
+        made_of = provenance.Parents({}, False)
+        return dreams.starts(game, cfg, arguments, loaded, [loaded.rnn], made_of, *base)[0], made_of
 
     found, made_of = starts(loaded.hashes["vae"], 40)
     assert made_of.hashes == {"series": files.sha256(path)}
@@ -298,6 +299,16 @@ def test_dreams_start_along_the_recorded_games_of_the_run(made, tmp_path, rng):
     assert starts(loaded.hashes["vae"], 0)[0] is None
     with pytest.raises(UserError, match="was encoded by another VAE"):
         starts("a" * 64, 40)
+    # a finished search, in its checkpoint or on another machine, replays no game
+    files.write_json(f"{run}/log/done.hist.json", [[1], [2]])
+    files.write_npz(f"{run}/log/done.npz", mean=np.zeros(1))
+    for ending in ("npz", "checkpoint.npz"):
+        files.write_npz(f"{run}/log/done.{ending}", logs=json.dumps({"hist": [[1], [2]]}))
+        found, made_of = starts(loaded.hashes["vae"], 40, "done", generations=2)
+        assert (found, made_of.hashes) == (None, {"series": files.sha256(path)})
+        assert starts(loaded.hashes["vae"], 40, "done", generations=3)[0] is not None
+    arguments.fresh = True
+    assert starts(loaded.hashes["vae"], 40, "done", generations=2)[0] is not None
 
 
 @pytest.mark.parametrize(
