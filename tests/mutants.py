@@ -201,7 +201,7 @@ MUTANTS = [
     ("common/training/planet.py", "(-(-planned // cfg.rows) + 1) * cfg.updates", "-(-planned // cfg.rows) * cfg.updates"),
     ("common/training/ppo.py", 'tf.not_equal(v["update"], s.value_updates)', 'tf.not_equal(v["update"], -1)'),
     ("common/worlds/tensor_dreams.py", "done, cut = ended | cut, cut & ~ended", "done, cut = ended | cut, tf.zeros_like(ended)"),
-    ("common/agent/mdnrnn.py", "tf.ones_like(nats) if restart_z else", "tf.ones_like(nats) if not restart_z else"),
+    ("common/agent/mdnrnn.py", "nats if restart_z else nats *", "nats if not restart_z else nats *"),
     ("common/worlds/games.py", "done & (not cut)", "done"),
     # iterate.py
     ("common/training/ship.py", 'line["real"]["mean"] - line["real"]["stderr"]', 'line["real"]["mean"]'),

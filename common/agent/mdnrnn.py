@@ -400,8 +400,8 @@ def losses_of(
     else:
         nats = -log_prob(mixture, tf.reshape(z[1:], [-1, rnn.shape.z_size]))
     began = tf.reshape(restart[1:], [-1])
-    learnt = tf.ones_like(nats) if restart_z else tf.broadcast_to(1 - began[:, tf.newaxis], tf.shape(nats))
-    z_loss = tf.reduce_sum(nats * learnt) / tf.reduce_sum(learnt)
+    # a step that is not learnt counts as 0, so that the mean over blocks or devices is the mean over all steps
+    z_loss = tf.reduce_mean(nats if restart_z else nats * (1 - began[:, tf.newaxis]))
     if not rnn.shape.restart:
         return z_loss, tf.constant(0.0), *heads, state
     return z_loss, tf.reduce_mean(told * restart_loss(logit, began, restart_weight)), *heads, state

@@ -243,7 +243,7 @@ def trained(strategy, new, batches, carried, options):
             losses.append(train_step(batch, np.array([1000, k], np.int32)))
         state = np.zeros(1)
     else:
-        train_step, _ = mdnrnn.train_step_of(model, optimizer, strategy, 10.0, restart_z=True)
+        train_step, _ = mdnrnn.train_step_of(model, optimizer, strategy, 10.0)
         state = trainers.to_replicas(strategy, carried)
         for k, batch in enumerate(distributed):
             loss, state = train_step(batch, state, np.array([1000, k], np.int32))
