@@ -106,7 +106,7 @@ PPO = {
 }
 FIRST_ROUND = settings.Round(
     random=3000,
-    vae={"steps": 9000, "mirror": True},
+    vae={"steps": 9000, "mirror": True, "rare_pixels": 1.0},
     rnn={"steps": 1500, "mirror": True},
     train={"o": "ppo", "generations": 60, "eval_steps": 60},
     games=32,

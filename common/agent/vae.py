@@ -11,6 +11,9 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+LEAST_VARIANCE = 1e-3  # of a pixel over a batch, in the square of its standard score: (0.03 of full brightness)^2
+RAREST = 30.0  # the most that such a square counts
+
 
 class DeconvFromPoint(layers.Conv2DTranspose):
     """A transposed convolution of a 1x1 image: the same weights and result as one matrix product."""
@@ -73,23 +76,48 @@ class ConvVAE(keras.Model):
         """float32 [B, Z] -> float32 [B, 64, 64, 3] in [0, 1]."""
         return self.decoder(z)
 
-    def losses_of(self, frames: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The two terms of the loss, each float32 [], averaged over the batch.
+    def losses_of(
+        self, frames: tf.Tensor, noise: tf.Tensor, rare_pixels: float = 0.0
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The two terms of the loss and what is trained, each float32 [], averaged over the batch.
 
         Args:
             frames: uint8 [B, 64, 64, 3].
             noise: float32 [B, Z], standard normal, for the reparameterised sample of z.
+            rare_pixels: the squared error of a pixel weighs 1 + this times its `rarity` in what is trained.
 
         Returns:
-            (reconstruction, kl): squared error summed over pixels; KL to N(0, I) in nats, at least half a nat per
-            dimension (free bits: below that, there is no push towards the prior).
+            (reconstruction, kl, loss): squared error summed over pixels; KL to N(0, I) in nats, at least half a nat per
+            dimension (free bits: below that, there is no push towards the prior); the sum of the two, where the error
+            is weighted.
         """
         mu, logvar = self.encode(frames)
         decoded = self.decode(sample(mu, logvar, noise))
         target = tf.cast(frames, tf.float32) / 255.0
-        reconstruction = tf.reduce_mean(tf.reduce_sum(tf.square(target - decoded), axis=[1, 2, 3]))
+        error = tf.square(target - decoded)
+        reconstruction = tf.reduce_mean(tf.reduce_sum(error, axis=[1, 2, 3]))
         kl = tf.reduce_mean(tf.maximum(kl_to_standard_normal(mu, logvar), 0.5 * self.z_size))
-        return reconstruction, kl
+        if not rare_pixels:
+            return reconstruction, kl, reconstruction + kl
+        weighted = error * (1 + rare_pixels * rarity(target))
+        return reconstruction, kl, tf.reduce_mean(tf.reduce_sum(weighted, axis=[1, 2, 3])) + kl
+
+
+def rarity(frames: tf.Tensor) -> tf.Tensor:
+    """How unusual each pixel is: the square of its standard score in the batch, averaged over colors, at most RAREST.
+
+    A fireball far away is a few bright pixels where other frames show a wall. Its share of the squared error of a frame
+    is too small for the decoder to draw it before it draws all the rest well.
+
+    Args:
+        frames: float32 [B, H, W, C].
+
+    Returns:
+        float32 [B, H, W, 1]; its mean is 1 at most.
+    """
+    mean, variance = tf.nn.moments(frames, axes=[0])
+    score = tf.square(frames - mean) / (variance + LEAST_VARIANCE)
+    return tf.minimum(tf.reduce_mean(score, axis=-1, keepdims=True), RAREST)
 
 
 def sample(mu: tf.Tensor, logvar: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
@@ -103,9 +131,9 @@ def kl_to_standard_normal(mu: tf.Tensor, logvar: tf.Tensor) -> tf.Tensor:
 
 
 def train_step_of(
-    vae: ConvVAE, optimizer: keras.Optimizer, strategy: tf.distribute.Strategy
+    vae: ConvVAE, optimizer: keras.Optimizer, strategy: tf.distribute.Strategy, rare_pixels: float = 0.0
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
-    """Compiles a training step of the VAE.
+    """Compiles a training step of the VAE; `rare_pixels` as in `ConvVAE.losses_of`.
 
     Returns:
         step(frames uint8 [B, 64, 64, 3], seed int32 [2]) -> (reconstruction, kl), float32 [], means over all devices.
@@ -115,8 +143,8 @@ def train_step_of(
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         noise = tf.random.stateless_normal([tf.shape(frames)[0], vae.z_size], seed + [0, replica])
         with tf.GradientTape() as tape:
-            reconstruction, kl = vae.losses_of(frames, noise)
-            loss = (reconstruction + kl) / strategy.num_replicas_in_sync
+            reconstruction, kl, loss = vae.losses_of(frames, noise, rare_pixels)
+            loss /= strategy.num_replicas_in_sync
         gradients = tape.gradient(loss, vae.trainable_variables)
         optimizer.apply_gradients(zip(gradients, vae.trainable_variables, strict=True))
         return devices.nan_unless_finite(reconstruction, gradients), kl

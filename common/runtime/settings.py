@@ -62,6 +62,11 @@ class Vae:
     schedule: str = option(
         "constant", "constant, or cosine: to zero over all steps after a warm-up", choices=SCHEDULES[:2]
     )
+    rare_pixels: float = option(
+        0.0,
+        "how much more the error of unusual pixels weighs, such as those of a fireball far away: 1 + this times the "
+        "square of their standard score in the batch (30 at most)",
+    )
     mirror: bool = option(False, "half of the frames are seen as a mirror shows them")
     gan: bool = option(
         False,

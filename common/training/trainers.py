@@ -170,7 +170,7 @@ class VaeTrainer(Trainer):
 
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg, lambda: vae.ConvVAE(cfg.z_size))
-        self._train = vae.train_step_of(self.model, self._optimizer, self.strategy)
+        self._train = vae.train_step_of(self.model, self._optimizer, self.strategy, cfg.rare_pixels)
 
     def step(self, step: int) -> tuple[float, ...]:
         """Trains on the next batch; returns its losses: (reconstruction, kl), see ConvVAE.losses_of."""

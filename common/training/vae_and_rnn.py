@@ -74,8 +74,13 @@ def _plain_or_gan(cfg: Any, arguments: argparse.Namespace) -> Any:
     """
     if not cfg.gan and "gan_gamma" in arguments:
         raise UserError("--gan_gamma is of the VAE-GAN only; add --gan, or leave it out")
-    if cfg.gan and cfg.batch_size < 2:
-        raise UserError("--gan measures reconstructions by what varies in a batch: give a --batch_size of 2 or more")
+    if cfg.gan and cfg.rare_pixels:
+        raise UserError(
+            "--rare_pixels weighs the error of pixels, which trains nothing with --gan; leave one of them out"
+        )
+    for flag in ("gan", "rare_pixels"):
+        if getattr(cfg, flag) and cfg.batch_size < 2:
+            raise UserError(f"--{flag} looks at what varies in a batch: give a --batch_size of 2 or more")
     if cfg.gan and "learning_rate" not in arguments:
         return dataclasses.replace(cfg, learning_rate=min(cfg.learning_rate, GAN_RATE))
     return cfg

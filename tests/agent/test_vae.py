@@ -81,10 +81,31 @@ def test_reconstruction_loss_is_a_sum_over_pixels(rng):
     dense = model.decoder.trainable_variables[0]
     dense.assign(300 * dense)  # so that the noise in z shows
     frames, noise = rng.integers(0, 256, (4, 64, 64, 3), np.uint8), rng.standard_normal((4, 32), np.float32)
-    reconstruction, _ = model.losses_of(frames, noise)
+    reconstruction, kl, loss = model.losses_of(frames, noise)
     mu, logvar = (part.numpy() for part in model.encode(frames))
     decoded = model.decode(mu + np.exp(logvar / 2) * noise).numpy().astype(np.float64)
-    np.testing.assert_allclose(reconstruction, np.sum((frames / 255 - decoded) ** 2) / 4, rtol=1e-5)
+    error = (frames / 255 - decoded) ** 2
+    np.testing.assert_allclose(reconstruction, np.sum(error) / 4, rtol=1e-5)
+    np.testing.assert_allclose(loss, reconstruction + kl, rtol=1e-6)
+    plain, same_kl, loss = model.losses_of(frames, noise, rare_pixels=0.5)
+    np.testing.assert_array_equal([plain, same_kl], [reconstruction, kl])
+    weighted = np.sum(error * (1 + 0.5 * vae.rarity(tf.constant(frames / 255, tf.float32)).numpy())) / 4
+    np.testing.assert_allclose(loss, weighted + kl, rtol=1e-5)
+
+
+def test_a_rare_pixel_is_one_that_is_elsewhere_in_the_batch_another(rng):
+    """Catches the score along the wrong axis, taken without its square, and one without a limit."""
+    frames = rng.normal(0.5, 0.1, (40, 4, 4, 3)).clip(0, 1)
+    frames[:, 0, 0] = 0.2  # never changes
+    frames[0, 1, 1] = 1.0
+    frames[:, 2, 2], frames[7, 2, 2] = 0.2, 0.9
+    rarity = vae.rarity(tf.constant(frames, tf.float32)).numpy()
+    assert rarity.shape == (40, 4, 4, 1)
+    score = (frames - frames.mean(0)) ** 2 / (frames.var(0) + vae.LEAST_VARIANCE)
+    np.testing.assert_allclose(rarity[..., 0], np.minimum(score.mean(-1), vae.RAREST), rtol=1e-3, atol=1e-4)
+    assert rarity[:, 0, 0].max() < 1e-4
+    assert rarity[7, 2, 2] == vae.RAREST
+    assert rarity.mean() < 1
 
 
 def test_free_bits_hold_each_frame_at_half_a_nat_per_dimension(rng):
@@ -95,7 +116,7 @@ def test_free_bits_hold_each_frame_at_half_a_nat_per_dimension(rng):
     nothing, much = vae.kl_to_standard_normal(*model.encode(frames)).numpy()
     assert nothing < 1e-6
     assert much > 3 * 16
-    _, kl = model.losses_of(frames, np.zeros((2, 32), np.float32))
+    _, kl, _ = model.losses_of(frames, np.zeros((2, 32), np.float32))
     np.testing.assert_allclose(kl, (16 + much) / 2, rtol=1e-6)
 
 

@@ -260,6 +260,8 @@ def test_the_command_makes_a_vae_like_any_other(tmp_path, rng):
 
     assert vae_train("--gan_gamma", 0.5).refused("--gan_gamma", "--gan")
     assert vae_train("--gan", "--batch_size", 1).refused("--gan", "--batch_size of 2")
+    assert vae_train("--rare_pixels", 1, "--batch_size", 1).refused("--rare_pixels", "--batch_size of 2")
+    assert vae_train("--gan", "--rare_pixels", 1).refused("--rare_pixels", "with --gan")
     done = vae_train("--gan")
     assert done.code == 0, done.err
     assert len(json.loads((run / "tf_vae" / "vae.json").read_text())) == 22
