@@ -19,6 +19,8 @@ from common.runtime import cli, files, parallel, provenance, runs, seeds
 from common.runtime.cli import UserError
 from common.worlds import games, rollouts
 
+MAY_CHANGE = "episodes", "workers"  # when an interrupted recording goes on
+START_SECONDS = 60.0  # in which a process has loaded Python and started its games
 Block = tuple[str, np.ndarray]
 _worlds: dict[tuple[str, int], World] = {}
 
@@ -49,11 +51,12 @@ def record(game: Game, folder: str, cfg: Any, agent: Any = None) -> None:
         cfg: settings.Extract.
         agent: agents.Agent that plays, or None for the random policy.
     """
-    summary = os.path.join(folder, f"{cfg.first_seed}.summary.json")
+    summary, begun = (os.path.join(folder, f"{cfg.first_seed}.{name}.json") for name in ("summary", "begun"))
     parents = {"controller": files.sha256(agent.path), **agent.models.hashes} if agent else {}
     if _recorded_already(summary, game, cfg, parents):
         return
     episodes = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
+    _note_begun(begun, game, cfg, parents)
     missing = recordings.set_bad_aside(folder, episodes)
     blocks = game.recording_blocks(missing, cfg)
     lengths: list[int | None] = []
@@ -76,6 +79,7 @@ def record(game: Game, folder: str, cfg: Any, agent: Any = None) -> None:
     about = {"game": game.name, "config": dataclasses.asdict(cfg), **counts, "parents": parents}
     about |= {"unverified": True} if agent and agent.unverified else {}
     files.write_json(summary, about | provenance.about_now(), indent=1)
+    os.remove(begun)
     too_short = f", {short} more were shorter than {cfg.min_frames} frames and not kept" * (short > 0)
     print(f"{folder}: {kept} episodes{too_short}" + f", {lost} lost to players that died" * (lost > 0))
 
@@ -98,6 +102,22 @@ def _recorded_already(summary: str, game: Game, cfg: Any, parents: dict[str, str
         )
     print(f"{summary}: already recorded; nothing to do (--fresh sets the recordings aside and starts anew)")
     return True
+
+
+def _note_begun(path: str, game: Game, cfg: Any, parents: dict[str, str]) -> None:
+    """Notes what is recorded until the summary tells it; UserError if another recording was begun there."""
+    config = {name: value for name, value in dataclasses.asdict(cfg).items() if name not in MAY_CHANGE}
+    now = json.loads(json.dumps({"game": game.name, "config": config, "parents": parents}))
+    try:
+        before = files.read_json(path)
+    except (FileNotFoundError, ValueError):
+        before = None
+    if before not in (None, now):
+        raise UserError(
+            f"{path}: recording these seeds was begun with other values or by another agent; give these again, another "
+            "--first_seed, or --fresh"
+        )
+    files.write_json(path, now, indent=1)
 
 
 def _writer(game: Game, folder: str, cfg: Any, done: Callable[[int], None]) -> Callable[..., None]:
@@ -142,7 +162,7 @@ def _record_random(game: Game, folder: str, blocks: Sequence[Block], cfg: Any, d
     work = functools.partial(_play_block, game.name, folder, cfg)
     workers = cfg.workers or parallel.cores()
     most = max((len(episodes) for _, episodes in blocks), default=1)
-    patience = game.seconds_per_step * (cfg.max_frames or game.config.MAX_STEPS) * most
+    patience = START_SECONDS + game.seconds_per_step * (cfg.max_frames or game.config.MAX_STEPS) * most
     for (_, episodes), lengths in parallel.in_processes(work, blocks, workers, patience):
         for frames in [None] * len(episodes) if lengths is None else lengths:
             done(frames)

@@ -106,6 +106,21 @@ def test_only_what_is_missing_is_played_after_an_interruption(extract):
     assert (summary()["kept"], summary()["set_aside"]) == (4, 1)
 
 
+def test_an_interrupted_recording_does_not_go_on_with_other_values(extract, monkeypatch):
+    """Catches episodes of two policies under a summary that names one of them."""
+    whole = extract("--episodes", 3, "--max_frames", 9)
+    os.remove("run/record/2000.summary.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "_record_random", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            extract("--episodes", 3, "--max_frames", 9)
+    with pytest.raises(UserError, match=r"2000\.begun\.json: recording these seeds was begun with other values"):
+        extract("--episodes", 3, "--max_frames", 5)
+    assert extract("--episodes", 4, "--max_frames", 9, "--workers", 2).keys() > whole.keys()
+    assert summary()["kept"] == 4
+    assert not os.path.exists("run/record/2000.begun.json")
+
+
 def test_cut_and_short_episodes(extract):
     """Catches an episode of exactly the least length dropped, shorter ones kept, and a cut that is off by one."""
     lengths = {seed: len(episode["obs"]) for seed, episode in extract("--episodes", 40).items()}
