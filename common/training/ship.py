@@ -46,18 +46,22 @@ def ship(game: Game, run: str) -> None:
     if cfg is None or cfg.ships >= len(config.SHIPPED):
         raise UserError(f"--ship {run}: config.py does not say where an agent of the preset {preset} ships")
     pairs = {name: os.path.join(run, f"round{best}", config.TRAINED[name]) for name in ("vae", "rnn", "initial_z")}
-    for path in picked.values():
+    scored = {"agent": best_of(lines)} | {"linear_agent": best_of(lines).get("linear", {})}
+    for name, path in picked.items():
         _check_chain(game, run, pairs, path)
+        if files.sha256(path) != scored[name].get("controller"):
+            raise UserError(f"--ship {run}: {path} is not the controller that rounds.json tells the score of")
+    metas = _metas(run)
     for name, path in pairs.items():
         provenance.copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]))
     target = cfg.controller or config.SHIPPED_CONTROLLER
     targets = {"agent": target, "linear_agent": linear_beside(target)}
     for name, path in picked.items():
         provenance.copy(path, os.path.join(ROOT, targets[name]))
-    _ship_curves(game, pairs, picked.values())
+    _ship_curves(f"{game.name}.{preset}" if cfg.ships else game.name, pairs, picked.values())
     log = os.path.join(ROOT, "log", f"{game.name}.{preset}.{seed}")
     files.write_json(f"{log}.rounds.json", lines, indent=1)
-    files.write_json(f"{log}.metas.json", _metas(run))
+    files.write_json(f"{log}.metas.json", metas)
     print(f"{target}: is the agent of round {best} of {run} now")
 
 
@@ -66,10 +70,13 @@ def linear_beside(controller: str) -> str:
     return controller.removesuffix("best.json") + "linear.best.json"
 
 
-def _ship_curves(game: Game, pairs: dict[str, str], controllers: Iterable[str]) -> None:
-    """Copies the training curves of models and controllers to log/, where plot_training_progress.ipynb shows them."""
+def _ship_curves(begins: str, pairs: dict[str, str], controllers: Iterable[str]) -> None:
+    """Copies the training curves of models and controllers to log/, where plot_training_progress.ipynb shows them.
+
+    Names of the curves of models begin with `begins`: those of a second set do not replace those of the first.
+    """
     curves = {
-        os.path.join(os.path.dirname(pairs[name]), "metrics.jsonl"): f"{game.name}.{name}.metrics.jsonl"
+        os.path.join(os.path.dirname(pairs[name]), "metrics.jsonl"): f"{begins}.{name}.metrics.jsonl"
         for name in ("vae", "rnn")
     }
     for path in controllers:

@@ -47,7 +47,10 @@ def finished_run(game, tmp_path, preset, means, linear_in=0, stderr=1.0):
         curves += [f"{place}log/{name}" for place in ("", "linear/") for name in ("c.hist.json", "c.hist_best.json")]
         for name in curves:
             files.write_json(str(folder / name), [name, number])
-        lines.append({"round": number, "real": {"mean": mean, "stderr": stderr if number == 1 else 1.0}})
+        line = {"round": number, "real": {"mean": mean, "stderr": stderr if number == 1 else 1.0}}
+        line["controller"] = files.sha256(paths["controller"])
+        linear = {"linear": {"controller": files.sha256(paths["linear"])}} if number == linear_in else {}
+        lines.append(line | linear)
     files.write_json(str(run / "iterate.json"), state)
     files.write_json(str(run / "rounds.json"), lines)
     return str(run)
@@ -67,6 +70,8 @@ def test_the_best_round_ships_to_the_place_of_its_preset(game, tmp_path, preset,
     assert files.read_json(str(tmp_path / controller)) == ["controller", 2]
     assert not (tmp_path / "toy" / {"first": "second", "second": "first"}[place]).exists()
     assert (tmp_path / "log" / f"toy.{preset}.3.rounds.json").exists()
+    curves = sorted(path.name for path in (tmp_path / "log").glob("*.metrics.jsonl"))
+    assert curves == [f"toy{'.dream' * (preset == 'dream')}.{name}.metrics.jsonl" for name in ("rnn", "vae")]
 
 
 def test_a_mean_of_few_games_does_not_ship(game, tmp_path):
@@ -99,3 +104,15 @@ def test_an_unfinished_run_does_not_ship(game, tmp_path):
     files.write_json(os.path.join(run, "iterate.json"), state | {"rounds": [{}] * 3})
     with pytest.raises(UserError, match="2 of 3 rounds are done"):
         ship.ship(game, run)
+
+
+def test_only_the_controller_that_was_scored_ships(game, tmp_path):
+    """Catches another search in the folder of the best round, shipped under the score of the one before."""
+    run = finished_run(game, tmp_path, "laptop", [5.0, 9.0, 7.0])
+    path = os.path.join(run, "round2", "log", "c.best.json")
+    meta = provenance.read(path, "controller", "toy")
+    files.write_json(path, ["controller", "evolved again"])
+    provenance.write(path, "controller", "toy", settings.Rnn(), meta["parents"], 1.0, unverified=False)
+    with pytest.raises(UserError, match=r"c\.best\.json is not the controller that rounds\.json tells the score of"):
+        ship.ship(game, run)
+    assert not (tmp_path / "log").exists()
