@@ -82,10 +82,8 @@ class Evolution(Generic[S]):
             self._restore()
         elif os.path.exists(self._stage.path("npz")):
             self._take_over()
-        before = vars(cfg) | self._stage.before
-        self._log = [
-            [*row[:3], *(row[3:] or [_scored_by(before)])] for row in self._log
-        ]  # an earlier version's had none
+        if not getattr(cfg, "averaging", 0.0):  # an average that is no longer kept up is not the mean
+            self._average = None
         premature = self._forget_last_evaluation()
         if self.hist:
             print(f"{self._stage.path('json')}: continuing from generation {len(self.hist)}")
@@ -101,7 +99,7 @@ class Evolution(Generic[S]):
             logs, average = json.loads(str(arrays.pop("logs"))), arrays.pop("average", None)
             self.strategy.set_state(arrays)
             self._average = self._checked(average)
-            self.hist, self._hist_best, self._log = logs["hist"], logs["hist_best"], logs["log"]
+            self.hist, self._hist_best, self._log = logs["hist"], logs["hist_best"], self._completed(logs["log"])
             self._seconds_before = logs["seconds"]
             if self._logs_are_behind():
                 self._write_logs()
@@ -128,10 +126,16 @@ class Evolution(Generic[S]):
                 path = self._stage.path(f"{name}.json")
                 if os.path.exists(path):
                     logs[name] = files.read_json(path)
-            self.hist, self._hist_best, self._log = logs.values()
+            self.hist, self._hist_best, log = logs.values()
+            self._log = self._completed(log)
             self._seconds_before = self.hist[-1][1] if self.hist else 0.0
         except (ValueError, KeyError, TypeError, UserError) as error:
             raise UserError(f"{path}: damaged, or of another search ({error}); begin anew with --fresh") from None
+
+    def _completed(self, log: list[list[Any]]) -> list[list[Any]]:
+        """The rows of a log, with what their scores are scores of; an earlier version's did not say so."""
+        before = _scored_by(vars(self._cfg) | self._stage.before)
+        return [[*row[:3], *(row[3:] or [before])] for row in log]
 
     def _forget_last_evaluation(self) -> int:
         """Removes an evaluation that was made only because the search ended, if the search now continues.
@@ -140,7 +144,7 @@ class Evolution(Generic[S]):
             the generation of that evaluation; 0 if there was none.
         """
         if self._log and self.generation < self._cfg.generations and self._log[-1][0] % self._cfg.eval_steps:
-            del self._hist_best[-1]
+            del self._hist_best[-1:]  # which did not come along, perhaps
             return self._log.pop()[0]
         return 0
 

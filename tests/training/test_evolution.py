@@ -385,6 +385,16 @@ def test_the_average_is_of_all_means_whatever_comes_between(start, tmp_path, kep
 
 
 @pytest.mark.parametrize("kept", ["checkpoint.npz", "npz"])
+def test_an_average_that_is_given_up_is_forgotten(start, tmp_path, kept):
+    """Catches the mean of the day on which it was given up, evaluated for ever."""
+    evolve(start(Config(averaging=0.75)), 2)
+    if kept == "npz":
+        os.remove(tmp_path / "log" / f"{BASE}.checkpoint.npz")
+    run = evolve(start(Config(averaging=0.0)), 2)
+    np.testing.assert_array_equal(run.mean, run.strategy.mean)
+
+
+@pytest.mark.parametrize("kept", ["checkpoint.npz", "npz"])
 @pytest.mark.parametrize("averaging", [0.0, 0.5])
 def test_a_search_along_directions_goes_on_without_playing_for_them(start, tmp_path, rng, kept, averaging):
     """Catches a restart that plays 16 games to find what it then reads from its checkpoint."""
