@@ -40,8 +40,13 @@ class Models:
 
     def goes_on_from(self, rnn: str) -> bool:
         """Whether the MDN-RNN is the one with this sha256, or was trained on from it, in one step or several."""
-        meta = self.metas["rnn"]
-        return rnn in (self.hashes["rnn"], meta["parents"].get("start_from"), *meta.get("trained_on_from", ()))
+        return rnn in (self.hashes["rnn"], *trained_on_from(self.metas["rnn"]))
+
+
+def trained_on_from(meta: dict[str, Any]) -> list[str]:
+    """The sha256 of the MDN-RNNs that the one with this meta was trained on from, in one step or several."""
+    start = meta["parents"].get("start_from")
+    return [*([start] if start else []), *meta.get("trained_on_from", ())]
 
 
 def sets(game: Game, run: str) -> list[dict[str, str]]:

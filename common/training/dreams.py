@@ -30,9 +30,9 @@ def ensemble(
     for name in filter(None, also_in.split(",")):
         path = agents.find(name, arguments.run)
         meta = made_of.read(path, "rnn", game.name, arguments.unverified)
-        if provenance.is_known(meta) and meta["parents"].get("vae") != loaded.hashes["vae"]:
-            raise UserError(f"--also_in {path}: was trained on another VAE than {loaded.paths['vae']}")
         sha = files.sha256(path)
+        if provenance.is_known(meta):
+            _check_related(path, sha, meta, loaded, arguments.unverified)
         if sha in (loaded.hashes["rnn"], *made_of.hashes.get("also_in", [])):
             raise UserError(f"--also_in {path}: holds the weights of an MDN-RNN that is dreamt in already")
         rnns.append(weights.read_rnn(path, config.RNN_FILE_ORDER, own.z_size, own.action_size, own.restart))
@@ -41,6 +41,27 @@ def ensemble(
             raise UserError(f"--also_in {path}: has {said[0]}, not {said[1]}")
         made_of.hashes.setdefault("also_in", []).append(sha)
     return rnns
+
+
+def _check_related(path: str, sha: str, meta: dict[str, Any], loaded: models.Models, unverified: bool) -> None:
+    """UserError if a controller cannot learn in this MDN-RNN and in that of the run alike."""
+    ours = loaded.metas["rnn"]
+    if meta["parents"].get("vae") != loaded.hashes["vae"]:
+        raise UserError(f"--also_in {path}: was trained on another VAE than {loaded.paths['vae']}")
+    if not provenance.is_known(ours):
+        return
+    weights_of_ends = [one["config"].get("restart_weight") for one in (meta, ours)]
+    if weights_of_ends[0] != weights_of_ends[1]:
+        raise UserError(
+            f"--also_in {path}: was trained with --restart_weight {weights_of_ends[0]}, not {weights_of_ends[1]}"
+        )
+    theirs = models.trained_on_from(meta)
+    if not {sha, *theirs} & {loaded.hashes["rnn"], *models.trained_on_from(ours)}:
+        provenance.pass_over(
+            f"--also_in {path}: is no relation of {loaded.paths['rnn']}, so that their h mean different things",
+            "train one on from the other with rnn_train.py --start_from, or use it all the same with --unverified",
+            unverified,
+        )
 
 
 def check_pays(game: Game, loaded: models.Models) -> None:
@@ -70,9 +91,9 @@ def dream_world(
         pool: where its dreams start; None means at first frames.
         dropout: share of h that what predicts does not see.
     """
-    most, pay = cfg.horizon or game.config.MAX_STEPS, game.pay if rnn.shape.heads else None
+    most, pay = game.config.MAX_STEPS, game.pay if rnn.shape.heads else None
     ends = end_weight(game, cfg, loaded)
-    return dream.DreamWorld(rnn, loaded.initial_z, cfg.temperature, most, dropout, pay, pool, ends)
+    return dream.DreamWorld(rnn, loaded.initial_z, cfg.temperature, most, dropout, pay, pool, ends, cfg.horizon)
 
 
 def end_weight(game: Game, cfg: Any, loaded: models.Models) -> float:

@@ -29,12 +29,13 @@ class DreamWorld:
         rnn: the MDN-RNN that dreams.
         initial_z: (mu, logvar), each float32 [frames, Z], of first frames of real episodes.
         temperature: > 0, see mdnrnn.sample.
-        max_steps: after which a dream ends.
+        max_steps: of an episode of the game, at which a dream ends.
         dropout: share of h that is set to zero for the prediction, each dream with its own mask.
         pay: what the heads of the MDN-RNN pay by; without heads it has no effect.
         starts: where dreams begin; by default at first frames, without a memory.
         end_weight: the weight of restarts in the loss of the MDN-RNN: ends are drawn, see mdnrnn.drawn_bar. 0: a dream
             ends where the restart logit is above 0, as in the authors' code.
+        horizon: steps after which a dream ends wherever it started; 0 for no such limit.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class DreamWorld:
         pay: Pay | None = None,
         starts: "Starts | None" = None,
         end_weight: float = 0.0,
+        horizon: int = 0,
     ) -> None:
-        self._end_weight = end_weight
+        self._end_weight, self._horizon = end_weight, horizon or max_steps
         self.rnn, self.initial_z, self.max_steps, self.dropout = rnn, initial_z, max_steps, dropout
         self.starts, self._pay = starts, pay if rnn.shape.heads else None
         self.temperature = temperature
@@ -66,6 +68,8 @@ class DreamWorld:
         start = [(rng.integers(len(mu)), rng.standard_normal(size, np.float32)) for rng in self._streams]
         index, noise = map(np.array, zip(*start, strict=True))
         z = tf.gather(vae.sample(mu[index], logvar[index], noise), self._dream)
+        age = self.starts.age[index] if self.starts else np.zeros(len(index), int)
+        self._last = np.minimum(self.max_steps - age, self._horizon)[self._dream]
         memory, self._restart = self.rnn.initial_state(len(self._dream)), tf.ones([len(self._dream)])
         if self.starts:
             here = index[self._dream]
@@ -87,12 +91,12 @@ class DreamWorld:
         state = (*self.state, self._alive)
         z, h, c, done, reward, self._alive = self._next(state, self._restart, action, self._dream, noise)
         self._steps += 1
-        done, reward = done.numpy() | (self._steps >= self.max_steps), reward.numpy()
+        done, reward = done.numpy() | (self._steps >= self._last), reward.numpy()
         if done.any():
             on = np.flatnonzero(~done)
             z, h, c = (tf.gather(part, on) for part in (z, h, c))
             self._alive = None if self._alive is None else tf.gather(self._alive, on)
-            self._dream = self._dream[on]
+            self._dream, self._last = self._dream[on], self._last[on]
         if done.any() or self._steps == 1:
             self._restart = tf.zeros([len(self._dream)])
         self.state = (z, h, c)

@@ -212,7 +212,7 @@ def test_dreams_with_starts_follow_from_their_seeds_in_any_batch(rng):
     seeds = [1007, 1003, 1011, 1020, 1003]
 
     def dreamt(rows):
-        world = dream.DreamWorld(rnn, None, 1.0, 10, dropout=0.3, pay=PAY, starts=starts)
+        world = dream.DreamWorld(rnn, None, 1.0, 100, dropout=0.3, pay=PAY, starts=starts)
         found = [np.concatenate(world.reset([seeds[row] for row in rows]), axis=1)]
         for move in moves:
             state, reward, _ = world.step(move[rows])
@@ -247,6 +247,24 @@ def test_a_restart_flag_is_set_at_first_frames_only(rng):
     state, _, done = world.step(np.ones((10, 1), np.float32))
     assert not done.any()
     np.testing.assert_allclose(state[1], expected[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("horizon", "lasts"), [(0, {0: 6, 4: 2}), (3, {0: 3, 4: 2})])
+def test_a_dream_from_the_middle_of_a_game_ends_with_it(rng, horizon, lasts):
+    """Catches a dream that outlives the game it began in, and a horizon counted from the start of the game."""
+    rnn = random_rnn(rng, mdnrnn.Shape(3, 1, 4, True))
+    rnn.output_b.assign(tf.concat([[-100.0], rnn.output_b[1:]], axis=0))  # no dream ends by itself
+    pool = tensor_dreams.at_places(rnn, recorded_games(rng), np.array([[0, 0], [0, 4]]), 1)
+    world = dream.DreamWorld(rnn, None, 1.0, 6, starts=pool, horizon=horizon)
+    on = np.where(np.isclose(world.reset(range(1000, 1010))[0][:, 0], pool.mu[0, 0]), 0, 4)
+    found = {0: set(), 4: set()}
+    for step in range(1, 7):
+        if len(on):
+            done = world.step(np.ones((len(on), 1), np.float32))[2]
+            for age in on[done]:
+                found[age].add(step)
+            on = on[~done]
+    assert found == {age: {steps} for age, steps in lasts.items()}
 
 
 def test_the_gymnasium_environment_pays(rng, monkeypatch):
