@@ -282,7 +282,12 @@ class Cars:
 
 @functools.cache
 def available(backend: str) -> str:
-    """The backend, or "gymnasium" in place of EnvPool if that is not installed; prints so once."""
+    """The backend, or "gymnasium" in place of EnvPool if that is not installed; prints so once.
+
+    Args:
+        backend: one of BACKENDS, or "" for the first.
+    """
+    backend = backend or BACKENDS[0]
     if backend == "envpool":
         try:
             import envpool  # noqa: F401
@@ -314,7 +319,7 @@ def real_games(rows: int = 0, backend: str = BACKENDS[0], **rules: Any) -> World
         backend: one of BACKENDS.
         **rules: those of Cars, and `random_start` of `cars_here`.
     """
-    backend = available(backend or BACKENDS[0])
+    backend = available(backend)
     if backend == "envpool":
         return cars_here(backend, **rules)
     return games.OwnProcess(functools.partial(cars_here, backend, **rules))

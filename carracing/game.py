@@ -95,6 +95,7 @@ _THREE_ACTIONS = Game(
         "brownian": lambda seeds, cfg: Brownian(seeds, getattr(cfg, "actions", config.ACTION_SIZE)),
     },
     backends=env.BACKENDS,
+    backend_here=env.available,
     action_of=env.action_of,
     recording_blocks=blocks_of,
 )

@@ -62,6 +62,11 @@ def same(raw: np.ndarray) -> np.ndarray:
     return raw
 
 
+def as_named(backend: str) -> str:
+    """The backend of a game whose backends are there on every machine."""
+    return backend
+
+
 def one_block(seeds: Sequence[int], cfg: Any) -> list[tuple[str, np.ndarray]]:
     """[(backend, seeds)] of a game with one backend, one episode in each block."""
     return [("", np.array([seed])) for seed in seeds]
@@ -89,6 +94,8 @@ class Game:
     """{name: (seeds, the config of extract.py) -> policy} of the policies that record; the first is the default"""
     backends: tuple[str, ...] = ("",)
     """implementations of the game; the first is what scores are reported in"""
+    backend_here: Callable[[str], str] = as_named
+    """backend -> the one that this machine plays in its place; "" is the first"""
     action_of: Callable[[np.ndarray], np.ndarray] = same
     """tanh values of the controller [B, A] -> the actions that the game and the MDN-RNN know"""
     recording_blocks: Callable[[Sequence[int], Any], list[tuple[str, np.ndarray]]] = one_block

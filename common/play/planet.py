@@ -51,6 +51,7 @@ def load(game: Game, run: str, unverified: bool = False) -> Agent:
 def main(game: Game, description: str | None, arguments: Sequence[str] | None = None) -> None:
     """planet.py norender and render: scores the agent over many episodes, or shows one."""
     parsed = _parse(game, description, arguments)
+    parsed.backend = game.backend_here(parsed.backend)
     devices.for_blocks()
     agent = load(game, parsed.run, parsed.unverified)
     budget = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(Search)}

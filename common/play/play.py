@@ -25,6 +25,7 @@ Screen = video.Video | video.Window
 def main(game: Game, description: str | None) -> None:
     """model.py: scores an agent, or the random policy, over many episodes (norender), or shows one episode (render)."""
     arguments = _parse(game, description)
+    arguments.backend = game.backend_here(arguments.backend)
     devices.for_blocks()
     agent = None if arguments.file == "random" else agents.load(game, arguments)
     dreaming = bool(game.world_names) and arguments.world == game.world_names["dream"]

@@ -24,6 +24,7 @@ Row = tuple[int, float, np.ndarray]
 def main(game: Game, description: str | None) -> None:
     """pick_best.py of every game."""
     arguments = _parse(game, description)
+    arguments.backend = game.backend_here(arguments.backend)
     episodes = arguments.episodes + arguments.final_episodes
     played = range(seeds.REAL_GAMES, seeds.REAL_GAMES + episodes)
     seeds.check(played, "validation", "--episodes and --final_episodes")

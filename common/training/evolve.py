@@ -5,6 +5,7 @@ MPI ranks. The result of a block does not depend on who computes it.
 """
 
 import argparse
+import dataclasses
 import itertools
 import os
 import sys
@@ -66,6 +67,8 @@ def main(game: Game, description: str | None) -> None:
         return
     cfg, arguments = cli.parse(game.train_presets(_given(sys.argv, "--world")), description)
     _check(cfg)
+    if hasattr(cfg, "backend"):  # what plays, so that scores tell it
+        cfg = dataclasses.replace(cfg, backend=game.backend_here(cfg.backend))
     base = _base(game, cfg)
     if cfg.n > 1 and not mpi.under_mpi():
         mpi.launch(cfg.n, os.path.join(arguments.run, "log", f"{base}.checkpoint.npz"))
@@ -150,8 +153,14 @@ def _check(cfg: Any) -> None:
         raise UserError(f"-n {cfg.n} -t {cfg.t}: {cfg.o} has pairs of candidates, and {popsize} is odd")
     if cfg.o not in ("openes", "pepg") and cfg.learning_rate != settings.Train.learning_rate:
         raise UserError(f"--learning_rate {cfg.learning_rate}: is of openes and pepg, not of {cfg.o}; leave it out")
-    if getattr(cfg, "track_groups", 1) > 1 and popsize % cfg.track_groups:
-        raise UserError(f"--track_groups {cfg.track_groups}: the {popsize} candidates cannot be shared out equally")
+    if getattr(cfg, "track_groups", 1) > 1:
+        if popsize % cfg.track_groups:
+            raise UserError(f"--track_groups {cfg.track_groups}: the {popsize} candidates cannot be shared out equally")
+        if popsize < 2 * cfg.track_groups:
+            raise UserError(
+                f"--track_groups {cfg.track_groups}: leaves one candidate of {popsize} in a group, and none "
+                "to compare it with"
+            )
     if hasattr(cfg, "fewer_episodes"):
         episodes_by_generation(cfg)
     seeds.check(range(seeds.EVALUATION, seeds.EVALUATION + cfg.eval_episodes), "validation", "--eval_episodes")
@@ -314,8 +323,10 @@ class GameArena:
         """What the mean reads while it plays."""
         from common.training import es
 
-        world = self._make_world(False)
-        return self._candidates.features_of_play(world, self._shape, mean, es.DIRECTION_SEEDS, self._action_of)
+        world, played = self._make_world(False), es.DIRECTION_SEEDS
+        blocks = np.array_split(played, -(-len(played) // self._cfg.block_rows))
+        read = self._candidates.features_of_play
+        return np.concatenate([read(world, self._shape, mean, block, self._action_of) for block in blocks])
 
     def close(self) -> None:
         """Ends the workers."""

@@ -19,6 +19,7 @@ import dataclasses
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,11 @@ class Iteration:
         first = cfg.rounds[0]
         if not first.random or first.own or None in (first.vae, first.rnn, first.train):
             raise UserError(f"{preset}: its first round must have random, vae, rnn and train, and no own games")
+        for number, one in enumerate(cfg.rounds, 1):
+            if one.train is None and (one.vae, one.rnn) != (None, None):
+                raise UserError(
+                    f"{preset}: round {number} has new models but no train, for a controller of the old ones"
+                )
         self._state = self._opened({"game": game.name, "preset": preset, "seed": seed})
         self._lines: list[dict[str, Any]] = _made(self._rounds_path) if os.path.exists(self._rounds_path) else []
         if len(self._lines) < len(self._rounds):
@@ -201,9 +207,9 @@ class Iteration:
         """
         best = ship.best_of(self._lines)["round"]
         folder = self._folder(best)
-        file = os.path.relpath(os.path.join(self._run, self._state["done"][f"{best}/agent"]["controller"]), folder)
+        file = self._named(self._controller(best), folder)
         words = ["python", "model.py", *self._how_to_play(), "norender", file, str(seeds.TRIALS), "--run", folder]
-        return f"the best round is {best}; its agent plays by: {' '.join(words)}"
+        return f"the best round is {best}; its agent plays by: {shlex.join(words)}"
 
     def _folder(self, number: int) -> str:
         return os.path.join(self._run, f"round{number}")
@@ -476,7 +482,7 @@ class Iteration:
         meta, made = provenance.read(file, "controller", self._game.name), _made(scores)
         return {
             "dream": meta.get("dream", meta["score"]["mean"] if meta.get("score", {}).get("of") == "dream" else None),
-            "real": {key: made[key] for key in ("mean", "std", "stderr", "n")} | {"first_seed": REPORT},
+            "real": {key: made[key] for key in ("mean", "std", "stderr", "n", "backend")} | {"first_seed": REPORT},
             "controller": files.sha256(file),
         }
 

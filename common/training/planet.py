@@ -8,6 +8,7 @@ again.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -56,6 +57,7 @@ def main(game: Game, description: str | None) -> None:
 def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     """planet.py train."""
     cfg, arguments = cli.parse(presets_of(game), description, argv)
+    cfg = dataclasses.replace(cfg, backend=game.backend_here(cfg.backend))
     search = check(game, cfg)
     paths: list[str] = []
     frames = 0

@@ -174,7 +174,15 @@ def model(flags, positional, fault):
     fault()
     mean = int(hashlib.sha256(_content(controller)).hexdigest(), 16) % 1000
     files.write_json(
-        flags["out"], {"mean": mean, "std": 10.0, "stderr": 1.0, "n": int(flags["episodes"]), "more": "not for rounds"}
+        flags["out"],
+        {
+            "mean": mean,
+            "std": 10.0,
+            "stderr": 1.0,
+            "n": int(flags["episodes"]),
+            "backend": "stub",
+            "more": "not for rounds",
+        },
     )
 
 

@@ -207,6 +207,7 @@ def test_a_search_starts_in_the_memory_of_its_own_mdn_rnn_or_of_one_that_this_wa
         (settings.Train(n=1, t=1, o="ga"), "ga needs at least 2"),
         *((settings.Train(o=name, learning_rate=2.0), f"not of {name}") for name in ("cma", "ses", "ga")),
         (settings.GameTrain(n=1, t=8, track_groups=3), "--track_groups 3"),
+        (settings.GameTrain(n=1, t=8, track_groups=8), "leaves one candidate of 8 in a group"),
         (settings.GameTrain(fewer_episodes="often"), "--fewer_episodes often"),
         (settings.GameTrain(fewer_episodes="9:2,4:1"), "--fewer_episodes 9:2,4:1"),
         (settings.GameTrain(fewer_episodes="9:0"), "--fewer_episodes 9:0"),
@@ -269,3 +270,21 @@ def test_games_are_made_once_for_each_set_of_rules(patience, rules, monkeypatch)
     cfg = types.SimpleNamespace(**patience, fewer_episodes="", num_episode=2)
     evolve.GameArena(lambda hurried: made.append(dict(patience) if hurried else {}), None, None, cfg, 2)
     assert sorted(made, key=len) == rules
+
+
+@pytest.mark.parametrize("rows", [3, 16, 100])
+def test_directions_are_found_in_as_many_games_as_step_together(rows, monkeypatch):
+    """Catches more episodes than games, and some of them that are not played."""
+    monkeypatch.setattr(mpi, "start", lambda make_worker, threads: make_worker())
+    played = []
+
+    def features_of_play(world, shape, mean, seeds, action_of):
+        assert len(seeds) <= rows
+        played.extend(seeds)
+        return np.ones((2 * len(seeds), 5))
+
+    cfg = types.SimpleNamespace(fewer_episodes="", num_episode=2, block_rows=rows)
+    arena = evolve.GameArena(lambda hurried: None, None, None, cfg, 2)
+    arena._candidates = types.SimpleNamespace(features_of_play=features_of_play)
+    assert arena.features(np.zeros(4)).shape == (32, 5)
+    np.testing.assert_array_equal(played, es.DIRECTION_SEEDS)

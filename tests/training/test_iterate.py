@@ -253,7 +253,14 @@ def test_each_round_has_a_line_and_the_picture_shows_it(folder, tmp_path):
         path = f"{run}/round{line['round']}/log/stub.cma.1.4.{ending}.json"
         scores = files.read_json(f"{run}/round{line['round']}/scores.json")
         assert line["controller"] == files.sha256(path)
-        real = {"mean": scores["mean"], "std": 10.0, "stderr": 1.0, "n": games, "first_seed": iterate.REPORT}
+        real = {
+            "mean": scores["mean"],
+            "std": 10.0,
+            "stderr": 1.0,
+            "n": games,
+            "backend": "stub",
+            "first_seed": iterate.REPORT,
+        }
         assert line["real"] == real
         assert line["fidelity"] == {"dream": {"mean": 500.0}, "recall": 0.5}
     assert list(one["seconds"]) == ["random", "vae", "series", "rnn", "train", "pick", "score", "fidelity"]
