@@ -504,7 +504,7 @@ def test_episodes_are_in_the_order_of_their_seeds_as_numbers(tmp_path, blind):
     for seed in (100, 9, 10):
         frames = np.full((3, 64, 64, 3), seed, np.uint8)
         recordings.write(str(tmp_path / "record"), seed, frames, np.zeros(3), np.zeros(3), [False, False, True])
-        missing, parts = series.not_encoded([str(tmp_path / "record" / f"{seed}.npz")], str(folder))
+        missing, parts, _ = series.not_encoded([str(tmp_path / "record" / f"{seed}.npz")], str(folder))
         series.encode(missing, parts, blind, str(folder), 1)
     found = files.read_npz(str(folder / "series.npz"))
     assert found["recording"].tolist() == ["9", "10", "100"]

@@ -289,9 +289,12 @@ class FrameStream:
     ) -> None:
         self.mirror = mirror
         self.paths, self.lengths = scan(folder, action_sizes, game)
-        names = [f"{os.path.basename(path)} {length}" for path, length in zip(self.paths, self.lengths, strict=True)]
+        names = [
+            f"{os.path.basename(path)} {length} {os.path.getsize(path)}"
+            for path, length in zip(self.paths, self.lengths, strict=True)
+        ]
         self.source = hashlib.sha256("\n".join(names).encode()).hexdigest()
-        """identifies the recordings, by their seeds and lengths"""
+        """identifies the recordings, by their seeds, lengths and sizes"""
         self.batch_size, self.seed, self.window = batch_size, seed, max(window, batch_size)
         if self.lengths.sum() < batch_size:
             raise UserError(f"{folder}: {self.lengths.sum()} frames are fewer than one batch of {batch_size}")

@@ -29,7 +29,7 @@ MIRRORED = "mirrored_"  # begins the names of the arrays of mirror images
 PER_EPISODE = ("length", "recording", "bytes")  # the arrays of a series that do not have a row per frame
 
 
-def not_encoded(paths: Sequence[str], folder: str) -> tuple[list[str], list[str]]:
+def not_encoded(paths: Sequence[str], folder: str) -> tuple[list[str], list[str], int]:
     """Finds the recordings that are neither in the series.npz of a folder nor in a part of it.
 
     Args:
@@ -37,7 +37,8 @@ def not_encoded(paths: Sequence[str], folder: str) -> tuple[list[str], list[str]
         folder: series/.
 
     Returns:
-        (paths, parts): those recordings, and the files with the encoded ones, series.npz first.
+        (paths, parts, gone): those recordings; the files with the encoded ones, series.npz first; and how many of the
+        encoded recordings are not in the list.
 
     Raises:
         UserError: the series is damaged or does not say what it holds, or one of its recordings has changed since.
@@ -69,7 +70,8 @@ def not_encoded(paths: Sequence[str], folder: str) -> tuple[list[str], list[str]
     for path in paths:
         if encoded.get(_name(path), os.path.getsize(path)) != os.path.getsize(path):
             raise UserError(f"{path}: recorded anew since {folder} was made; --fresh sets that aside and encodes all")
-    return [path for path in paths if _name(path) not in encoded], parts
+    gone = len(encoded.keys() - {_name(path) for path in paths})
+    return [path for path in paths if _name(path) not in encoded], parts, gone
 
 
 def encode(

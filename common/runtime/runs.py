@@ -308,6 +308,14 @@ def _aside(path: str) -> str:
     return next(name for name in names if not os.path.exists(name))
 
 
+def set_aside(folder: str) -> None:
+    """Renames a folder, if it is there, and prints so."""
+    if os.path.exists(folder):
+        aside = _aside(folder)
+        os.rename(folder, aside)
+        print(f"set the earlier {os.path.basename(folder)} aside as {aside}")
+
+
 @contextlib.contextmanager
 def recording_folder(arguments: argparse.Namespace) -> Iterator[str]:
     """The folder <run>/record, locked, and cleared of incomplete files before and after.
@@ -322,9 +330,7 @@ def recording_folder(arguments: argparse.Namespace) -> Iterator[str]:
     os.makedirs(folder, exist_ok=True)
     held = lock(os.path.join(folder, "lock"))
     if arguments.fresh and len(os.listdir(folder)) > 1:
-        aside = _aside(folder)
-        os.rename(folder, aside)
-        print(f"set the earlier recordings aside as {aside}")
+        set_aside(folder)
         os.makedirs(folder)
         held = lock(os.path.join(folder, "lock"))
     files.remove_temporary(folder)

@@ -109,13 +109,32 @@ def encode(game: Game, description: str | None) -> None:
     devices.for_training(seed=0)
     coder = weights.read_vae(vae_path)
     stage = runs.Stage(arguments, "series", "series.npz", cfg, may_change=("episodes_per_part",), about=about)
-    missing, parts = series.not_encoded(paths, stage.folder)
+    missing, parts, gone = series.not_encoded(paths, stage.folder)
     if not missing and parts == [stage.result] and stage.finished:
         return
+    if gone:
+        parents["recordings"] += _of_the_gone(game, stage.result, parents["recordings"], gone)
+        made_of += parents["recordings"]
     provenance.forget(stage.result)  # which is about to change
     series.encode(missing, parts, coder, stage.folder, cfg.episodes_per_part, cfg.mirror)
     stage.write_meta(game.name, "series", parents, provenance.any_unverified(*made_of))
     print(f"{stage.result}: written")
+
+
+def _of_the_gone(game: Game, result: str, known: list[dict[str, Any]], gone: int) -> list[dict[str, Any]]:
+    """Where episodes of a series come from whose recordings are no longer there, by the meta that it had before.
+
+    Args:
+        game: the game.
+        result: the series.
+        known: the origins of the recordings that are there.
+        gone: how many are not.
+    """
+    if not os.path.exists(result + provenance.ENDING):
+        return [{"unknown": gone, "unverified": True}]
+    before = provenance.read(result, "series", game.name, unverified=False)["parents"].get("recordings", [])
+    spans = [(one.get("first_seed"), one.get("episodes")) for one in known]
+    return [one for one in before if (one.get("first_seed"), one.get("episodes")) not in spans]
 
 
 def _vae_of(game: Game, run: str) -> str:
@@ -140,6 +159,8 @@ def _chunks(game: Game, cfg: Any, known: series.Series) -> series.StreamBatches 
     def mirrored(part: series.Series) -> series.Series:
         return part.with_mirror_images(game.config.MIRROR) if cfg.mirror else part
 
+    if cfg.newest and cfg.streams < 2:
+        raise UserError("--newest has streams of its own beside those of the other episodes: give --streams 2 or more")
     if not cfg.newest:
         return series.StreamBatches(mirrored(known), cfg.streams, cfg.sequence_length, cfg.seed, cfg.heads)
     old, new = map(mirrored, known.split(cfg.newest, "--newest"))
@@ -188,6 +209,8 @@ def train_rnn(game: Game, description: str | None) -> None:
     stage = runs.Stage(*place, cfg)  # after the checks: an error leaves no trace
     start = trainer.resume(stage, chunks, _source(parents["series"], parents))
     initial_z = os.path.join(arguments.run, config.TRAINED["initial_z"])
+    if arguments.fresh:  # with the MDN-RNN: an earlier controller plays with both or not at all
+        runs.set_aside(os.path.dirname(initial_z))
     weights.write_initial_z(initial_z, *data.initial_z())
     first = {name: parents[name] for name in ("series", "vae")}
     provenance.write(initial_z, "initial_z", game.name, cfg, first, 0.0, unverified=made_of[0].get("unverified", False))

@@ -180,7 +180,7 @@ class CountingV:
 
 def encode(paths, vae, folder, episodes_per_part):
     """As series.py does it."""
-    series.encode(*series.not_encoded(paths, folder), vae, folder, episodes_per_part)
+    series.encode(*series.not_encoded(paths, folder)[:2], vae, folder, episodes_per_part)
 
 
 def test_encode_keeps_frames_actions_and_lengths_together(tmp_path, folder):
@@ -244,7 +244,7 @@ def test_recordings_that_come_later_are_added(tmp_path, folder):
     data, early = str(tmp_path / "series"), [paths[k] for k in (0, 3)]
     os.makedirs(data)
     encode(early, CountingV(), data, 1)
-    assert series.not_encoded(early, data) == ([], [os.path.join(data, "series.npz")])
+    assert series.not_encoded(early, data) == ([], [os.path.join(data, "series.npz")], 0)
     shutil.copy(os.path.join(data, "series.npz"), os.path.join(data, "part0.npz"))
     assert series.not_encoded(paths, data)[0] == [paths[k] for k in (1, 2, 4)]
     vae = CountingV()
@@ -333,7 +333,7 @@ def test_mirror_images_are_encoded_and_follow_the_episodes(tmp_path, folder):
     """Catches an image of another frame, an action that is not reversed or all of it, and a split that mixes them."""
     paths, _ = recordings.scan(folder)
     encoded = series.not_encoded(paths, str(tmp_path / "series"))
-    series.encode(*encoded, LeftRightV(), str(tmp_path / "series"), 2, mirror=True)
+    series.encode(*encoded[:2], LeftRightV(), str(tmp_path / "series"), 2, mirror=True)
     data = series.Series(str(tmp_path / "series" / "series.npz"))
     known, unseen = data.split(2)
     assert unseen.length.tolist() == [1, 22]
