@@ -21,7 +21,7 @@ import numpy as np
 
 from common.agent import models
 from common.play import agents, play
-from common.runtime import cli, files
+from common.runtime import cli, files, seeds
 from common.worlds import encoded
 
 from doomrnn.game import GAME
@@ -114,7 +114,9 @@ def main() -> None:
     )
     parser.add_argument("--num_envs", type=cli.number(int, 1), default=64, help="dreams in lockstep")
     parser.add_argument("--temperature", type=cli.number(float, 0.01, 100), default=GAME.config.TEMPERATURE)
-    parser.add_argument("--seed", type=cli.number(int, 0), default=1000, help="of the first real game")
+    parser.add_argument(
+        "--seed", type=cli.number(int, 0, cli.LARGEST), default=seeds.TRIALS, help="of the first real game"
+    )
     parser.add_argument("--episodes", type=cli.number(int, 1), default=100, help="real games to play")
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the scores of all games here, as JSON")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder with the tf_*/ of this run, and ppo/")
@@ -133,7 +135,10 @@ def main() -> None:
     envs = gymnasium.wrappers.vector.TransformReward(envs, lambda reward: REWARD_SCALE * reward)
 
     path = os.path.join(arguments.run, "ppo", "model.zip")
+    learns_in = {"models": loaded.hashes, "temperature": arguments.temperature}
     if os.path.exists(path):
+        if not os.path.exists(path + ".json") or files.read_json(path + ".json") != learns_in:
+            raise cli.UserError(f"{path}: has not learnt in these dreams, see {path}.json; give another --run")
         agent = PPO.load(path, device="cpu")
         print(f"{path}: continuing from step {agent.num_timesteps}")
         agent.set_env(VecMonitor(Dreams(envs, FIRST_SEED + agent.num_timesteps % SEEDS)))  # not the same dreams again
@@ -153,18 +158,20 @@ def main() -> None:
         )
     while agent.num_timesteps < arguments.steps:
         agent.learn(min(STEPS_PER_SAVE, arguments.steps - agent.num_timesteps), reset_num_timesteps=False)
-        agent.save(path)
+        files.write_json(path + ".json", learns_in)
+        with files.atomic(path) as file:
+            agent.save(file)
 
-    seeds = np.arange(arguments.seed, arguments.seed + arguments.episodes)
+    episodes = np.arange(arguments.seed, arguments.seed + arguments.episodes)
     returns, lengths = play.measure(
         lambda rows: encoded.EncodedGames(GAME.real_games(rows), loaded.vae, loaded.rnn),
         lambda block: Player(agent),
-        seeds,
+        episodes,
     )
     random = files.read_json(agents.find(RANDOM_SCORES, arguments.run))
     print(f"the random policy in the same game: {random['mean']:.1f} ± {random['std']:.1f}, {random['n']} episodes")
-    about = {"game": "doomreal", "backend": "vizdoom", "seed": arguments.seed, "models": loaded.hashes}
-    play.report(arguments, seeds, returns, lengths, **about, dreamt_steps=agent.num_timesteps)
+    about = {"game": "doomreal", "backend": "vizdoom", "seed": arguments.seed, **loaded.about()}
+    play.report(arguments, episodes, returns, lengths, **about, dreamt_steps=agent.num_timesteps)
 
 
 if __name__ == "__main__":
