@@ -12,4 +12,4 @@ if [[ "${1:-}" =~ ^[1-9][0-9]*$ ]]; then
 fi
 python=../.venv/bin/python
 [ -x "$python" ] || python=python
-exec "$python" train.py "${options[@]}" "$@"
+exec "$python" train.py ${options[@]+"${options[@]}"} "$@"

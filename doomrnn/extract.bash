@@ -8,4 +8,4 @@ if [[ "${1:-}" =~ ^[0-9]+$ ]]; then options+=(--workers "$1"); shift; fi
 if [[ "${1:-}" =~ ^[0-9]+$ ]]; then options+=(--episodes "$1"); shift; fi
 python=../.venv/bin/python
 [ -x "$python" ] || python=python
-exec "$python" extract.py "${options[@]}" "$@"
+exec "$python" extract.py ${options[@]+"${options[@]}"} "$@"
