@@ -11,7 +11,6 @@ game_fraction               agent_steps_per_s / game_steps_per_s
 Weights do not matter to speed: V, M and the controllers are random. Medians of several rounds.
 """
 
-import argparse
 import time
 
 import numpy as np
@@ -110,7 +109,7 @@ def timed(works):
 
 def main() -> None:
     """Measures, and prints or writes the figures."""
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=__doc__)
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
     parser.add_argument("--steps", type=cli.number(int, 1), default=150, help="of every car in a round")
     parser.add_argument("--rounds", type=cli.number(int, 1), default=3, help="the median of them is reported")

@@ -6,7 +6,6 @@ paper's sizes and the weights that ship; no dream ends early, so that every batc
     python bench/dream.py [--out FILE]
 """
 
-import argparse
 import os
 import time
 
@@ -34,7 +33,7 @@ def rate(units, work):
 
 def main() -> None:
     """Measures, and prints or writes the figures."""
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=__doc__)
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
     arguments = parser.parse_args()
     devices.for_blocks()

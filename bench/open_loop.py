@@ -45,7 +45,7 @@ DRAWS = 4
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains what is missing, measures, writes, plots."""
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=__doc__)
     positive = cli.number(int, 1)
     parser.add_argument("--game", default="carracing", help="name of its package")
     parser.add_argument("--recordings", required=True, metavar="DIR", help="recorded games, such as those of a run")

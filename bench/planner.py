@@ -6,7 +6,6 @@ of one batch. Weights do not matter to speed: they are random. Each figure is th
     python bench/planner.py [--preset laptop] [--out FILE]
 """
 
-import argparse
 import os
 import time
 
@@ -25,7 +24,7 @@ REPETITIONS = 5
 
 def main() -> None:
     """Measures, prints, writes."""
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=__doc__)
     parser.add_argument("--preset", choices=sorted(GAME.config.PLANET), default="laptop", help="sizes and budget")
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
     arguments = parser.parse_args()

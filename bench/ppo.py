@@ -11,7 +11,6 @@ one that ships. The settings are those of the laptop preset, except that dreams 
 not tell the weight of restarts that drawn ends need. A dream that ends is followed by another in its row.
 """
 
-import argparse
 import dataclasses
 import os
 import time
@@ -49,7 +48,7 @@ def dream_alone(world: tensor_dreams.Dreams, steps: int) -> tf.types.experimenta
 
 def main() -> None:
     """Measures, and prints or writes the figures."""
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=__doc__)
     laptop = config.PPO["laptop"]
     parser.add_argument("--rows", type=cli.number(int, 1), default=laptop.rows, help="dreams in lockstep")
     parser.add_argument("--steps", type=cli.number(int, 1), default=laptop.steps, help="of every dream in an update")

@@ -11,8 +11,6 @@ the same difference in the reconstruction, projected on that in the frame, is at
     chance   the same in the reconstruction of a frame of another game, which can show no more than is in any frame
 """
 
-import argparse
-
 from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
 import numpy as np
 
@@ -34,7 +32,7 @@ KINDS = {"DoomImpBall": "fireball", "DoomImp": "monster"}
 
 def main() -> None:
     """Plays, measures each VAE, prints the table, and writes the figures."""
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=__doc__)
     parser.add_argument("vae", nargs="+", help="a vae.json of Doom")
     parser.add_argument("--games", type=cli.number(int, 2), default=20, help="that are played")
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")

@@ -72,7 +72,7 @@ COLUMNS = "pixels", "sharpness", "kl", "z_nats", "score", "seconds", "ask_tell_m
 
 def main() -> None:
     """Trains what is missing, measures, prints the table, and writes it."""
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=__doc__)
     parser.add_argument("--game", choices=("carracing", "doomrnn"), required=True)
     parser.add_argument(
         "--run", required=True, metavar="DIR", help="where the variants are trained, one folder for each"

@@ -1,4 +1,4 @@
-"""From nothing to the agent: records, trains the VAE and the MDN-RNN, evolves the controller, round after round.
+"""From nothing to an agent: records games, trains the VAE, the MDN-RNN and the controller, round after round.
 
 Rounds are data in config.py. After each round the controller plays real validation games; DIR/rounds.json gets a line,
 and DIR/rounds.png shows the scores over time. After an interruption the same command continues where it was.

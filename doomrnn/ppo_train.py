@@ -10,7 +10,6 @@ installs the CUDA version:
     python ppo_train.py --steps 2000000       # continues
 """
 
-import argparse
 import os
 import sys
 from typing import Any
@@ -108,7 +107,7 @@ class Player:
 
 def main() -> None:
     """Trains in the dream, then plays the real game."""
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=__doc__)
     parser.add_argument(
         "--steps", type=cli.number(int, 1), default=500_000, help="dreamt steps to train for, all starts together"
     )

@@ -7,7 +7,6 @@ without any change. A change that no test notices is printed as GREEN: a test is
 that are no mistakes, HANGS those that a test notices by not ending.
 """
 
-import argparse
 import concurrent.futures
 import os
 import queue
@@ -377,7 +376,7 @@ class Trials:
 
 def main() -> None:
     """Tries all changes, prints the list, and exits with 1 if too many of them are green."""
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=__doc__)
     parser.add_argument("--only", default="", metavar="TEXT", help="only changes with this in their path or text")
     parser.add_argument("--workers", type=cli.number(int, 1), default=2, help="changes that are tried at the same time")
     arguments = parser.parse_args()

@@ -5,7 +5,6 @@ drawn with the probability that the MDN-RNN gives them, if the weight of restart
 of the authors' code, deaths of small probability would never happen in it.
 """
 
-import argparse
 import functools
 import itertools
 import json
@@ -60,7 +59,7 @@ class Watched:
 
 def main(game: Game, description: str | None) -> None:
     """fidelity.py of the games in which the MDN-RNN predicts the end."""
-    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=description)
     parser.add_argument("file", metavar="FILE", help="the .json of a controller")
     parser.add_argument("--games", type=cli.number(int, 10), default=100, help="real validation games to play")
     parser.add_argument("--dreams", type=cli.number(int, 10), default=512, help="dreams to play")

@@ -86,7 +86,7 @@ def main(game: Game, description: str | None, arguments: Sequence[str] | None = 
 
 
 def _parse(game: Game, description: str | None, arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=description)
     parser.add_argument("mode", choices=["render", "norender"], help="watch one episode, or score many")
     play.add_seed(parser)
     play.add_scoring(parser, game)

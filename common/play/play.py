@@ -80,7 +80,7 @@ def _run_models(game: Game, arguments: argparse.Namespace) -> models.Models:
 
 
 def _parse(game: Game, description: str | None) -> argparse.Namespace:
-    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=description)
     if game.world_names:
         names = [game.world_names["real"], game.world_names["dream"]]
         parser.add_argument("world", choices=names, help="the real game, or the dream of it")
@@ -139,7 +139,7 @@ def check_seeds(arguments: argparse.Namespace) -> None:
 
 def _add_temperature(parser: argparse.ArgumentParser, game: Game) -> None:
     temperature = cli.number(float, 0.01, 100)
-    text = "of the dream: above 1 it is harder and stranger"
+    text = "of the dream; above 1 it is harder and less realistic"
     parser.add_argument("--temperature", type=temperature, default=game.config.TEMPERATURE, help=text)
 
 
@@ -151,7 +151,7 @@ def add_run(parser: argparse.ArgumentParser, holds: str) -> None:
 
 def watch_dream(game: Game, description: str | None) -> None:
     """dream_model.py: shows an agent in its dream, in a window, or as a video where there is no display."""
-    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=description)
     _add_file_and_seed(parser)
     _add_temperature(parser, game)
     parser.add_argument("--video", type=cli.new_file, metavar="FILE", help="write the dream to this .mp4 or .gif")
@@ -198,7 +198,7 @@ def play_game(game: Game, description: str | None) -> None:
 
 def by_keyboard(description: str | None) -> argparse.ArgumentParser:
     """The flags of every script in which a person plays."""
-    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=description)
     parser.add_argument("--seed", type=cli.number(int, 0, cli.LARGEST), default=0, help="of the episode")
     text = "also write it to this .mp4 or .gif (without a display: only that)"
     parser.add_argument("--video", type=cli.new_file, metavar="FILE", help=text)

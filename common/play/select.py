@@ -65,7 +65,7 @@ def main(game: Game, description: str | None) -> None:
 
 
 def _parse(game: Game, description: str | None) -> argparse.Namespace:
-    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=description)
     parser.add_argument("file", metavar="FILE", help="the .log.json of an evolution")
     parser.add_argument("--episodes", type=cli.number(int, 1), default=100, help="games per mean in the first round")
     parser.add_argument("--finalists", type=cli.number(int, 1), default=3, help="means that play a second round")

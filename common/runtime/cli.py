@@ -74,11 +74,20 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help that tells the defaults, and leaves the lines of a docstring as they are."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        tells = action.default not in (None, "", False, argparse.SUPPRESS) and "default" not in text
+        return text + " (default: %(default)s)" * tells
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """An argparse parser with errors of one line, which never guesses an abbreviated flag."""
+    """An argparse parser with errors of one line, which never guesses an abbreviated flag; its help tells defaults."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, **kwargs)
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Prints the message and exits with code 2."""
@@ -86,8 +95,8 @@ class OneLineParser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def add_options(parser: argparse.ArgumentParser, instance: Any) -> None:
-    """Gives `parser` one flag for every `option` of a dataclass instance."""
+def add_options(parser: argparse.ArgumentParser, instance: Any, preset: str) -> None:
+    """Gives `parser` one flag for every `option` of a dataclass instance, which is the preset of that name."""
     for field in dataclasses.fields(instance):
         value = getattr(instance, field.name)
         flags = [f"--{field.name}", *field.metadata["short"]]
@@ -98,8 +107,10 @@ def add_options(parser: argparse.ArgumentParser, instance: Any) -> None:
             least = field.metadata["least"]
             least = (1 if isinstance(value, int) else 0) if least is None else least
             kind["type"] = number(type(value), least, field.metadata["most"])
+        usual = "on" if value is True else "off" if value is False else value
+        text = field.metadata["help"] + f" ({preset}: {usual})" * (usual != "")
         # no default here: an absent flag must not overwrite what the preset says
-        parser.add_argument(*flags, dest=field.name, default=argparse.SUPPRESS, help=field.metadata["help"], **kind)
+        parser.add_argument(*flags, dest=field.name, default=argparse.SUPPRESS, help=text, **kind)
 
 
 def parse(
@@ -116,12 +127,12 @@ def parse(
         (config, arguments): the preset with the flags applied, and a namespace with `preset`, `run`, `fresh`,
         `unverified` and those options that the user gave.
     """
-    parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=description)
     parser.add_argument("--preset", choices=sorted(presets), default="laptop", help="which set of values to start from")
     parser.add_argument("--run", default=".", metavar="DIR", help="folder that holds record/, series/, tf_*/ and log/")
     parser.add_argument("--fresh", action="store_true", help="set an earlier result of this stage aside and start anew")
     parser.add_argument("--unverified", action="store_true", help=UNVERIFIED)
-    add_options(parser, presets["laptop"])
+    add_options(parser, presets["laptop"], "laptop")
     arguments = parser.parse_args(argv)
     chosen = {k: v for k, v in vars(arguments).items() if k not in ("preset", "run", "fresh", "unverified")}
     preset: Any = presets[arguments.preset]

@@ -67,7 +67,7 @@ class Vae:
         "how much more the error of unusual pixels weighs, such as those of a fireball far away: 1 + this times the "
         "square of their standard score in the batch (30 at most)",
     )
-    mirror: bool = option(False, "half of the frames are seen as a mirror shows them")
+    mirror: bool = option(False, "data augmentation: half of the frames are mirrored left to right")
     gan: bool = option(
         False,
         "VAE-GAN: the decoder is also judged by a discriminator, and reconstructions are compared in its features",
@@ -104,14 +104,18 @@ class Rnn:
     )
     mixtures: int = option(5, "normals in each dimension's mixture")
     dropout: float = option(
-        0.0, "share of h that what predicts does not see in a chunk, another one in each stream", most=0.9
+        0.0, "dropout rate on h before the output layer; each stream has one mask per chunk", most=0.9
     )
     heads: bool = option(
         False,
         "it also learns the reward of a step and the end that costs, so that its dream pays; see PAY in config.py",
     )
-    mirror: bool = option(False, "episodes are also seen as a mirror shows them; the series must hold those")
-    newest: int = option(0, "this many episodes, the newest by seed, have separate streams; 0 means none", least=0)
+    mirror: bool = option(
+        False, "data augmentation: also learn from mirrored episodes; encode them with series.py --mirror"
+    )
+    newest: int = option(
+        0, "so many episodes, those with the largest seeds, have streams of their own; 0 means none", least=0
+    )
     newest_share: float = option(0.5, "share of the streams that those have", least=0.01, most=0.99)
     streams: int = option(100, "streams of concatenated episodes, the batch")
     sequence_length: int = option(500, "steps of every stream between two updates; the state is carried over")
@@ -156,7 +160,7 @@ class InDreams:
         most=100,
     )
     dropout: float = option(
-        0.0, "share of h that is set to zero for the prediction, each dream with its own mask", most=0.9
+        0.0, "dropout rate on h before the output layer, in the dreams; each dream has one mask", most=0.9
     )
     also_in: str = option(
         "",
@@ -266,14 +270,10 @@ class PolicyGradient:
     learning_rate: float = option(3e-4, "step size of Adam at the start; it falls to a tenth of this", least=1e-12)
     discount: float = option(0.998, "of rewards, per step", most=1)
     gae_lambda: float = option(0.97, "lambda of the generalised advantage estimate", most=1)
-    reward_scale: float = option(
-        1.0, "rewards are learnt from times this, so that values are of the size of 1", least=1e-6
-    )
-    clip: float = option(
-        0.2, "share by which the probability of an action may change in an update and still gain", least=1e-6
-    )
+    reward_scale: float = option(1.0, "factor on rewards before learning, so that values are about 1", least=1e-6)
+    clip: float = option(0.2, "PPO's clipping range: the probability ratio is clipped to 1 +- this", least=1e-6)
     entropy: float = option(0.003, "weight of the entropy of the policy")
-    tether: float = option(0.0, "weight of KL(policy || that of --start_from) in the loss, per nat; 0 lets it go")
+    tether: float = option(0.0, "weight of the penalty KL(policy || policy of --start_from) in the loss; 0 means none")
     hidden: str = option("128,64", "units of each hidden layer of the policy; an empty text means none")
     value_hidden: str = option("128,64", "units of each hidden layer of the value network")
     value_updates: int = option(10, "first updates, in which only the value network learns", least=0)
@@ -349,7 +349,9 @@ class Planet:
     action_repeat: int = option(4, "steps of the game that an action is played for; a step below is so many of these")
     episodes: int = option(1000, "episodes to play altogether; episode i has seed `first_seed` + i")
     first_seed: int = option(200_000, "seed of the first episode, from 2000 to 399999", least=2000, most=399_999)
-    random_episodes: int = option(5, "of these a random policy plays the first; 0 with --recordings", least=0)
+    random_episodes: int = option(
+        5, "how many of the episodes, the first ones, the random policy plays; may be 0 with --recordings", least=0
+    )
     policy: str = option("", "the random policy; by default the first of the game")
     recordings: str = option("", "a folder of recordings to learn from besides, such as record")
     rows: int = option(1, "episodes that are played in lockstep between two rounds of updates")

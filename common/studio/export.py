@@ -7,7 +7,6 @@ Writes a folder of files: the studio's page, and for every game a manifest and i
 there already is replaced, others stay. Look at it with: python -m http.server --directory site. See docs/site.md.
 """
 
-import argparse
 import glob
 import hashlib
 import itertools
@@ -352,7 +351,7 @@ def prepare(out: str) -> None:
 
 def main() -> None:
     names = game.names()
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=__doc__)
     parser.add_argument("--game", choices=names, help="only this game; by default all that have weights")
     parser.add_argument(
         "--run", metavar="DIR", help="the run (of --game) of which to export weights, controller and frames"

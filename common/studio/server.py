@@ -7,7 +7,6 @@ Only this machine can reach it, unless --host says otherwise: it asks for no pas
 plays in session.py. The same page without Python: export.py.
 """
 
-import argparse
 import asyncio
 import concurrent.futures
 import functools
@@ -151,7 +150,7 @@ async def serve(app, host, sockets):
 
 def main():
     names = game.names()
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=__doc__)
     parser.add_argument("--game", choices=names, help="only this game")
     parser.add_argument("--run", metavar="DIR", help="the run (of --game) whose weights, controller and frames to use")
     parser.add_argument("--controller", default="", metavar="FILE", help="the controller (of --game) that is the agent")

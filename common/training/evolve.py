@@ -63,7 +63,7 @@ def main(game: Game, description: str | None) -> None:
     if _given(sys.argv, "-o", "--optimizer", "--o") == "ppo":
         from common.training import policy_gradient  # TensorFlow, which starting MPI ranks does not need
 
-        policy_gradient.main(game, description)
+        policy_gradient.main(game, policy_gradient.__doc__)
         return
     cfg, arguments = cli.parse(game.train_presets(_given(sys.argv, "--world")), description)
     _check(cfg)

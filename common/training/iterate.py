@@ -13,7 +13,6 @@ the .json files of tf_*/ (of rnn<k>/tf_*/ too) with their metas. Recordings and 
 again when a round needs them, by the same commands and the same controllers.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import json
@@ -46,7 +45,7 @@ Span = tuple[str, int, int]
 
 def main(game: Game, description: str | None) -> None:
     """iterate.py of every game."""
-    parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=description)
     presets: dict[str, settings.Iterate] = getattr(game.config, "ITERATE", {})
     if not presets:
         raise UserError(f"{game.name}: has no rounds; add ITERATE to its config.py")
@@ -190,6 +189,7 @@ class Iteration:
             if not os.path.exists(self._picture):
                 draw(self._lines, self._picture, self._game.title)
             print(f"{self._rounds_path}: all {len(self._rounds)} rounds are done; nothing to do")
+            print(self._played_by())
             return
         self._save()  # before anything else, so that nothing lies there without it
         for number, one in enumerate(self._rounds, 1):

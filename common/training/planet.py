@@ -7,7 +7,6 @@ A run that is interrupted continues from its last checkpoint with the same numbe
 again.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -49,7 +48,7 @@ def main(game: Game, description: str | None) -> None:
     elif sys.argv[1:2] in (["norender"], ["render"]):
         playing.main(game, description)
     else:
-        parser = cli.OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser = cli.OneLineParser(description=description)
         parser.add_argument("mode", choices=["train", "norender", "render"], help="each has its own --help")
         parser.parse_args(sys.argv[1:2])
 

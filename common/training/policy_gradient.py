@@ -1,7 +1,14 @@
-"""train.py -o ppo: a controller with hidden layers learns by a policy gradient, only in dreams.
+"""Trains the controller, a small network, by PPO in the dream; the real game is not played.
 
-The algorithm is in ppo.py, the dream in worlds/tensor_dreams.py; here are the stage, its files and its loop.
+Reads the VAE, the MDN-RNN and the first frames (those of the run, else those that ship); writes
+log/<game>.ppo.<steps>.<rows>.* (CarRacing: log/carracing.dream.ppo.*). After an interruption the same command
+continues from the last checkpoint, with the same numbers. See docs/policy_gradient.md.
+
+    python train.py -o ppo --run DIR             # in the dream of a run with an MDN-RNN of its own
+    python train.py -o ppo --ends threshold      # Doom, in the dream of the MDN-RNN that ships
 """
+
+# The algorithm is in ppo.py, the dream in worlds/tensor_dreams.py; here are the stage, its files and its loop.
 
 import argparse
 from typing import Any

@@ -8,7 +8,6 @@ aside.
     python tests/faults/soak.py --out log/doomrnn.soak.jsonl      # what `make soak` does
 """
 
-import argparse
 import collections
 import contextlib
 import json
@@ -216,7 +215,7 @@ def results(run):
 
 
 def main():
-    parser = cli.OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.OneLineParser(description=__doc__)
     parser.add_argument("--faults", type=cli.number(int, 1), default=60, help="at least so many")
     parser.add_argument("--minutes", type=cli.number(float, 0), default=30, help="and for at least so long")
     parser.add_argument("--seed", type=cli.number(int, 0), default=1000, help="of the faults")

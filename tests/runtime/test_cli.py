@@ -1,5 +1,6 @@
 """common/runtime/cli.py: presets, flags, and mistakes that end in one line."""
 
+import dataclasses
 import errno
 import io
 import os
@@ -136,6 +137,23 @@ def test_help_tells_every_flags_meaning(capsys):
     out = capsys.readouterr().out
     for text in ("What it does.", "training steps", "--rate", "--no-noisy", "-s", "how it falls"):
         assert text in out
+
+
+def test_help_tells_defaults(capsys):
+    """Catches a preset's value that is nowhere told, one told for a flag without a default, and another's value."""
+    with pytest.raises(SystemExit):
+        parse("--help")
+    out = " ".join(capsys.readouterr().out.split())
+    for name, value in dataclasses.asdict(PRESETS["laptop"]).items():
+        usual = {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+        assert f"(laptop: {usual})" in out, name
+    parser = cli.OneLineParser()
+    parser.add_argument("--games", default=7, help="to play")
+    parser.add_argument("--out", help="where to")
+    parser.add_argument("--fast", action="store_true", help="hurry")
+    told = " ".join(parser.format_help().split())
+    assert "to play (default: 7)" in told
+    assert told.count("default") == 1
 
 
 def test_a_users_mistake_is_one_line_and_exit_code_2(capsys):
