@@ -15,6 +15,7 @@ from common.runtime.cli import UserError
 
 Layers = Sequence[tuple[tf.Tensor, tf.Tensor]]
 """(bias [O], weight [I, O]) of each layer"""
+LOGSTD = -3.0, 0.5  # least and greatest log standard deviation of an action, before tanh
 LINEAR_SHARPNESS = 5.0  # logits per unit of distance of a linear controller's output from a threshold
 
 
@@ -65,7 +66,6 @@ class SquashedNormal:
     Args:
         low: [A], the least action.
         high: [A], the greatest action.
-        logstd_range: bounds of the log standard deviation.
         cut: [A], which numbers are not stretched to their range, but cut off at its ends; by default none.
     """
 
@@ -73,17 +73,15 @@ class SquashedNormal:
         self,
         low: Sequence[float],
         high: Sequence[float],
-        logstd_range: tuple[float, float] = (-3.0, 0.5),
         cut: Sequence[bool] | None = None,
     ) -> None:
         self.low, self.high = tf.constant(low, tf.float32), tf.constant(high, tf.float32)
         self.cut = tf.constant([False] * len(low) if cut is None else cut)
-        self.logstd_range = logstd_range
         self.outputs = 2 * len(low)
 
     def _moments(self, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mean, logstd = tf.split(outputs, 2, axis=1)
-        least, most = self.logstd_range
+        least, most = LOGSTD
         return mean, least + (most - least) * tf.sigmoid(logstd)
 
     def draw(self, outputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -74,8 +74,7 @@ def _parse(game: Game, description: str | None) -> argparse.Namespace:
     )
     parser.add_argument("--from_generation", type=cli.number(int, 0), default=0, help="leave the means before it out")
     play.add_backend(parser, game)
-    parser.add_argument("--run", default=".", metavar="DIR", help="folder with the tf_*/ and log/ of this run")
-    parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
+    play.add_run(parser, "tf_*/ and log/")
     return parser.parse_args()
 
 

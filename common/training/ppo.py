@@ -297,7 +297,7 @@ class PPO:
             parts = tf.split(order[k * s.minibatch : (k + 1) * s.minibatch], s.blocks)  # each has a thread
             gradients, shares = zip(*(gradient_of(adam, part) for part in parts), strict=True)
             gradient, share = (tf.add_n(x) / s.blocks for x in (gradients, shares))
-            return k + 1, _adam(adam, gradient, learning_rate, MOST_NORM), order, losses + share / count
+            return k + 1, _adam(adam, gradient, learning_rate), order, losses + share / count
 
         for epoch in range(s.epochs):
             seed = tf.random.fold_in(key, s.steps + epoch)
@@ -338,11 +338,11 @@ def _spread(mean: tf.Tensor, square: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.convert_to_tensor(mean), tf.math.rsqrt(tf.maximum(square - tf.square(mean), SMALLEST_SPREAD**2))
 
 
-def _adam(adam: State, gradient: tf.Tensor, learning_rate: tf.Tensor, most_norm: float) -> State:
-    """One step of Adam (Kingma & Ba 2015, algorithm 1), with the gradient clipped to the norm `most_norm`."""
+def _adam(adam: State, gradient: tf.Tensor, learning_rate: tf.Tensor) -> State:
+    """One step of Adam (Kingma & Ba 2015, algorithm 1), with the gradient clipped to the norm MOST_NORM."""
     x, mean, square, steps = adam
     beta1, beta2, epsilon = ADAM
-    gradient *= most_norm / tf.maximum(tf.norm(gradient), most_norm)
+    gradient *= MOST_NORM / tf.maximum(tf.norm(gradient), MOST_NORM)
     steps += 1
     mean, square = beta1 * mean + (1 - beta1) * gradient, beta2 * square + (1 - beta2) * tf.square(gradient)
     t = tf.cast(steps, tf.float32)

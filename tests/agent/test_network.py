@@ -65,7 +65,7 @@ def test_a_continuous_action_stays_in_its_range_and_reaches_its_ends():
 
 def test_the_standard_deviation_of_a_continuous_action_is_bounded():
     """Catches a policy that stops exploring for good, or that explodes, as its outputs grow."""
-    head = network.SquashedNormal([-1.0], [1.0], (-3.0, 0.5))
+    head = network.SquashedNormal([-1.0], [1.0])
     entropy = head.entropy(np.float32([[0, -99], [0, 99]])) - 0.5 * np.log(2 * np.pi * np.e)
     np.testing.assert_allclose(entropy, [-3, 0.5], atol=1e-5)
 
