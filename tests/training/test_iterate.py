@@ -236,7 +236,7 @@ def test_the_last_line_is_the_command_that_scores_the_best_round_on_validation_g
     run = str(tmp_path / "run")
     last = start(game_in(folder), run)[1].splitlines()[-1]
     best = ship.best_of(files.read_json(f"{run}/rounds.json"))["round"]
-    agent = {1: "log/stub.cma.1.4.picked.json", 2: "log/stub.cma.1.4.best.json"}[best]
+    agent = {1: "../round1/log/stub.cma.1.4.picked.json", 2: "../round2/log/stub.cma.1.4.best.json"}[best]
     command = f"python model.py stubreal norender {agent} 460000 --run {run}/round{best}"
     assert last == f"the best round is {best}; its agent plays by: {command}"
     seeds.check([460_000], "validation", "the seed")
