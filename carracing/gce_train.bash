@@ -4,12 +4,10 @@
 #   bash gce_train.bash [RANKS] [--flags of train.py]
 set -eu
 cd "$(dirname "$0")"
-options=()
 if [[ "${1:-}" =~ ^[1-9][0-9]*$ ]]; then
   if ((64 % $1)); then echo "$0: $1 ranks do not divide the population of 64" >&2; exit 2; fi
-  options+=(-n "$1" -t "$((64 / $1))")
-  shift
+  set -- -n "$1" -t "$((64 / $1))" "${@:2}"
 fi
 python=../.venv/bin/python
 [ -x "$python" ] || python=python
-exec "$python" train.py ${options[@]+"${options[@]}"} "$@"
+exec "$python" train.py "$@"

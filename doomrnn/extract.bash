@@ -3,9 +3,9 @@
 #   bash extract.bash [WORKERS [EPISODES]] [--flags of extract.py]
 set -eu
 cd "$(dirname "$0")"
-options=()
-if [[ "${1:-}" =~ ^[0-9]+$ ]]; then options+=(--workers "$1"); shift; fi
-if [[ "${1:-}" =~ ^[0-9]+$ ]]; then options+=(--episodes "$1"); shift; fi
+if [[ "${1:-}" =~ ^[0-9]+$ && "${2:-}" =~ ^[0-9]+$ ]]; then set -- --workers "$1" --episodes "$2" "${@:3}"
+elif [[ "${1:-}" =~ ^[0-9]+$ ]]; then set -- --workers "$1" "${@:2}"
+fi
 python=../.venv/bin/python
 [ -x "$python" ] || python=python
-exec "$python" extract.py ${options[@]+"${options[@]}"} "$@"
+exec "$python" extract.py "$@"

@@ -264,7 +264,7 @@ def test_several_mdn_rnns_share_the_dreams_at_their_temperature(small_run, tmp_p
     shape = mdnrnn.Shape(4, 1, 8, True)
     keras.utils.set_random_seed(5)
     commands.weights.write_rnn(other, mdnrnn.MDNRNN(shape), DOOM.config.RNN_FILE_ORDER)
-    own = {"vae": small_run[1]["doomrnn"]["vae"]}
+    own = {name: small_run[1]["doomrnn"][of] for name, of in (("vae", "vae"), ("start_from", "rnn"))}
     provenance.write(other, "rnn", DOOM.name, {}, own, 1.0, unverified=False)
     tried.score = lambda population, seeds: seeds % 97 + np.arange(len(population))[:, None]
     words = ["--also_in", other, "-t", 4, "--num_episode", 3, "--generations", 1, "--temperature", 0.9]

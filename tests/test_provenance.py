@@ -450,11 +450,17 @@ def test_also_in_compares_content(runs_copy, nothing_plays):
     other = str(folder / "two" / game.config.TRAINED["rnn"])
     done = call(evolve.main, game, *words, other)
     assert done.refused("was trained on another VAE"), done
-    for parents in ({"vae": hashes["one"]["vae"]}, {}):
+    unrelated = {"vae": hashes["one"]["vae"]}
+    related = unrelated | {"start_from": files.sha256(own)}
+    for parents in (related, unrelated, {}):
         provenance.write(other, "rnn", game.name, {}, parents, 1.0, unverified=False)
         done = call(evolve.main, game, *words, other, "--fresh")
-        assert done.code == (0 if parents else 2), done.err
-    provenance.write(other, "rnn", game.name, {}, {"vae": hashes["one"]["vae"]}, 1.0, unverified=False)
+        assert done.code == (0 if parents == related else 2), done.err
+        assert ("is no relation of" in done.err) == (parents == unrelated)
+    provenance.write(other, "rnn", game.name, {"restart_weight": 3.0}, related, 1.0, unverified=False)
+    done = call(evolve.main, game, *words, other, "--fresh")
+    assert done.refused("was trained with --restart_weight 3.0"), done
+    provenance.write(other, "rnn", game.name, {}, related, 1.0, unverified=False)
     provenance.copy(other, str(folder / "third.json"))
     done = call(evolve.main, game, *words, f"{other},{folder / 'third.json'}", "--fresh")
     assert done.refused("third.json: holds the weights"), done

@@ -200,6 +200,7 @@ def test_several_mdn_rnns_share_the_dreams(made, tmp_path):
     arrays = json.loads((made / "tf_rnn" / "rnn.json").read_text())
     weaker = [(np.array(array) // 2).tolist() for array in arrays]
     parents = json.loads((made / "tf_rnn" / "rnn.json.meta.json").read_text())["parents"]
+    parents |= {"start_from": files.sha256(made / "tf_rnn" / "rnn.json")}
     for name, weights in (("same", arrays), ("other", weaker)):
         folder, also_in = tmp_path / name, str(tmp_path / f"{name}.json")
         with open(also_in, "w") as file:
