@@ -63,7 +63,7 @@ def same(raw: np.ndarray) -> np.ndarray:
 
 
 def as_named(backend: str) -> str:
-    """The backend of a game whose backends are there on every machine."""
+    """The same backend: for games whose backends can be installed on every machine."""
     return backend
 
 

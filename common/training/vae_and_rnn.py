@@ -113,8 +113,8 @@ def encode(game: Game, description: str | None) -> None:
     if not missing and parts == [stage.result] and stage.finished:
         return
     if gone:
-        parents["recordings"] += _of_the_gone(game, stage.result, parents["recordings"], gone)
-        made_of += parents["recordings"]
+        removed = _of_the_gone(game, stage.result, parents["recordings"], gone)
+        parents["recordings"], made_of = parents["recordings"] + removed, made_of + removed
     provenance.forget(stage.result)  # which is about to change
     series.encode(missing, parts, coder, stage.folder, cfg.episodes_per_part, cfg.mirror)
     stage.write_meta(game.name, "series", parents, provenance.any_unverified(*made_of))
@@ -122,7 +122,7 @@ def encode(game: Game, description: str | None) -> None:
 
 
 def _of_the_gone(game: Game, result: str, known: list[dict[str, Any]], gone: int) -> list[dict[str, Any]]:
-    """Where episodes of a series come from whose recordings are no longer there, by the meta that it had before.
+    """The origins of encoded episodes whose recordings were removed, as the earlier meta of the series tells them.
 
     Args:
         game: the game.

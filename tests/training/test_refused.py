@@ -11,7 +11,7 @@ import pytest
 from commands import in_this_process  # noqa: F401  a fixture
 
 from common.data import recordings
-from common.runtime import files, provenance
+from common.runtime import files, provenance, settings
 from common.training import vae_and_rnn
 
 GAME = commands.GAMES["doomrnn"]
@@ -178,3 +178,13 @@ def test_gpu_jobs_checks_the_recordings_first(name, tmp_path):
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert "--validation_episodes" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["record"]
+
+
+def test_the_origin_of_removed_recordings_stays_in_the_meta(tmp_path):
+    """Catches a series that names only recordings that are still there, and one of unknown origin that is trusted."""
+    path, here = str(tmp_path / "series.npz"), {"first_seed": 9000, "episodes": 5}
+    assert vae_and_rnn._of_the_gone(GAME, path, [here], 7) == [{"unknown": 7, "unverified": True}]
+    before = [{"first_seed": 2000, "episodes": 7, "policy": "random"}, here]
+    files.write_npz(path, length=np.ones(7, int))
+    provenance.write(path, "series", GAME.name, settings.Series(), {"recordings": before}, 1.0, unverified=False)
+    assert vae_and_rnn._of_the_gone(GAME, path, [here], 7) == before[:1]
