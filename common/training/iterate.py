@@ -11,10 +11,14 @@ the commands that users type as well, one after the other:
 A run can continue in another place or on another machine. Keep iterate.json, rounds.json and, of every round, log/ and
 the .json files of tf_*/ (of rnn<k>/tf_*/ too) with their metas. Recordings and series need not be kept: they are made
 again when a round needs them, by the same commands and the same controllers.
+
+A round may be edited in config.py before it begins. After that, --edited plays it and the later ones anew, and moves
+what they had made to <run>/aside<k>/, which nothing reads.
 """
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -55,10 +59,18 @@ def main(game: Game, description: str | None) -> None:
         "--seed", type=cli.number(int, 1, RUNS), default=1, help="decides all random numbers of the run"
     )
     parser.add_argument("--run", metavar="DIR", help="folder of the run; it is made if it is missing")
+    parser.add_argument(
+        "--edited",
+        action="store_true",
+        help="if a round was edited in config.py after it began, play it and later ones anew; what they had made is "
+        "moved to DIR/aside<k>",
+    )
     parser.add_argument("--ship", metavar="DIR", help="make the agent of this finished run the one that ships")
     arguments = parser.parse_args()
     if bool(arguments.run) == bool(arguments.ship):
         raise UserError("give either --run DIR or --ship DIR")
+    if arguments.ship and arguments.edited:
+        raise UserError("--edited: goes with --run DIR, not with --ship DIR")
     if arguments.ship:
         ship.ship(game, arguments.ship)
         return
@@ -67,7 +79,7 @@ def main(game: Game, description: str | None) -> None:
     os.makedirs(arguments.run, exist_ok=True)
     held = runs.lock(os.path.join(arguments.run, "lock"))
     files.remove_temporary(arguments.run)
-    Iteration(game, arguments.run, arguments.preset, arguments.seed, presets[arguments.preset]).go()
+    Iteration(game, arguments.run, arguments.preset, arguments.seed, presets[arguments.preset], arguments.edited).go()
     held.close()
 
 
@@ -80,13 +92,16 @@ class Iteration:
         preset: name of the preset.
         seed: of the run.
         cfg: its rounds.
+        edited: whether to play a round anew that was edited after it began, and the later ones.
 
     Raises:
         UserError: the folder belongs to another game, preset or seed, a round was edited after it began, or the disk
             or memory is too small.
     """
 
-    def __init__(self, game: Game, run: str, preset: str, seed: int, cfg: settings.Iterate) -> None:
+    def __init__(
+        self, game: Game, run: str, preset: str, seed: int, cfg: settings.Iterate, edited: bool = False
+    ) -> None:
         self._game, self._run, self._seed, self._cfg, self._rounds = game, run, seed, cfg, cfg.rounds
         self._path, self._rounds_path = os.path.join(run, "iterate.json"), os.path.join(run, "rounds.json")
         self._record_folder, self._picture = os.path.join(run, "record"), os.path.join(run, "rounds.png")
@@ -104,13 +119,13 @@ class Iteration:
                 raise UserError(
                     f"{preset}: round {number} has new models but no train, for a controller of the old ones"
                 )
-        self._state = self._opened({"game": game.name, "preset": preset, "seed": seed})
+        self._state = self._opened({"game": game.name, "preset": preset, "seed": seed}, edited)
         self._lines: list[dict[str, Any]] = _made(self._rounds_path) if os.path.exists(self._rounds_path) else []
         if len(self._lines) < len(self._rounds):
             self._check_room(cfg)
         self._check_flags(cfg)
 
-    def _opened(self, about: dict[str, Any]) -> dict[str, Any]:
+    def _opened(self, about: dict[str, Any], edited: bool) -> dict[str, Any]:
         rounds = json.loads(json.dumps([dataclasses.asdict(one) for one in self._rounds]))
         try:
             before = files.read_json(self._path)
@@ -134,9 +149,44 @@ class Iteration:
             if known[name] != value:
                 raise UserError(f"--run {self._run}: is a run of {name} {known[name]}, not {value}; give another --run")
         changed = [k + 1 for k in range(begun) if rounds[k : k + 1] != earlier[k : k + 1]]
+        if changed and (changed[0] == 1 or not edited):
+            other = " or --edited, which plays it anew" * (changed[0] > 1)
+            raise UserError(f"{self._path}: round {changed[0]} was edited after it began; give another --run{other}")
         if changed:
-            raise UserError(f"{self._path}: round {changed[0]} was edited after it began; give another --run")
+            before = self._set_aside(changed[0], before)
+            files.write_json(self._path, before | {"rounds": rounds}, indent=1)  # last: till then, the rest is moved
         return before | {"rounds": rounds}
+
+    def _set_aside(self, number: int, state: dict[str, Any]) -> dict[str, Any]:
+        """Moves what a round and the later ones have made to a folder of its own; returns the state before them."""
+        places = (os.path.join(self._run, f"aside{k}") for k in itertools.count(1))
+        aside = next(path for path in places if not os.path.exists(path))
+        os.makedirs(os.path.join(aside, "record"))
+        for path in (self._path, self._rounds_path):
+            if os.path.exists(path):
+                shutil.copy(path, aside)
+        first = self._first_seed + sum(one.random + one.own for one in self._rounds[: number - 1])
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self._record_folder):
+                seed = name.split(".")[0]
+                if seed.isdigit() and int(seed) >= first:
+                    os.rename(os.path.join(self._record_folder, name), os.path.join(aside, "record", name))
+        series = os.path.join(self._folder(self._encoded_in(number - 1)), "series")  # holds the later games as well
+        if os.path.exists(series):
+            os.rename(series, os.path.join(aside, "series"))
+        for name in os.listdir(self._run):
+            round_number = name.removeprefix("round")
+            if name != round_number and round_number.isdigit() and int(round_number) >= number:
+                os.rename(os.path.join(self._run, name), os.path.join(aside, name))
+        if os.path.exists(self._rounds_path):
+            lines = [line for line in _made(self._rounds_path) if line["round"] < number]
+            files.write_json(self._rounds_path, lines, indent=1)
+        kept = {
+            what: {key: value for key, value in state.get(what, {}).items() if int(key.split("/")[0]) < number}
+            for what in ("done", "seconds", "memory_gb")
+        }
+        print(f"round {number} was edited: what it and later rounds had made is in {aside} now", flush=True)
+        return state | kept | {"anew": [key for key in state.get("anew", []) if int(key.split("/")[0]) < number]}
 
     def _check_flags(self, cfg: settings.Iterate) -> None:
         """Ends with code 2 where a stage would refuse the flags of a round that is to come: not after hours of others.

@@ -531,6 +531,64 @@ def test_what_is_not_this_run_is_refused_and_kept(folder, tmp_path):
     assert files.read_json(f"{run}/rounds.json")[1]["real"]["n"] == 6
 
 
+EDITED = FIRST, dataclasses.replace(SECOND, own=4, games=6)
+
+
+def test_an_edited_round_is_played_anew_and_nothing_is_lost(folder, tmp_path):
+    """Catches models, games or lines of the round as it was that count on; a file that is lost; a second beginning."""
+    straight, run = str(tmp_path / "straight"), str(tmp_path / "run")
+    assert start(game_in(folder, EDITED), straight)[0] == 0
+    start(game_in(folder), run)
+    commands(folder)
+    before = everything(run)
+    assert refused(start(game_in(folder, EDITED), run), "round 2 was edited", "or --edited, which plays it anew")
+    assert everything(run) == before
+    code, out, _ = start(game_in(folder, EDITED), run, "--edited")
+    assert code == 0
+    assert f"{run}/aside1" in out
+    scripts = [words[0] for words in commands(folder)]
+    assert scripts == ["extract"] * 2 + ["series"] + ["rnn_train"] * 3 + ["train", "model", "fidelity"]
+    assert lines_of(run) == lines_of(straight)
+    state, wanted = (files.read_json(f"{place}/iterate.json") for place in (run, straight))
+    assert state["done"].keys() == wanted["done"].keys()
+    assert state["seconds"].keys() == wanted["seconds"].keys()
+    after = everything(run)
+    assert after.keys() - {name for name in after if name.startswith("aside1")} == everything(straight).keys()
+    for name, content in before.items():
+        kept = "aside1/series/" + name.removeprefix("round1/series/") if "/series/" in name else f"aside1/{name}"
+        assert content == after.get(kept, after.get(name)), name
+    code, out, _ = start(game_in(folder, EDITED), run, "--edited")
+    assert (code, commands(folder)) == (0, [])
+    assert "nothing to do" in out
+    first = dataclasses.replace(FIRST, games=6), EDITED[1]
+    assert refused(start(game_in(folder, first), run, "--edited"), "round 1 was edited", "give another --run")
+    assert refused(call(game_in(folder), "--ship", run, "--edited"), "--edited: goes with --run")
+
+
+@pytest.mark.parametrize(("name", "before_it"), [("rename", 0), ("rename", 5), ("write_json", 0), ("write_json", 1)])
+def test_a_kill_while_an_edited_round_is_set_aside_loses_nothing(folder, tmp_path, monkeypatch, name, before_it):
+    """Catches a state that is written before all is moved, and a rest that is taken for the edited round's."""
+    straight, run = str(tmp_path / "straight"), str(tmp_path / "run")
+    assert start(game_in(folder, EDITED), straight)[0] == 0
+    assert start(game_in(folder), run)[0] == 0
+    where, calls = (os if name == "rename" else files), []
+    done = getattr(where, name)
+
+    def ended(*given, **words):
+        calls.append(given)
+        if len(calls) > before_it:
+            raise KeyboardInterrupt
+        return done(*given, **words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, ended)
+        assert start(game_in(folder, EDITED), run, "--edited")[0] == 130
+    assert len(calls) == before_it + 1
+    assert refused(start(game_in(folder, EDITED), run), "round 2 was edited")
+    assert start(game_in(folder, EDITED), run, "--edited")[0] == 0
+    assert lines_of(run) == lines_of(straight)
+
+
 def test_a_round_has_begun_with_its_first_stage(folder, tmp_path, monkeypatch):
     """Catches a run of another seed, or an edited one, begun over the recordings of one that was killed at once."""
     run, game = str(tmp_path / "run"), game_in(folder)
