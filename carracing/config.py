@@ -102,6 +102,20 @@ class Ppo(settings.Ppo):
 
 
 @dataclass(frozen=True)
+class GamePpo(settings.GamePpo):
+    """Learning the controller, a network, by a policy gradient in the game."""
+
+    controller_mode: str = option("zh", "what the controller reads: z, zc, zh or zch", choices=("z", "zc", "zh", "zch"))
+    patience: int = option(
+        0,
+        "while learning: an episode without reward for so many steps is ended, and charged the cost of the steps left; "
+        "0 means never",
+        least=0,
+    )
+    backend: str = option("envpool", "the implementation of the game", choices=("gymnasium", "envpool"))
+
+
+@dataclass(frozen=True)
 class Planet(settings.Planet):
     """PlaNet in the game."""
 
@@ -242,6 +256,27 @@ PPO = {
         horizon=20,
         starts=100,
     ),
+}
+PPO_GAME_LAPTOP = GamePpo(
+    generations=60,
+    rows=32,
+    steps=MAX_STEPS,
+    epochs=4,
+    minibatch=2000,
+    learning_rate=1e-3,
+    discount=0.99,
+    gae_lambda=0.95,
+    reward_scale=0.05,
+    entropy=0.0,
+    value_updates=2,
+    sample_z=False,
+    patience=100,
+    eval_steps=10,
+    eval_episodes=32,
+)
+PPO_GAME = {
+    "laptop": PPO_GAME_LAPTOP,
+    "smoke": replace(PPO_GAME_LAPTOP, generations=2, rows=4, minibatch=200, patience=40, eval_steps=2, eval_episodes=2),
 }
 SHORT_LEASH = {"patience": 80}  # until the car drives: what comes after is nearly all grass
 IN_DREAM = {"o": "ppo", "value_updates": 5}

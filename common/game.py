@@ -155,6 +155,17 @@ class Game:
             raise UserError(f"--world {world}: {self.title} has no {name} in its config.py")
         return getattr(self.config, name)
 
+    def ppo_presets(self, world: str) -> dict[str, Any]:
+        """The presets of train.py -o ppo for a world; "" is the dream.
+
+        Raises:
+            UserError: the config has none for it.
+        """
+        name = "PPO_GAME" if world == "game" else "PPO"
+        if not hasattr(self.config, name):
+            raise UserError(f"-o ppo: {self.title} has no {name} in its config.py; give -o cma or -o openes")
+        return getattr(self.config, name)
+
     def log_name(self, world: str) -> str:
         """How the names of log files begin: with the name of the game, and the world if it is not the usual one."""
         return self.name if world == self.usual_world else f"{self.name}.{world}"

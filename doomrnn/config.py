@@ -104,6 +104,21 @@ PPO = {
     "laptop": PPO_LAPTOP,
     "smoke": replace(PPO_LAPTOP, generations=30, rows=256, value_updates=5, eval_steps=15, eval_episodes=64),
 }
+PPO_GAME_LAPTOP = settings.GamePpo(
+    rows=16,
+    blocks=4,
+    steps=MAX_STEPS,
+    minibatch=2000,
+    learning_rate=1e-3,
+    entropy=0.0,
+    value_updates=2,
+    backend="vizdoom",
+    eval_episodes=64,
+)
+PPO_GAME = {
+    "laptop": PPO_GAME_LAPTOP,
+    "smoke": replace(PPO_GAME_LAPTOP, generations=2, rows=4, minibatch=200, eval_steps=2, eval_episodes=4),
+}
 FIRST_ROUND = settings.Round(
     random=3000,
     vae={"steps": 9000, "mirror": True, "rare_pixels": 1.0},

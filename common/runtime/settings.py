@@ -257,15 +257,14 @@ class GameTrain(Train):
 
 @dataclass(frozen=True)
 class PolicyGradient:
-    """What an update of the policy gradient collects and how it learns from that, see common/training/ppo.py."""
+    """Learning the controller, a network, by a policy gradient: train.py -o ppo. See common/training/ppo.py."""
 
     o: str = option("ppo", "ppo; the others evolve, with other flags", "-o", "--optimizer", choices=("ppo",))
-    world: str = option("dream", "where: the dream", choices=("dream",))
     generations: int = option(300, "updates; each collects `rows` x `steps` steps and learns from them")
-    rows: int = option(1024, "dreams in lockstep")
-    steps: int = option(64, "steps of every dream in an update")
+    rows: int = option(1024, "episodes in lockstep")
+    steps: int = option(64, "steps of every row in an update")
     epochs: int = option(2, "passes through the steps of an update")
-    minibatch: int = option(4096, "steps of dreams in one step of Adam; `rows` x `steps` must be a multiple")
+    minibatch: int = option(4096, "steps in one step of Adam; in the dream `rows` x `steps` must be a multiple")
     blocks: int = option(2, "parts of the rows and minibatches, each in a thread; decides the result in the last bits")
     learning_rate: float = option(3e-4, "step size of Adam at the start; it falls to a tenth of this", least=1e-12)
     discount: float = option(0.998, "of rewards, per step", most=1)
@@ -282,18 +281,33 @@ class PolicyGradient:
         "the .json of a controller to start from: a network of the same layers learns on; a linear one stays fixed, "
         "and a network is added to it",
     )
+    eval_steps: int = option(25, "updates between evaluations of the greedy policy")
+    eval_episodes: int = option(512, "episodes in such an evaluation")
+    controller_mode: str = option("zch", "what the controller reads: z, zc, zh or zch", choices=NETWORK_MODES)
+    sample_z: bool = option(True, "in the game the controller sees a sample of z; --no-sample_z: the mean")
+    seed_start: int = option(0, "decides initial weights, episodes and actions", "-s", least=0)
+    checkpoint_seconds: float = option(60.0, "time between checkpoints [s]")
 
 
 @dataclass(frozen=True)
 class Ppo(InDreams, PolicyGradient):
     """Learning the controller, a network, by a policy gradient in dreams: train.py -o ppo."""
 
-    eval_steps: int = option(25, "updates between evaluations of the greedy policy")
-    eval_episodes: int = option(512, "dreams in such an evaluation")
-    controller_mode: str = option("zch", "what the controller reads: z, zc, zh or zch", choices=NETWORK_MODES)
-    sample_z: bool = option(True, "in the game the controller sees a sample of z; --no-sample_z: the mean")
-    seed_start: int = option(0, "decides initial weights, dreams and actions", "-s", least=0)
-    checkpoint_seconds: float = option(60.0, "time between checkpoints [s]")
+    world: str = option(
+        "dream",
+        "where: dream; or game, which has other flags: python train.py -o ppo --world game --help",
+        choices=WORLDS,
+    )
+
+
+@dataclass(frozen=True)
+class GamePpo(PolicyGradient):
+    """Learning the controller, a network, by a policy gradient in the real game: train.py -o ppo --world game."""
+
+    world: str = option(
+        "game", "where: game; or dream, which has other flags: python train.py -o ppo --help", choices=WORLDS
+    )
+    backend: str = option("", "the implementation of the game; by default the one that scores are reported in")
 
 
 @dataclass(frozen=True)

@@ -60,12 +60,12 @@ class Arena(Protocol):
 
 def main(game: Game, description: str | None) -> None:
     """train.py of every game."""
-    if _given(sys.argv, "-o", "--optimizer", "--o") == "ppo":
+    if given(sys.argv, "-o", "--optimizer", "--o") == "ppo":
         from common.training import policy_gradient  # TensorFlow, which starting MPI ranks does not need
 
-        policy_gradient.main(game, policy_gradient.__doc__)
+        policy_gradient.main(game, policy_gradient.__doc__, given(sys.argv, "--world"))
         return
-    cfg, arguments = cli.parse(game.train_presets(_given(sys.argv, "--world")), description)
+    cfg, arguments = cli.parse(game.train_presets(given(sys.argv, "--world")), description)
     _check(cfg)
     if hasattr(cfg, "backend"):  # what plays, so that scores tell it
         cfg = dataclasses.replace(cfg, backend=game.backend_here(cfg.backend))
@@ -125,7 +125,7 @@ def evolve(run: "Evolution[Strategy]", arena: Arena, cfg: Any) -> None:
     run.save()
 
 
-def _given(words: list[str], *names: str) -> str:
+def given(words: list[str], *names: str) -> str:
     """The value of the flag of these names in a command line. It decides which other flags there are."""
     for flag, value in itertools.pairwise([*words, ""]):
         if flag in names:

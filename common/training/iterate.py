@@ -210,11 +210,8 @@ class Iteration:
 
     def _train_presets(self, flags: dict[str, Any]) -> dict[str, Any]:
         """The presets of train.py for these flags of it."""
-        if flags.get("o") == "ppo":
-            if not hasattr(self._game.config, "PPO"):
-                raise UserError(f"-o ppo: {self._game.title} has no PPO in its config.py")
-            return self._game.config.PPO
-        return self._game.train_presets(flags.get("world", ""))
+        presets = self._game.ppo_presets if flags.get("o") == "ppo" else self._game.train_presets
+        return presets(flags.get("world", ""))
 
     def _check_room(self, cfg: settings.Iterate) -> None:
         last = max(

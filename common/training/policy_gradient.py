@@ -1,16 +1,20 @@
-"""Trains the controller, a small network, by PPO in the dream; the real game is not played.
+"""Trains the controller, a small network, by PPO: in the dream, where the real game is not played, or in the game.
 
 Reads the VAE, the MDN-RNN and the first frames (those of the run, else those that ship); writes
-log/<game>.ppo.<steps>.<rows>.* (CarRacing: log/carracing.dream.ppo.*). After an interruption the same command
-continues from the last checkpoint, with the same numbers. See docs/policy_gradient.md.
+log/<game>.ppo.<steps>.<rows>.* (CarRacing in the dream: log/carracing.dream.ppo.*). After an interruption the same
+command continues from the last checkpoint, with the same numbers. See docs/policy_gradient.md.
 
     python train.py -o ppo --run DIR             # in the dream of a run with an MDN-RNN of its own
     python train.py -o ppo --ends threshold      # Doom, in the dream of the MDN-RNN that ships
+    python train.py -o ppo --world game          # in the real game
 """
 
-# The algorithm is in ppo.py, the dream in worlds/tensor_dreams.py; here are the stage, its files and its loop.
+# The algorithm is in ppo.py, its worlds are in worlds/tensor_dreams.py and worlds/tensor_games.py; here are the stage,
+# its files and its loop.
 
 import argparse
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
@@ -22,29 +26,63 @@ from common.play import agents
 from common.runtime import cli, provenance, runs, seeds
 from common.runtime.cli import UserError
 from common.training import dreams, evolution, ppo
-from common.worlds import rollouts, tensor_dreams
+from common.worlds import rollouts, tensor_dreams, tensor_games
 from common.worlds.candidates import NetworkPlayer
+from common.worlds.encoded import EncodedGames
 
 MAY_CHANGE = ("learning_rate",)
 """fields of the config that may change when the learning continues, as after an update that was not finite"""
 LEAST_RATE = 0.1  # of the learning rate at the start, to which it falls by the last update
 
 
-def main(game: Game, description: str | None) -> None:
-    """train.py -o ppo of every game in which dreams bring reward."""
-    if not hasattr(game.config, "PPO"):
-        raise UserError(f"-o ppo: the dream of {game.title} brings no reward to learn from; give -o cma or -o openes")
-    cfg, arguments = cli.parse(game.config.PPO, description)
+def main(game: Game, description: str | None, where: str = "") -> None:
+    """train.py -o ppo of every game; `where` is the world, "" the dream."""
+    cfg, arguments = cli.parse(game.ppo_presets(where), description)
     seeds.check(range(seeds.EVALUATION, seeds.EVALUATION + cfg.eval_episodes), "validation", "--eval_episodes")
     if cfg.tether and not cfg.start_from:
         raise UserError(f"--tether {cfg.tether}: holds the policy to that of --start_from; give that as well")
+    if hasattr(cfg, "backend"):  # what plays, so that scores tell it
+        cfg = dataclasses.replace(cfg, backend=game.backend_here(cfg.backend))
     devices.for_blocks(gpus=True)
     loaded = models.load_run(game, arguments.run, arguments.unverified)
     game = game.acting_by(loaded.rnn.shape.action_size)
     made_of = provenance.Parents(loaded.hashes, loaded.unverified)
-    rnns = dreams.ensemble(game, cfg.also_in, arguments, loaded, made_of)
-    policy, first, base = _policy(game, cfg, arguments, loaded, made_of)
     name = f"{game.log_name(cfg.world)}.ppo.{cfg.steps}.{cfg.rows}"
+    make_world = _game if cfg.world == "game" else _dream
+    world, evaluated = make_world(game, cfg, arguments, loaded, made_of, name)
+    pays = cfg.world == "game" or loaded.rnn.shape.heads
+    policy, first, base = _policy(game, cfg, arguments, loaded, made_of)
+    # a network of zeros adds nothing to the linear controller under it
+    reference = np.zeros(policy.network.parameters) if first is None else first
+    learner = Learner(ppo.PPO(world, policy, cfg, first, reference if cfg.tether else None), base)
+    run = evolution.Evolution(
+        arguments, game, name, cfg, made_of.hashes, learner, MAY_CHANGE, cfg.world, made_of.unverified
+    )
+    if run.finished:
+        return
+    with runs.progress(cfg.generations, run.generation, "learn by policy gradient") as bar:
+        while run.generation < cfg.generations:
+            share = 1 - (1 - LEAST_RATE) * run.generation / cfg.generations
+            run.add_update(learner.ppo.update(share * cfg.learning_rate, cfg.tether), pays)
+            if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
+                player = NetworkPlayer(policy, cfg.controller_mode, run.mean)
+                run.add_evaluation(evaluated(player, run.evaluation_seeds()).mean())
+            bar.update()
+            bar.set_postfix_str(run.latest(), refresh=False)
+            run.save_if_due()
+    run.save()
+    print(run.latest())
+
+
+Evaluated = Callable[[NetworkPlayer, np.ndarray], np.ndarray]
+"""(policy, seeds [E]) -> its returns [E]"""
+
+
+def _dream(
+    game: Game, cfg: Any, arguments: argparse.Namespace, loaded: models.Models, made_of: provenance.Parents, name: str
+) -> tuple[ppo.TensorWorld, Evaluated]:
+    """The dreams to learn in, and how a policy is evaluated in them."""
+    rnns = dreams.ensemble(game, cfg.also_in, arguments, loaded, made_of)
     pools = dreams.starts(game, cfg, arguments, loaded, rnns, made_of, name)
     first_frames = [tensor_dreams.first_frames(loaded.initial_z, rnn.shape.hidden_size) for rnn in rnns]
     copies = max(1, cfg.blocks // len(rnns))  # the rows of each copy step in a thread of their own
@@ -60,32 +98,27 @@ def main(game: Game, description: str | None) -> None:
         cfg.horizon,
         dreams.end_weight(game, cfg, loaded),
     )
-    # a network of zeros adds nothing to the linear controller under it
-    reference = np.zeros(policy.network.parameters) if first is None else first
-    learner = Learner(ppo.PPO(world, policy, cfg, first, reference if cfg.tether else None), base)
-    run = evolution.Evolution(
-        arguments, game, name, cfg, made_of.hashes, learner, MAY_CHANGE, unverified=made_of.unverified
-    )
-    if run.finished:
-        return
-    world_of_evaluations = dreams.dream_world(game, cfg, loaded, loaded.rnn, pools[0])
+    alone = dreams.dream_world(game, cfg, loaded, loaded.rnn, pools[0])
+    return world, lambda policy, seeds: rollouts.rollout(alone, policy, seeds)[0]
 
-    def evaluate() -> float:
-        player = NetworkPlayer(policy, cfg.controller_mode, run.mean)
-        return rollouts.rollout(world_of_evaluations, player, run.evaluation_seeds())[0].mean()
 
-    with runs.progress(cfg.generations, run.generation, "learn by policy gradient") as bar:
-        while run.generation < cfg.generations:
-            share = 1 - (1 - LEAST_RATE) * run.generation / cfg.generations
-            metrics = learner.ppo.update(share * cfg.learning_rate, cfg.tether)
-            run.add_update(metrics, cfg.rows * cfg.steps)
-            if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
-                run.add_evaluation(evaluate())
-            bar.update()
-            bar.set_postfix_str(run.latest(), refresh=False)
-            run.save_if_due()
-    run.save()
-    print(run.latest())
+def _game(
+    game: Game, cfg: Any, arguments: argparse.Namespace, loaded: models.Models, made_of: provenance.Parents, name: str
+) -> tuple[ppo.TensorWorld, Evaluated]:
+    """The real games to learn in, and how a policy is evaluated in them."""
+    if cfg.rows % cfg.blocks:
+        raise UserError(f"--rows {cfg.rows}: do not divide into {cfg.blocks} --blocks")
+    sizes = loaded.rnn.shape.z_size, loaded.rnn.shape.hidden_size
+
+    def games(**rules: Any) -> tensor_games.TensorGames:
+        each = [game.real_games(cfg.rows // cfg.blocks, cfg.backend, **rules) for _ in range(cfg.blocks)]
+        known = [EncodedGames(some, loaded.vae, loaded.rnn, cfg.sample_z) for some in each]
+        span = evolution.FIRST_SEED, evolution.LAST_SEED
+        return tensor_games.TensorGames(known, cfg.rows, cfg.controller_mode, sizes, game.config.MAX_STEPS, span)
+
+    patience = getattr(cfg, "patience", 0)
+    world = games(**{"patience": patience} if patience else {})
+    return world, (games() if patience else world).evaluate
 
 
 class Learner:

@@ -1,4 +1,4 @@
-"""PPO on worlds that are batches of tensors, such as the dream: collect, advantages, update, in one TensorFlow graph.
+"""PPO on worlds that are batches of tensors, the dream or real games: collect, advantages, update, in one graph.
 
 Source: Schulman et al. 2017, algorithm 1 and equation 7; advantages: Schulman et al. 2016, equation 16. One update is
 
@@ -8,7 +8,6 @@ Source: Schulman et al. 2017, algorithm 1 and equation 7; advantages: Schulman e
 
 The whole state of a run is arrays (`PPO.arrays`), and its noise follows from (seed, number of the update, step): a run
 that is stopped and restored continues as if it had never stopped.
-
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ ADAM = 0.9, 0.999, 1e-5  # beta 1, beta 2, epsilon
 SMALLEST_SPREAD = 1e-3  # standard deviation of a feature; one that never changes is divided by this
 VALUE_WEIGHT = 0.5  # of the squared error of the value in the loss
 MOST_NORM = 0.5  # longest gradient; longer ones are scaled down to this
-METRICS = "reward", "ends", "value_loss", "entropy", "tether", "moved"  # of an update, see PPO.update
+METRICS = "reward", "ends", "steps", "value_loss", "entropy", "tether", "moved"  # of an update, see PPO.update
 State = tuple[tf.Tensor, ...]
 
 
@@ -35,6 +34,8 @@ class TensorWorld(Protocol):
 
     rows: int
     """B"""
+    whole: bool
+    """whether every update begins new episodes, one in each row; else they go on from update to update"""
 
     def start(self, seed: tf.Tensor) -> State:
         """The initial state, a tuple of tensors [B, ...]."""
@@ -45,7 +46,9 @@ class TensorWorld(Protocol):
     def step(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[Any, ...]:
         """Action float32 [B, A] -> (state, reward float32 [B], done bool [B]); a row that is done begins anew in it.
 
-        A fourth part, cut bool [B], can say which rows are done only because the world follows them no further.
+        A fourth part, cut bool [B], can say which rows are done only because the world follows them no further. In a
+        world of whole episodes a row that is done waits for the next update instead; a fifth part, played bool [B],
+        says which rows have not waited.
         """
 
 
@@ -108,7 +111,7 @@ class PPO:
         reference: np.ndarray | None = None,
     ) -> None:
         steps = cfg.steps * world.rows
-        if steps % cfg.minibatch:
+        if cfg.minibatch > steps or (steps % cfg.minibatch and not world.whole):
             raise UserError(
                 f"--minibatch {cfg.minibatch}: does not divide the {world.rows} x {cfg.steps} steps of an update"
             )
@@ -123,7 +126,7 @@ class PPO:
             size = policy.network.parameters
             raise UserError(f"{first.size} parameters; a network of {policy.network.sizes} has {size}")
         both = np.concatenate([first, self._value.initial(rng)])
-        state = world.start(tf.constant([cfg.seed_start, -1]))
+        state = () if world.whole else world.start(tf.constant([cfg.seed_start, -1]))
         initial = {
             "networks": both,
             "adam_mean": np.zeros_like(both),
@@ -174,8 +177,9 @@ class PPO:
             tether: weight of KL(policy || reference), per nat.
 
         Returns:
-            {name: value} of `METRICS`: reward and ends per step, and means of the squared error of the value, of the
-            entropy, and of the divergences from the reference and from the policy before the update [nats].
+            {name: value} of `METRICS`: reward and ends per step, the steps that were played, and means of the squared
+            error of the value, of the entropy, and of the divergences from the reference and from the policy before
+            the update [nats].
 
         Raises:
             UserError: a number is not finite; the state before this update is kept.
@@ -196,15 +200,18 @@ class PPO:
         mean, scale = _spread(v["feature_mean"], v["feature_square"])
         policy, value = self._unpack(v["networks"])
         before = folded(policy, mean, scale), folded(value, mean, scale)
-        world = tuple(v[f"world{k}"] for k in range(sum(name.startswith("world") for name in v)))
         key = tf.random.fold_in(tf.stack([s.seed_start, 7]), v["update"])
+        going_on = tuple(v[f"world{k}"] for k in range(sum(name.startswith("world") for name in v)))
+        world = self.world.start(tf.random.fold_in(key, s.steps + s.epochs)) if self.world.whole else going_on
 
         world, data = self._collect(before[0], world, key)
         values = tf.reshape(self._value(before[1], data.features), [s.steps + 1, -1])
         advantage = advantages(data.reward, data.done, values[:-1], values[-1], s.discount, s.gae_lambda, data.cut)
         returns = advantage + values[:-1]
-        advantage = (advantage - tf.reduce_mean(advantage)) / (tf.math.reduce_std(advantage) + 1e-8)
         count = s.steps * self.world.rows
+        played = tf.where(tf.reshape(data.played, [count]))[:, 0] if self.world.whole else tf.range(count)
+        reward, ends, known = (tf.gather(tf.reshape(x, [count]), played) for x in (data.reward, data.done, advantage))
+        advantage = (advantage - tf.reduce_mean(known)) / (tf.math.reduce_std(known) + 1e-8)
         reference = self._reference(data.features[:count]) if self._reference else tf.zeros([count, 0])
         flat = (tf.reshape(x, [count, *x.shape[2:]]) for x in (data.drawn, data.log_prob, advantage, returns))
         rows = data.features, *flat, reference
@@ -212,17 +219,18 @@ class PPO:
         # Adam begins when the policy does: its first steps would be too large after gradients that were all zero
         kept = tf.cast(tf.not_equal(v["update"], s.value_updates), tf.float32)
         adam = v["networks"], kept * v["adam_mean"], kept * v["adam_square"], tf.cast(kept, tf.int32) * v["adam_steps"]
-        adam, losses = self._improve(adam, rows, mean, scale, learns, learning_rate, tether, key)
+        adam, losses = self._improve(adam, rows, played, mean, scale, learns, learning_rate, tether, key)
 
         after = dict(zip(("networks", "adam_mean", "adam_square", "adam_steps"), adam, strict=True))
-        after |= {f"world{k}": part for k, part in enumerate(world)}
+        after |= {f"world{k}": part for k, part in enumerate(world) if not self.world.whole}
         measured = "networks", "feature_mean", "feature_square"
         now = after["networks"], v["feature_mean"], v["feature_square"]
-        now = tf.cond(learns > 0, lambda: now, lambda: self._measured(*now, v["update"], data.features))
+        seen = tf.gather(data.features, played) if self.world.whole else data.features
+        now = tf.cond(learns > 0, lambda: now, lambda: self._measured(*now, v["update"], seen))
         after |= dict(zip(measured, now, strict=True))
         after["update"] = v["update"] + 1
 
-        means = tf.reduce_mean(data.reward) / s.reward_scale, tf.reduce_mean(data.done)
+        means = tf.reduce_mean(reward) / s.reward_scale, tf.reduce_mean(ends), tf.cast(tf.size(played), tf.float32)
         metrics = dict(zip(METRICS, (*means, *losses), strict=True))
         finite = [after["networks"], after["adam_square"], *world[:1], *metrics.values()]
         sound = tf.reduce_all([tf.reduce_all(tf.math.is_finite(part)) for part in finite])
@@ -238,7 +246,7 @@ class PPO:
     def _collect(self, layers: Layers, world: State, key: tf.Tensor) -> tuple[State, "_Collected"]:
         """T steps of every row; features are of T + 1 steps, [(T + 1) * B, F], in the dtype of the products."""
         policy, steps, dtype = self.policy, self._cfg.steps, devices.product_dtype()
-        kinds = (dtype, *[tf.float32] * 5)  # features, drawn, log_prob, reward, done, cut
+        kinds = (dtype, *[tf.float32] * 5, tf.bool)  # features, drawn, log_prob, reward, done, cut, played
         written = [tf.TensorArray(kind, steps + (k == 0)) for k, kind in enumerate(kinds)]
 
         def step(t: tf.Tensor, world: State, written: list[tf.TensorArray]) -> Any:
@@ -247,8 +255,11 @@ class PPO:
             outputs = policy.outputs(layers, features)
             drawn = policy.head.draw(outputs, seeds[0])
             world, reward, *ends = self.world.step(world, policy.head.action_of(drawn), seeds[1])
-            done, cut = (tf.cast(part, tf.float32) for part in (*ends, tf.zeros_like(reward))[:2])
-            row = features, drawn, policy.head.log_prob(outputs, drawn), self._cfg.reward_scale * reward, done, cut
+            usual = tf.zeros_like(reward, tf.bool), tf.ones_like(reward, tf.bool)  # none is cut, all have played
+            done, cut, played = (*ends, *usual[len(ends) - 1 :])
+            done, cut = tf.cast(done, tf.float32), tf.cast(cut, tf.float32)
+            now = policy.head.log_prob(outputs, drawn), self._cfg.reward_scale * reward, done, cut, played
+            row = features, drawn, *now
             return t + 1, world, [array.write(t, part) for array, part in zip(written, row, strict=True)]
 
         _, world, written = tf.while_loop(lambda t, *_: t < steps, step, (0, world, written))
@@ -262,6 +273,7 @@ class PPO:
         self,
         adam: State,
         data: Sequence[tf.Tensor],
+        played: tf.Tensor,
         mean: tf.Tensor,
         scale: tf.Tensor,
         learns: tf.Tensor,
@@ -269,9 +281,9 @@ class PPO:
         tether: tf.Tensor,
         key: tf.Tensor,
     ) -> tuple[State, list[tf.Tensor]]:
-        """Epochs of minibatches; returns (the state of Adam, the mean losses of the last epoch [4])."""
+        """Epochs of minibatches of the steps that were played; returns (the state of Adam, mean losses of the last)."""
         s, policy = self._cfg, self.policy
-        count = s.steps * self.world.rows // s.minibatch
+        count = tf.maximum(1, tf.size(played) // s.minibatch)
 
         def gradient_of(adam: State, part: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             """The gradient of the loss of some steps, and their mean losses [4]."""
@@ -294,14 +306,14 @@ class PPO:
             return gradient, tf.stack([error, entropy, leaving, moved])
 
         def minibatch(k: tf.Tensor, adam: State, order: tf.Tensor, losses: tf.Tensor) -> Any:
-            parts = tf.split(order[k * s.minibatch : (k + 1) * s.minibatch], s.blocks)  # each has a thread
-            gradients, shares = zip(*(gradient_of(adam, part) for part in parts), strict=True)
+            parts = [order[k * s.minibatch + b : (k + 1) * s.minibatch : s.blocks] for b in range(s.blocks)]
+            gradients, shares = zip(*(gradient_of(adam, part) for part in parts), strict=True)  # a thread for each
             gradient, share = (tf.add_n(x) / s.blocks for x in (gradients, shares))
-            return k + 1, _adam(adam, gradient, learning_rate), order, losses + share / count
+            return k + 1, _adam(adam, gradient, learning_rate), order, losses + share / tf.cast(count, tf.float32)
 
         for epoch in range(s.epochs):
             seed = tf.random.fold_in(key, s.steps + epoch)
-            order = tf.random.experimental.stateless_shuffle(tf.range(count * s.minibatch), seed)
+            order = tf.random.experimental.stateless_shuffle(played, seed)
             start = 0, adam, order, tf.zeros([4])
             _, adam, _, losses = tf.while_loop(lambda k, *_: k < count, minibatch, start)
         return adam, tf.unstack(losses)
@@ -331,6 +343,7 @@ class _Collected(NamedTuple):
     reward: tf.Tensor
     done: tf.Tensor
     cut: tf.Tensor
+    played: tf.Tensor
 
 
 def _spread(mean: tf.Tensor, square: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

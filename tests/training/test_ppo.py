@@ -11,7 +11,7 @@ from common.agent import controller, mdnrnn, network
 from common.runtime import settings
 from common.runtime.cli import UserError
 from common.training import ppo
-from common.worlds import candidates, tensor_dreams
+from common.worlds import candidates, tensor_dreams, tensor_games
 
 SHAPE = mdnrnn.Shape(3, 1, 4, restart=True)
 FEATURES = SHAPE.z_size + 2 * SHAPE.hidden_size
@@ -51,6 +51,7 @@ class Bandit:
     """Each row shows a number; the reward is 1 for the side that the number is on, or -(action - number)^2."""
 
     rows = 64
+    whole = False
 
     def __init__(self, continuous=False):
         self._continuous = continuous
@@ -92,6 +93,95 @@ def test_a_continuous_bandit_is_followed():
     z = np.linspace(-0.8, 0.8, 9, dtype=np.float32)[:, np.newaxis]
     action = candidates.NetworkPlayer(learner.policy, "zc", learner.parameters()).act((z, z, np.ones_like(z)))
     assert np.abs(action - z).max() < 0.15
+
+
+class Sides:
+    """Episodes of 1 to 9 steps, by their seed. z is a number; the reward is 1 for the side that it is on, else 0."""
+
+    def reset(self, seeds):
+        self._rngs = [np.random.default_rng(int(seed)) for seed in seeds]
+        self._left = np.array([length_of(seed) for seed in seeds])
+        return self._see()
+
+    def step(self, action):
+        self._left -= 1
+        on = self._left > 0
+        reward = (np.asarray(action)[:, 0] * self._z[:, 0] > 0).astype(float)
+        self._left, self._rngs = self._left[on], [rng for rng, stays in zip(self._rngs, on, strict=True) if stays]
+        return (self._see() if on.any() else None), reward, ~on
+
+    def _see(self):
+        self._z = np.array([[rng.uniform(-1, 1)] for rng in self._rngs], np.float32)
+        return self._z, np.ones_like(self._z), np.zeros_like(self._z)
+
+
+def length_of(seed):
+    return 1 + int(seed) % 9
+
+
+def sides(rows=12, blocks=2, max_steps=20, seeds=(100, 200), games=Sides):
+    return tensor_games.TensorGames([games() for _ in range(blocks)], rows, "zh", (1, 1), max_steps, seeds)
+
+
+def test_in_games_it_learns_from_the_steps_that_were_played():
+    """Catches steps of rows that wait taken for play, actions of another row, and a block's rows mixed up."""
+    quick = dataclasses.replace(QUICK, minibatch=32, steps=12)
+    _, metrics = learned(sides(rows=48), network.Policy(2, (16,), SIDES), quick, 60)
+    assert metrics["reward"] > 0.95
+    assert 48 <= metrics["steps"] < 48 * 9
+    assert metrics["ends"] * metrics["steps"] == pytest.approx(48)  # each row has one episode
+
+
+def test_an_update_in_games_does_not_depend_on_the_blocks_nor_on_what_was_played_before():
+    """Catches an episode that goes on from update to update, which a run that is resumed could not."""
+    quick = dataclasses.replace(QUICK, minibatch=32, steps=12)
+
+    def learner(blocks):
+        return ppo.PPO(sides(blocks=blocks), network.Policy(2, (16,), SIDES), quick)
+
+    one, other = learner(2), learner(3)
+    for _ in range(3):
+        one.update()
+    other.restore(one.arrays())
+    assert one.update() == other.update()
+    for name, array in one.arrays().items():
+        np.testing.assert_array_equal(array, other.arrays()[name], err_msg=name)
+
+
+def test_what_a_world_of_games_says_of_each_step():
+    """Catches the time limit taken for an end, a row that begins again, and rewards of rows that wait."""
+    world = sides(rows=4, max_steps=3, seeds=(100, 108))
+    state = world.start(tf.constant([5, 6]))
+    lengths = np.zeros(4, int)
+    for step in range(1, 11):
+        state, _, done, cut, played = world.step(state, tf.ones([4, 1]), tf.constant([0, 0]))
+        lengths += played.numpy()
+        np.testing.assert_array_equal(cut, done.numpy() & (step >= 3))
+        np.testing.assert_array_equal(done, ~state[3].numpy())
+    assert not state[3].numpy().any()
+    assert len(set(lengths)) > 1
+    seen = []
+    world = sides(rows=4, games=lambda: Noting(seen))
+    world.start(tf.constant([5, 6]))
+    assert len(seen) == 4
+    assert all(100 <= seed <= 200 for seed in seen)
+
+
+class Noting(Sides):
+    def __init__(self, seen):
+        self._seen = seen
+
+    def reset(self, seeds):
+        self._seen += list(seeds)
+        return super().reset(seeds)
+
+
+def test_games_evaluate_a_policy_on_these_seeds():
+    """Catches returns of another order, and episodes left out where they do not fill the rows."""
+    policy = network.Policy(2, (), SIDES)
+    always_right = candidates.NetworkPlayer(policy, "zh", np.float32([0, 0, 0, -9, 0, 9, 0, 0, 0]))
+    seeds = np.arange(300, 331)
+    np.testing.assert_array_equal(sides().evaluate(always_right, seeds), [length_of(seed) for seed in seeds])
 
 
 def test_in_a_dream_it_learns_not_to_die():
