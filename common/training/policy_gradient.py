@@ -9,7 +9,7 @@ command continues from the last checkpoint, with the same numbers. See docs/poli
     python train.py -o ppo --world game          # in the real game
 """
 
-# The algorithm is in ppo.py, its worlds are in worlds/tensor_dreams.py and worlds/tensor_games.py; here are the stage,
+# The algorithm is in ppo.py, its worlds are in worlds/tensor_dreams.py and worlds/game_rows.py; here are the stage,
 # its files and its loop.
 
 import argparse
@@ -26,7 +26,7 @@ from common.play import agents
 from common.runtime import cli, provenance, runs, seeds
 from common.runtime.cli import UserError
 from common.training import dreams, evolution, ppo
-from common.worlds import rollouts, tensor_dreams, tensor_games
+from common.worlds import game_rows, rollouts, tensor_dreams
 from common.worlds.candidates import NetworkPlayer
 from common.worlds.encoded import EncodedGames
 
@@ -104,17 +104,16 @@ def _dream(
 
 def _game(
     game: Game, cfg: Any, arguments: argparse.Namespace, loaded: models.Models, made_of: provenance.Parents, name: str
-) -> tuple[ppo.TensorWorld, Evaluated]:
+) -> tuple[game_rows.GameRows, Evaluated]:
     """The real games to learn in, and how a policy is evaluated in them."""
     if cfg.rows % cfg.blocks:
         raise UserError(f"--rows {cfg.rows}: do not divide into {cfg.blocks} --blocks")
-    sizes = loaded.rnn.shape.z_size, loaded.rnn.shape.hidden_size
 
-    def games(**rules: Any) -> tensor_games.TensorGames:
+    def games(**rules: Any) -> game_rows.GameRows:
         each = [game.real_games(cfg.rows // cfg.blocks, cfg.backend, **rules) for _ in range(cfg.blocks)]
         known = [EncodedGames(some, loaded.vae, loaded.rnn, cfg.sample_z) for some in each]
         span = evolution.FIRST_SEED, evolution.LAST_SEED
-        return tensor_games.TensorGames(known, cfg.rows, cfg.controller_mode, sizes, game.config.MAX_STEPS, span)
+        return game_rows.GameRows(known, cfg.rows, game.config.MAX_STEPS, span)
 
     patience = getattr(cfg, "patience", 0)
     world = games(**{"patience": patience} if patience else {})

@@ -1,10 +1,12 @@
-"""PPO on worlds that are batches of tensors, the dream or real games: collect, advantages, update, in one graph.
+"""PPO on batches of worlds, the dream or real games: collect, advantages, update.
 
 Source: Schulman et al. 2017, algorithm 1 and equation 7; advantages: Schulman et al. 2016, equation 16. One update is
 
     for t in 0..T-1: the policy draws an action in every row, and every row of the world takes a step   (`_collect`)
     advantages of all T x B steps from the rewards and the value network                                (`advantages`)
     some epochs of minibatches of Adam on the clipped objective, the error of the value and the tether  (`_improve`)
+
+In the dream all of this is one TensorFlow graph. Real games are played outside of it (`_play`).
 
 The whole state of a run is arrays (`PPO.arrays`), and its noise follows from (seed, number of the update, step): a run
 that is stopped and restored continues as if it had never stopped.
@@ -17,9 +19,11 @@ from common.runtime import devices  # isort: skip  (loads TensorFlow without its
 import numpy as np
 import tensorflow as tf
 
+from common.agent.controller import features_of
 from common.agent.network import Layers, Network, Policy, folded, pack, unfolded, units_of
 from common.runtime import settings
 from common.runtime.cli import UserError
+from common.worlds.game_rows import GameRows
 
 ADAM = 0.9, 0.999, 1e-5  # beta 1, beta 2, epsilon
 SMALLEST_SPREAD = 1e-3  # standard deviation of a feature; one that never changes is divided by this
@@ -30,12 +34,10 @@ State = tuple[tf.Tensor, ...]
 
 
 class TensorWorld(Protocol):
-    """A batch of episodes in the graph, such as tensor_dreams.Dreams."""
+    """A batch of episodes in the graph, such as tensor_dreams.Dreams. They go on from update to update."""
 
     rows: int
     """B"""
-    whole: bool
-    """whether every update begins new episodes, one in each row; else they go on from update to update"""
 
     def start(self, seed: tf.Tensor) -> State:
         """The initial state, a tuple of tensors [B, ...]."""
@@ -46,9 +48,7 @@ class TensorWorld(Protocol):
     def step(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[Any, ...]:
         """Action float32 [B, A] -> (state, reward float32 [B], done bool [B]); a row that is done begins anew in it.
 
-        A fourth part, cut bool [B], can say which rows are done only because the world follows them no further. In a
-        world of whole episodes a row that is done waits for the next update instead; a fifth part, played bool [B],
-        says which rows have not waited.
+        A fourth part, cut bool [B], can say which rows are done only because the world follows them no further.
         """
 
 
@@ -104,14 +104,14 @@ class PPO:
 
     def __init__(
         self,
-        world: TensorWorld,
+        world: TensorWorld | GameRows,
         policy: Policy,
         cfg: settings.Ppo,
         parameters: np.ndarray | None = None,
         reference: np.ndarray | None = None,
     ) -> None:
         steps = cfg.steps * world.rows
-        if cfg.minibatch > steps or (steps % cfg.minibatch and not world.whole):
+        if cfg.minibatch > steps or (steps % cfg.minibatch and not isinstance(world, GameRows)):
             raise UserError(
                 f"--minibatch {cfg.minibatch}: does not divide the {world.rows} x {cfg.steps} steps of an update"
             )
@@ -126,7 +126,7 @@ class PPO:
             size = policy.network.parameters
             raise UserError(f"{first.size} parameters; a network of {policy.network.sizes} has {size}")
         both = np.concatenate([first, self._value.initial(rng)])
-        state = () if world.whole else world.start(tf.constant([cfg.seed_start, -1]))
+        state = () if isinstance(world, GameRows) else world.start(tf.constant([cfg.seed_start, -1]))
         initial = {
             "networks": both,
             "adam_mean": np.zeros_like(both),
@@ -143,6 +143,7 @@ class PPO:
             held_to = policy.network.unpack(tf.constant(reference, tf.float32))
             self._reference = lambda read: policy.outputs(held_to, read)
         self._update = tf.function(self._update_in_graph)
+        self._act = tf.function(self._act_in_graph)
 
     # -- a run's state ------------------------------------------------------------------------------------------------
 
@@ -184,7 +185,8 @@ class PPO:
         Raises:
             UserError: a number is not finite; the state before this update is kept.
         """
-        sound, metrics = self._update(tf.constant(learning_rate, tf.float32), tf.constant(tether, tf.float32))
+        played = self._play(self.world) if isinstance(self.world, GameRows) else None
+        sound, metrics = self._update(tf.constant(learning_rate, tf.float32), tf.constant(tether, tf.float32), played)
         metrics = {name: float(value) for name, value in metrics.items()}
         if not sound:
             broken = [name for name, value in metrics.items() if not np.isfinite(value)] or ["the new weights"]
@@ -194,22 +196,25 @@ class PPO:
             )
         return metrics
 
-    def _update_in_graph(self, learning_rate: tf.Tensor, tether: tf.Tensor) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """One update: (whether all is finite, metrics)."""
+    def _update_in_graph(
+        self, learning_rate: tf.Tensor, tether: tf.Tensor, data: Any
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """One update: (whether all is finite, metrics); `data` is _Collected from games, None where it dreams."""
         v, s = {name: tf.convert_to_tensor(variable) for name, variable in self._variables.items()}, self._cfg
         mean, scale = _spread(v["feature_mean"], v["feature_square"])
         policy, value = self._unpack(v["networks"])
         before = folded(policy, mean, scale), folded(value, mean, scale)
         key = tf.random.fold_in(tf.stack([s.seed_start, 7]), v["update"])
-        going_on = tuple(v[f"world{k}"] for k in range(sum(name.startswith("world") for name in v)))
-        world = self.world.start(tf.random.fold_in(key, s.steps + s.epochs)) if self.world.whole else going_on
+        world = tuple(v[f"world{k}"] for k in range(sum(name.startswith("world") for name in v)))
 
-        world, data = self._collect(before[0], world, key)
+        in_games = isinstance(self.world, GameRows)
+        if not isinstance(self.world, GameRows):
+            world, data = self._collect(self.world, before[0], world, key)
         values = tf.reshape(self._value(before[1], data.features), [s.steps + 1, -1])
         advantage = advantages(data.reward, data.done, values[:-1], values[-1], s.discount, s.gae_lambda, data.cut)
         returns = advantage + values[:-1]
         count = s.steps * self.world.rows
-        played = tf.where(tf.reshape(data.played, [count]))[:, 0] if self.world.whole else tf.range(count)
+        played = tf.where(tf.reshape(data.played, [count]))[:, 0] if in_games else tf.range(count)
         reward, ends, known = (tf.gather(tf.reshape(x, [count]), played) for x in (data.reward, data.done, advantage))
         advantage = (advantage - tf.reduce_mean(known)) / (tf.math.reduce_std(known) + 1e-8)
         reference = self._reference(data.features[:count]) if self._reference else tf.zeros([count, 0])
@@ -222,10 +227,10 @@ class PPO:
         adam, losses = self._improve(adam, rows, played, mean, scale, learns, learning_rate, tether, key)
 
         after = dict(zip(("networks", "adam_mean", "adam_square", "adam_steps"), adam, strict=True))
-        after |= {f"world{k}": part for k, part in enumerate(world) if not self.world.whole}
+        after |= {f"world{k}": part for k, part in enumerate(world)}
         measured = "networks", "feature_mean", "feature_square"
         now = after["networks"], v["feature_mean"], v["feature_square"]
-        seen = tf.gather(data.features, played) if self.world.whole else data.features
+        seen = tf.gather(data.features, played) if in_games else data.features
         now = tf.cond(learns > 0, lambda: now, lambda: self._measured(*now, v["update"], seen))
         after |= dict(zip(measured, now, strict=True))
         after["update"] = v["update"] + 1
@@ -243,31 +248,56 @@ class PPO:
         size = self.policy.network.parameters
         return self.policy.network.unpack(networks[:size]), self._value.unpack(networks[size:])
 
-    def _collect(self, layers: Layers, world: State, key: tf.Tensor) -> tuple[State, "_Collected"]:
+    def _collect(self, dreams: TensorWorld, layers: Layers, world: State, key: tf.Tensor) -> tuple[State, "_Collected"]:
         """T steps of every row; features are of T + 1 steps, [(T + 1) * B, F], in the dtype of the products."""
         policy, steps, dtype = self.policy, self._cfg.steps, devices.product_dtype()
-        kinds = (dtype, *[tf.float32] * 5, tf.bool)  # features, drawn, log_prob, reward, done, cut, played
+        kinds = (dtype, *[tf.float32] * 5)  # features, drawn, log_prob, reward, done, cut
         written = [tf.TensorArray(kind, steps + (k == 0)) for k, kind in enumerate(kinds)]
 
         def step(t: tf.Tensor, world: State, written: list[tf.TensorArray]) -> Any:
             seeds = tf.random.split(tf.random.fold_in(key, t), 2)
-            features = tf.cast(self.world.features(world), dtype)
+            features = tf.cast(dreams.features(world), dtype)
             outputs = policy.outputs(layers, features)
             drawn = policy.head.draw(outputs, seeds[0])
-            world, reward, *ends = self.world.step(world, policy.head.action_of(drawn), seeds[1])
-            usual = tf.zeros_like(reward, tf.bool), tf.ones_like(reward, tf.bool)  # none is cut, all have played
-            done, cut, played = (*ends, *usual[len(ends) - 1 :])
-            done, cut = tf.cast(done, tf.float32), tf.cast(cut, tf.float32)
-            now = policy.head.log_prob(outputs, drawn), self._cfg.reward_scale * reward, done, cut, played
-            row = features, drawn, *now
+            world, reward, *ends = dreams.step(world, policy.head.action_of(drawn), seeds[1])
+            done, cut = (tf.cast(part, tf.float32) for part in (*ends, tf.zeros_like(reward))[:2])
+            row = features, drawn, policy.head.log_prob(outputs, drawn), self._cfg.reward_scale * reward, done, cut
             return t + 1, world, [array.write(t, part) for array, part in zip(written, row, strict=True)]
 
         _, world, written = tf.while_loop(lambda t, *_: t < steps, step, (0, world, written))
-        written[0] = written[0].write(steps, tf.cast(self.world.features(world), dtype))
+        written[0] = written[0].write(steps, tf.cast(dreams.features(world), dtype))
         features, *others = (array.stack() for array in written)
-        features = tf.reshape(features, [(steps + 1) * self.world.rows, self.policy.network.sizes[0]])
-        shaped = (tf.ensure_shape(part, [steps, self.world.rows, *part.shape[2:]]) for part in others)
-        return world, _Collected(features, *shaped)
+        features = tf.reshape(features, [(steps + 1) * dreams.rows, self.policy.network.sizes[0]])
+        shaped = (tf.ensure_shape(part, [steps, dreams.rows, *part.shape[2:]]) for part in others)
+        drawn, log_prob, reward, done, cut = shaped
+        played = tf.ones([steps, dreams.rows], tf.bool)
+        return world, _Collected(features, drawn, log_prob, reward, done, cut, played)
+
+    def _play(self, games: GameRows) -> "_Collected":
+        """As `_collect`, in real games: T steps at most of a new episode in every row."""
+        s, mode = self._cfg, self._cfg.controller_mode
+        key = tf.random.fold_in(tf.stack([s.seed_start, 7]), self._variables["update"])
+        state = games.start([s.seed_start, self.updates])
+        written: list[tuple[Any, ...]] = []
+        for t in range(s.steps):
+            action, *taken = self._act(features_of(mode, *state), tf.random.fold_in(key, t))
+            state, reward, *ends = games.step(state, action.numpy())
+            written.append((*taken, np.float32(s.reward_scale) * reward, *ends))
+        features, drawn, log_prob, reward, done, cut, played = map(tf.stack, zip(*written, strict=True))
+        last = tf.cast(features_of(mode, *state), features.dtype)[tf.newaxis]
+        features = tf.reshape(tf.concat([features, last], axis=0), [-1, features.shape[2]])
+        return _Collected(
+            features, drawn, log_prob, reward, tf.cast(done, tf.float32), tf.cast(cut, tf.float32), played
+        )
+
+    def _act_in_graph(self, features: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Features [B, F] -> (action [B, A], features in the dtype of the products, what was drawn, its log_prob)."""
+        v, policy = self._variables, self.policy
+        layers = policy.network.unpack(tf.convert_to_tensor(v["networks"])[: policy.network.parameters])
+        features = tf.cast(features, devices.product_dtype())
+        outputs = policy.outputs(folded(layers, *_spread(v["feature_mean"], v["feature_square"])), features)
+        drawn = policy.head.draw(outputs, seed)
+        return policy.head.action_of(drawn), features, drawn, policy.head.log_prob(outputs, drawn)
 
     def _improve(
         self,
@@ -335,7 +365,7 @@ class PPO:
 
 
 class _Collected(NamedTuple):
-    """The steps of an update, each [T, B, ...] but the features."""
+    """The steps of an update, each [T, B, ...] but the features, [(T + 1) * B, F]."""
 
     features: tf.Tensor
     drawn: tf.Tensor
@@ -344,6 +374,7 @@ class _Collected(NamedTuple):
     done: tf.Tensor
     cut: tf.Tensor
     played: tf.Tensor
+    """bool; in games, rows that have ended wait for the others"""
 
 
 def _spread(mean: tf.Tensor, square: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

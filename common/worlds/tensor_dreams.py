@@ -133,8 +133,6 @@ class Dreams:
         end_weight: see dream.DreamWorld.
     """
 
-    whole = False
-
     def __init__(  # noqa: PLR0913, PLR0917
         self,
         models: Sequence[mdnrnn.MDNRNN],

@@ -135,7 +135,7 @@ def test_an_episode_is_not_cut_after_its_end(name):
 def test_every_preset_keeps_to_the_ranges(name):
     """Catches a preset that its own command line would refuse."""
     config = GAMES[name].config
-    kinds = ("EXTRACT", "VAE", "SERIES", "RNN", "TRAIN", "TRAIN_DREAM", "PPO", "PLANET")
+    kinds = ("EXTRACT", "VAE", "SERIES", "RNN", "TRAIN", "TRAIN_DREAM", "TRAIN_GAME", "PPO", "PPO_GAME", "PLANET")
     for kind, preset in itertools.product(kinds, ("paper", "laptop", "smoke", "dream")):
         presets = getattr(config, kind, {})
         if preset in presets:

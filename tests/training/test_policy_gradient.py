@@ -17,7 +17,8 @@ from common.play import agents, play
 from common.runtime import cli, devices, files, provenance, settings
 from common.runtime.cli import UserError
 from common.studio import session
-from common.training import dreams, evolve, ppo
+from common.training import dreams, evolution, evolve, ppo
+from common.worlds import games
 
 import toy
 
@@ -27,7 +28,12 @@ TINY = settings.Ppo(
     generations=4, rows=16, steps=8, minibatch=64, epochs=1, value_updates=2, hidden="6,5", value_hidden="6",
     eval_steps=2, eval_episodes=12, temperature=1.5, dropout=0.1, seed_start=7, checkpoint_seconds=0.0,
 )  # fmt: skip
+TINY_GAME = settings.GamePpo(
+    generations=4, rows=6, steps=8, minibatch=16, epochs=1, value_updates=2, hidden="6,5", value_hidden="6",
+    eval_steps=2, eval_episodes=7, seed_start=7, checkpoint_seconds=0.0,
+)  # fmt: skip
 BASE = f"log/toy.ppo.{TINY.steps}.{TINY.rows}"
+IN_GAME = f"log/toy.game.ppo.{TINY_GAME.steps}.{TINY_GAME.rows}"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +44,7 @@ def made(tmp_path_factory):
         (root / name).mkdir()
     game = toy.game_in(str(root / "toy"))
     game.config.CHOICES, game.config.PPO, game.config.CONTROLLER_BIAS = CHOICES, {"laptop": TINY}, False
+    game.config.PPO_GAME = {"laptop": TINY_GAME}
     game.config.CONTROLLER_MODE, game.config.TRAIN = "zch", {"laptop": settings.DreamTrain(n=1)}
     game = dataclasses.replace(game, world_names={"real": "toyreal", "dream": "toydream"}, title="the toy")
     noise = np.random.default_rng(1000).integers(0, 256, (8 * 64, 64, 3), np.uint8)
@@ -99,29 +106,34 @@ def bytes_of(path):
         return file.read()
 
 
-def written(run):
+def written(run, base=BASE):
     """{file: content} of all that a training leaves for others, without times and commands."""
     found = {}
     for kind in ("json", "best.json", "hist.json", "hist_best.json", "log.json", "config.json"):
-        found[kind] = files.read_json(f"{run}/{BASE}.{kind}")
+        found[kind] = files.read_json(f"{run}/{base}.{kind}")
     for kind in ("hist.json", "hist_best.json"):
         for row in found[kind]:
             del row[1]
-    found["metrics.jsonl"] = bytes_of(f"{run}/{BASE}.metrics.jsonl")
+    found["metrics.jsonl"] = bytes_of(f"{run}/{base}.metrics.jsonl")
     for kind in ("json", "best.json", "log.json"):
-        meta = files.read_json(f"{run}/{BASE}.{kind}.meta.json")
+        meta = files.read_json(f"{run}/{base}.{kind}.meta.json")
         skipped = ("seconds", "made", "command", "meta_sha256")
         found[f"{kind}.meta.json"] = {key: value for key, value in meta.items() if key not in skipped}
     for kind in ("npz", "checkpoint.npz"):
-        with np.load(f"{run}/{BASE}.{kind}") as archive:
+        with np.load(f"{run}/{base}.{kind}") as archive:
             found |= {f"{kind} {name}": archive[name].tolist() for name in archive.files if name != "logs"}
     return found
 
 
-def test_a_stopped_and_resumed_training_is_an_undisturbed_one(made, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("base", "flags"), [(BASE, ()), (IN_GAME, ("--world", "game"))])
+def test_a_stopped_and_resumed_training_is_an_undisturbed_one(made, tmp_path, monkeypatch, base, flags):
     """Catches state that the checkpoint forgets, a learning rate that begins anew, and rows logged twice."""
     game, whole = made
     run, update, done = another(made, tmp_path), ppo.PPO.update, []
+    if flags:
+        (tmp_path / "whole").mkdir()
+        whole = another(made, tmp_path / "whole")
+        assert train(game, whole, *flags).code == 0
 
     def stopping(self, *arguments):
         if len(done) == 3:
@@ -130,18 +142,51 @@ def test_a_stopped_and_resumed_training_is_an_undisturbed_one(made, tmp_path, mo
         return update(self, *arguments)
 
     monkeypatch.setattr(ppo.PPO, "update", stopping)
-    assert train(game, run).code == 130
+    assert train(game, run, *flags).code == 130
     monkeypatch.undo()
-    resumed = train(game, run)
+    resumed = train(game, run, *flags)
     assert "continuing from generation 3" in resumed.out
-    assert written(run) == written(whole)
-    log = files.read_json(f"{run}/{BASE}.log.json")
+    assert written(run, base) == written(whole, base)
+    log = files.read_json(f"{run}/{base}.log.json")
     assert [row[0] for row in log] == [2, 4]
     rates = np.array([rate for rate, _ in done])
-    np.testing.assert_allclose(rates, TINY.learning_rate * np.array([1, 0.775, 0.55]))
-    again = train(game, run)
+    np.testing.assert_allclose(rates, {BASE: TINY, IN_GAME: TINY_GAME}[base].learning_rate * np.array([1, 0.775, 0.55]))
+    again = train(game, run, *flags)
     assert (again.code, "nothing to do" in again.out) == (0, True)
-    assert written(run) == written(whole)
+    assert written(run, base) == written(whole, base)
+
+
+def test_in_the_game_it_is_paid_by_the_game(made, tmp_path):
+    """Catches dreams played for the game, its score called a dream's, games of its seeds, and others than it scores."""
+    run, seeds = another(made, tmp_path), []
+
+    class Noted(toy.Counting):
+        def reset(self, seed):
+            seeds.append(int(seed))
+            return super().reset(seed)
+
+    game = dataclasses.replace(made[0], real_games=lambda rows, backend="": games.Games([Noted() for _ in range(rows)]))
+    assert train(game, run, "--world", "game", "--sample_z").code == 0
+    trained, evaluated = [s for s in seeds if s < 400_000], [s for s in seeds if s >= 400_000]
+    assert len(set(trained)) == len(trained) == 4 * 6
+    assert all(evolution.FIRST_SEED <= seed <= evolution.LAST_SEED for seed in trained)
+    assert evaluated == 2 * list(range(400_000, 400_007))
+    rows = files.read_json(f"{run}/{IN_GAME}.hist.json")
+    assert [row[-1] for row in rows] == [30, 60, 90, 120]  # all games have 5 steps
+    assert all(100 - toy.END <= row[2] <= 100 + toy.END for row in rows)
+    score = files.read_json(f"{run}/{IN_GAME}.best.json")[1]
+    assert provenance.read(f"{run}/{IN_GAME}.best.json", "controller", "toy")["score"]["of"] == "game"
+    assert 100 - toy.END <= score <= 100 + toy.END
+    for flags, words in (
+        (["--rows", "5"], ["--rows 5: do not divide into 2 --blocks"]),
+        (["--minibatch", "100"], ["--minibatch 100", "6 x 8 steps"]),
+        (["--horizon", "5"], ["--horizon"]),
+    ):
+        assert train(game, run, "--world", "game", *flags).refused(*words)
+    del game.config.PPO_GAME
+    with pytest.raises(UserError, match="the toy has no PPO_GAME in its config"):
+        game.ppo_presets("game")
+    game.config.PPO_GAME = {"laptop": TINY_GAME}
 
 
 def test_its_file_plays_in_model_py_as_it_was_evaluated_in_training(made, tmp_path, monkeypatch):
@@ -348,5 +393,5 @@ def test_a_world_without_rewards_and_joined_letters_are_refused(made, tmp_path):
     game, run = made[0], another(made, tmp_path)
     config = argparse.Namespace(**{name: value for name, value in vars(game.config).items() if name != "PPO"})
     mute = dataclasses.replace(game, config=config)
-    assert train(mute, run).refused("-o ppo", "the toy brings no reward", "-o cma")
+    assert train(mute, run).refused("-o ppo", "the toy has no PPO in its config.py", "-o cma")
     assert commands.call(evolve.main, mute, "-oppo", "--run", run).refused("-oppo", "-o ppo")

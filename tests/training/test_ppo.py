@@ -11,7 +11,7 @@ from common.agent import controller, mdnrnn, network
 from common.runtime import settings
 from common.runtime.cli import UserError
 from common.training import ppo
-from common.worlds import candidates, tensor_dreams, tensor_games
+from common.worlds import candidates, game_rows, tensor_dreams
 
 SHAPE = mdnrnn.Shape(3, 1, 4, restart=True)
 FEATURES = SHAPE.z_size + 2 * SHAPE.hidden_size
@@ -51,7 +51,6 @@ class Bandit:
     """Each row shows a number; the reward is 1 for the side that the number is on, or -(action - number)^2."""
 
     rows = 64
-    whole = False
 
     def __init__(self, continuous=False):
         self._continuous = continuous
@@ -120,12 +119,12 @@ def length_of(seed):
 
 
 def sides(rows=12, blocks=2, max_steps=20, seeds=(100, 200), games=Sides):
-    return tensor_games.TensorGames([games() for _ in range(blocks)], rows, "zh", (1, 1), max_steps, seeds)
+    return game_rows.GameRows([games() for _ in range(blocks)], rows, max_steps, seeds)
 
 
 def test_in_games_it_learns_from_the_steps_that_were_played():
     """Catches steps of rows that wait taken for play, actions of another row, and a block's rows mixed up."""
-    quick = dataclasses.replace(QUICK, minibatch=32, steps=12)
+    quick = dataclasses.replace(QUICK, minibatch=32, steps=12, controller_mode="zh")
     _, metrics = learned(sides(rows=48), network.Policy(2, (16,), SIDES), quick, 60)
     assert metrics["reward"] > 0.95
     assert 48 <= metrics["steps"] < 48 * 9
@@ -134,7 +133,7 @@ def test_in_games_it_learns_from_the_steps_that_were_played():
 
 def test_an_update_in_games_does_not_depend_on_the_blocks_nor_on_what_was_played_before():
     """Catches an episode that goes on from update to update, which a run that is resumed could not."""
-    quick = dataclasses.replace(QUICK, minibatch=32, steps=12)
+    quick = dataclasses.replace(QUICK, minibatch=32, steps=12, controller_mode="zh")
 
     def learner(blocks):
         return ppo.PPO(sides(blocks=blocks), network.Policy(2, (16,), SIDES), quick)
@@ -150,21 +149,21 @@ def test_an_update_in_games_does_not_depend_on_the_blocks_nor_on_what_was_played
 
 def test_what_a_world_of_games_says_of_each_step():
     """Catches the time limit taken for an end, a row that begins again, and rewards of rows that wait."""
-    world = sides(rows=4, max_steps=3, seeds=(100, 108))
-    state = world.start(tf.constant([5, 6]))
-    lengths = np.zeros(4, int)
-    for step in range(1, 11):
-        state, _, done, cut, played = world.step(state, tf.ones([4, 1]), tf.constant([0, 0]))
-        lengths += played.numpy()
-        np.testing.assert_array_equal(cut, done.numpy() & (step >= 3))
-        np.testing.assert_array_equal(done, ~state[3].numpy())
-    assert not state[3].numpy().any()
-    assert len(set(lengths)) > 1
     seen = []
-    world = sides(rows=4, games=lambda: Noting(seen))
-    world.start(tf.constant([5, 6]))
-    assert len(seen) == 4
+    world = sides(rows=4, max_steps=3, seeds=(100, 200), games=lambda: Noting(seen))
+    state, lengths, on = world.start([5, 6]), np.zeros(4, int), np.ones(4, bool)
+    for step in range(1, 11):
+        before = state
+        state, reward, done, cut, played = world.step(state, np.ones([4, 1]))
+        np.testing.assert_array_equal(played, on)
+        np.testing.assert_array_equal(cut, done & (step >= 3))
+        np.testing.assert_array_equal(reward, on & (before[0][:, 0] > 0))
+        np.testing.assert_array_equal(state[0][done], before[0][done])
+        lengths, on = lengths + on, ~done
+    np.testing.assert_array_equal(sorted(lengths), sorted(map(length_of, seen)))
     assert all(100 <= seed <= 200 for seed in seen)
+    world.start([5, 7])
+    assert set(seen[:4]) != set(seen[4:])
 
 
 class Noting(Sides):

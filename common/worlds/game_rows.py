@@ -1,0 +1,79 @@
+"""Real games for the policy gradient: one whole episode in each row.
+
+A game cannot be put back into the middle of an episode, so every update of the policy gradient plays new ones, from
+their start. A row that has ended waits for the others.
+"""
+
+import concurrent.futures
+from collections.abc import Sequence
+from typing import Any
+
+from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
+import numpy as np
+
+from common.protocols import Policy, Seeds, World
+from common.worlds import rollouts
+
+
+class GameRows:
+    """Games in lockstep. The state is (z, h, c), float32 [B, Z], [B, H], [B, H]; of a row that waits, its last.
+
+    Args:
+        blocks: batches of games as the agent knows them, such as EncodedGames, of equal shares of the rows; each steps
+            in a thread of its own.
+        rows: how many games, B.
+        max_steps: after which the time of a game is up, which nothing that is seen announces.
+        seeds: the first and the last of those that its episodes are drawn from.
+    """
+
+    def __init__(self, blocks: Sequence[World], rows: int, max_steps: int, seeds: tuple[int, int]) -> None:
+        self.rows, self._blocks, self._max_steps, self._seeds = rows, blocks, max_steps, seeds
+        self._shares = np.array_split(np.arange(rows), len(blocks))
+        self._threads = concurrent.futures.ThreadPoolExecutor(len(blocks))
+        self._on = np.zeros(rows, bool)
+        self._steps = 0
+
+    def start(self, seed: Seeds) -> tuple[np.ndarray, ...]:
+        """Begins an episode in every row; `seed`, one or more int, decides which."""
+        first, last = self._seeds
+        seeds = np.random.default_rng(seed).integers(first, last + 1, self.rows)
+        self._on, self._steps = np.ones(self.rows, bool), 0
+        states = self._threads.map(lambda block, share: block.reset(seeds[share]), self._blocks, self._shares)
+        return tuple(np.concatenate(part) for part in zip(*states, strict=True))
+
+    def step(self, state: tuple[np.ndarray, ...], action: np.ndarray) -> tuple[Any, ...]:
+        """One step of the rows that do not wait, see common/training/ppo.py.
+
+        Args:
+            state: as it was last returned.
+            action: float32 [B, A].
+
+        Returns:
+            (state, reward float32 [B], done bool [B], cut bool [B], played bool [B]): cut are those of which only the
+            time is up, and played are those that did not wait.
+        """
+        state, played = tuple(part.copy() for part in state), self._on
+        reward, done = np.zeros(self.rows, np.float32), ~self._on
+
+        def work(block: World, share: np.ndarray) -> None:
+            rows = share[played[share]]
+            if not len(rows):
+                return
+            after, reward[rows], done[rows] = block.step(action[rows])
+            if after is not None:
+                for whole, part in zip(state, after, strict=True):
+                    whole[rows[~done[rows]]] = part
+
+        list(self._threads.map(work, self._blocks, self._shares))
+        self._on, self._steps = ~done, self._steps + 1
+        return state, reward, done, done & (self._steps >= self._max_steps), played
+
+    def evaluate(self, policy: Policy, seeds: Seeds) -> np.ndarray:
+        """The returns, float64 [E], of a policy that remembers nothing, over all of these episodes."""
+
+        def work(block: World, share: np.ndarray, most: int) -> np.ndarray:
+            parts = [share[k : k + most] for k in range(0, len(share), most)]
+            return np.concatenate([np.zeros(0), *(rollouts.rollout(block, policy, part)[0] for part in parts)])
+
+        shares = np.array_split(np.asarray(seeds), len(self._blocks))
+        return np.concatenate([*self._threads.map(work, self._blocks, shares, map(len, self._shares))])
