@@ -193,7 +193,7 @@ class Train:
         "cma",
         "cma (CMA-ES); openes, an evolution strategy in which the mean follows the estimated gradient of the return; "
         "pepg, one that adapts a standard deviation for each parameter too; ses, the same with the mean of the best "
-        "tenth; ga, a genetic algorithm; ppo, a policy gradient in the dream, which has other flags: python train.py "
+        "tenth; ga, a genetic algorithm; ppo, a policy gradient, which has other flags: python train.py "
         "-o ppo --help",
         "-o",
         "--optimizer",
