@@ -304,17 +304,8 @@ LONGER_CHUNKS = {
     "validation_episodes": 20,
     "mirror": True,
 }
-# when most candidates drive well: CMA-ES from a larger sigma throws them off the road
-SMALL_STEPS = {
-    "o": "openes",
-    "t": 128,
-    "track_groups": 16,
-    "directions": 30,
-    "sigma_init": 0.03,
-    "averaging": 0.9,
-    "generations": 40,
-    "eval_steps": 10,
-}
+# when most candidates drive well: from a larger sigma CMA-ES throws them off the road
+SMALL_STEPS = {"directions": 60, "sigma_init": 0.05, "averaging": 0.9, "generations": 40, "eval_steps": 10}
 ITERATE = {
     # the paper's experiment: one round, evolved in the game
     "paper": settings.Iterate((settings.Round(random=12800, vae={}, rnn={}, train={}),), mb_per_episode=1.6),
