@@ -183,6 +183,9 @@ def test_in_the_game_it_is_paid_by_the_game(made, tmp_path):
         (["--horizon", "5"], ["--horizon"]),
     ):
         assert train(game, run, "--world", "game", *flags).refused(*words)
+    of_samples = files.read_json(f"{run}/{IN_GAME}.json")
+    assert train(game, run, "--world", "game", "--no-sample_z", "--fresh").code == 0
+    assert files.read_json(f"{run}/{IN_GAME}.json") != of_samples
     del game.config.PPO_GAME
     with pytest.raises(UserError, match="the toy has no PPO_GAME in its config"):
         game.ppo_presets("game")
@@ -218,6 +221,34 @@ def test_each_mean_of_the_log_is_a_network(made, rng):
     assert len(np.unique(actions)) > 1
     with pytest.raises(UserError, match="do not fit layers of 20, 6, 5, 3"):
         agents.acting(game, path, meta, loaded, mean[1:])
+
+
+def test_only_training_is_hurried(made, tmp_path):
+    """Catches an evaluation under the patience of training, and training without it."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Hurried(settings.GamePpo):
+        patience: int = 3
+
+    run, played = another(made, tmp_path), []
+
+    class Noted(toy.Counting):
+        def __init__(self, rules):
+            self._rules = rules
+
+        def reset(self, seed):
+            played.append((int(seed) >= 400_000, self._rules))
+            return super().reset(seed)
+
+    config = argparse.Namespace(**vars(made[0].config) | {"PPO_GAME": {"laptop": Hurried(**vars(TINY_GAME))}})
+    game = dataclasses.replace(
+        made[0],
+        config=config,
+        real_games=lambda rows, backend="", **rules: games.Games([Noted(rules) for _ in range(rows)]),
+    )
+    assert train(game, run, "--world", "game").code == 0
+    assert {evaluation: rules for evaluation, rules in played} == {False: {"patience": 3}, True: {}}
+    assert len({(evaluation, str(rules)) for evaluation, rules in played}) == 2
 
 
 def test_the_studio_is_driven_by_a_network(made):
