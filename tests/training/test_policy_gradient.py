@@ -228,7 +228,7 @@ def test_only_training_is_hurried(made, tmp_path):
 
     @dataclasses.dataclass(frozen=True)
     class Hurried(settings.GamePpo):
-        patience: int = 3
+        patience: int = cli.option(3, "steps without reward")
 
     run, played = another(made, tmp_path), []
 
