@@ -14,6 +14,8 @@ import ipaddress
 import json
 import os
 import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import tornado.httpserver
 import tornado.httputil
@@ -23,6 +25,9 @@ import tornado.websocket
 
 from common import game
 from common.runtime import cli
+
+if TYPE_CHECKING:  # loads TensorFlow, which takes its time
+    from common.studio import session
 
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
 MESSAGE_BYTES = 4096  # a page's longest message holds every dimension of z
@@ -36,7 +41,7 @@ HEADERS = {
 }
 
 
-def is_this_machine(host):
+def is_this_machine(host: str) -> bool:
     """Whether a request's Host header names a machine as its user does: by address, or by the machine's own name.
 
     A page of another site that has its own name point here ("DNS rebinding") sends that name.
@@ -49,14 +54,16 @@ def is_this_machine(host):
     return True
 
 
-class Guarded:
+class Guarded(tornado.web.RequestHandler):
     """What all requests have in common."""
 
-    def set_default_headers(self):
+    def set_default_headers(self) -> None:
+        """The same for all of them."""
         for name, value in HEADERS.items():
             self.set_header(name, value)
 
-    def prepare(self):
+    def prepare(self) -> None:
+        """Refuses those that call this machine by another name."""
         name = tornado.httputil.split_host_and_port(self.request.host.lower())[0]
         if name != (self.settings["name"] or None) and not is_this_machine(self.request.host):
             self.set_status(403)
@@ -71,13 +78,14 @@ class Page(Guarded, tornado.web.StaticFileHandler):
     """The files of page/."""
 
 
-class Games(Guarded, tornado.web.RequestHandler):
+class Games(Guarded):
     """Which games there are: [{"name", "title", "lacking": null or why it cannot be played}]."""
 
-    def initialize(self, offered):
+    def initialize(self, offered: list[dict[str, Any]]) -> None:
         self._offered = offered
 
-    def get(self):
+    def get(self) -> None:
+        """Sends them."""
         self.set_header("Content-Type", "application/json")
         self.write(json.dumps(self._offered))
 
@@ -88,30 +96,40 @@ class Play(Guarded, tornado.websocket.WebSocketHandler):
     Tornado refuses pages of other sites by their Origin header, and hangs up on longer messages than it is told.
     """
 
-    def initialize(self, sessions, new_session, worker):
+    def initialize(
+        self,
+        sessions: dict["Play", "session.Session"],
+        new_session: "Callable[[], session.Session]",
+        worker: concurrent.futures.Executor,
+    ) -> None:
         self._sessions, self._new_session, self._worker = sessions, new_session, worker
 
-    def open(self):
+    def open(self, *args: str, **kwargs: str) -> None:
+        """Begins a session, if there is room for one."""
         if len(self._sessions) < PAGES:
             self._sessions[self] = self._new_session()
         else:
             self.close(1013, f"{PAGES} pages are open already; close one")
 
-    async def on_message(self, message):
+    async def on_message(self, message: str | bytes) -> None:
+        """Answers it."""
         if self in self._sessions:
             answer = await asyncio.wrap_future(self._worker.submit(self._sessions[self].answer, message))
             if self in self._sessions:  # it may have been closed meanwhile
                 self.write_message(answer, binary=True)
 
-    def on_close(self):
+    def on_close(self) -> None:
+        """Ends the session."""
         self._sessions.pop(self, None)
 
 
-def application(offered, open_models, name=""):
+def application(
+    offered: list[dict[str, Any]], open_models: "Callable[[str], session.Stage]", name: str = ""
+) -> tornado.web.Application:
     """The web server's application.
 
     Args:
-        offered: list for Games.
+        offered: for Games.
         open_models: (name of a game) -> session.Stage.
         name: of a proxy, by which it may be called too.
     """
@@ -119,7 +137,7 @@ def application(offered, open_models, name=""):
 
     # TensorFlow and the games work in this one thread; the server itself is never kept waiting
     worker = concurrent.futures.ThreadPoolExecutor(1)
-    play = {"sessions": {}, "new_session": lambda: session.Session(open_models), "worker": worker}
+    play: dict[str, Any] = {"sessions": {}, "new_session": lambda: session.Session(open_models), "worker": worker}
     return tornado.web.Application(
         [
             ("/games", Games, {"offered": offered}),
@@ -131,7 +149,7 @@ def application(offered, open_models, name=""):
     )
 
 
-def bind(host, port):
+def bind(host: str, port: int) -> list[socket.socket]:
     """The sockets of an address; port 0 takes a free one."""
     if not 0 <= port < 2**16:
         raise cli.UserError(f"--port {port}: give a number from 0 to {2**16 - 1}")
@@ -141,14 +159,15 @@ def bind(host, port):
         raise cli.UserError(f"{host}:{port}: {error.strerror}; give another --port, or 0 for a free one") from None
 
 
-async def serve(app, host, sockets):
+async def serve(app: tornado.web.Application, host: str, sockets: list[socket.socket]) -> None:
     """Serves until it is interrupted."""
     tornado.httpserver.HTTPServer(app, max_body_size=MESSAGE_BYTES).add_sockets(sockets)
     print(f"the studio is open at http://{host}:{sockets[0].getsockname()[1]}/ (Ctrl-C closes it)", flush=True)
     await asyncio.Event().wait()
 
 
-def main():
+def main() -> None:
+    """python -m common.studio."""
     names = game.names()
     parser = cli.OneLineParser(description=__doc__)
     parser.add_argument("--game", choices=names, help="only this game")
@@ -184,7 +203,7 @@ def main():
             print(f"{found[name].title} is not offered: {lacking}")
 
     @functools.cache
-    def open_models(name):
+    def open_models(name: str) -> session.Stage:
         if not any(game["name"] == name and not game["lacking"] for game in offered):
             raise cli.UserError(f"game: {name[:40]} is not offered here")
         return session.Stage(found[name], runs[name], arguments.unverified, arguments.controller)

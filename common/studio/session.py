@@ -19,6 +19,8 @@ import glob
 import io
 import json
 import os
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
 import numpy as np
@@ -30,6 +32,7 @@ from common.data import recordings
 from common.game import Game
 from common.play import agents, play, video
 from common.play import planet as planning
+from common.protocols import Policy
 from common.runtime.cli import UserError
 from common.worlds import dream, encoded, rssm_dreams
 
@@ -40,6 +43,10 @@ SEEDS = 2000, 499_999  # least and most; none that is for tests only
 EXPECTED = "what the MDN-RNN expects"
 PLANNED = "what the RSSM expects"
 GIF_FRAMES, GIF_FPS = 600, 30
+Message = dict[str, Any]
+Answer = tuple[dict[str, Any], bytes]
+"""(what is sent as JSON, what follows it)"""
+T = TypeVar("T")
 
 
 def lacking(game: Game, run: str) -> str | None:
@@ -51,7 +58,7 @@ def lacking(game: Game, run: str) -> str | None:
     return None
 
 
-def recorded_frames(record, count=REAL_FRAMES):
+def recorded_frames(record: str, count: int = REAL_FRAMES) -> np.ndarray:
     """Frames of recorded games, from the first one's second quarter (a game may begin with an intro) to the last's end.
 
     Args:
@@ -72,24 +79,26 @@ def recorded_frames(record, count=REAL_FRAMES):
 
 
 class Stage:
-    """A game's VAE and MDN-RNN, its agent, and real frames to start from; loaded once for all pages."""
+    """A game's VAE and MDN-RNN, its agent, and real frames to start from; loaded once for all pages.
 
-    def __init__(self, game: Game, run: str, unverified: bool = False, controller: str = ""):
-        """
-        Args:
-            game: Game.
-            run: folder of the run whose weights, controller and recordings come before those that ship.
-            unverified: see common/runtime/provenance.py.
-            controller: the file of the agent; by default the one of the run, or the one that ships.
-        """
-        self.game, self.agent, self.no_agent = game, None, ""
+    Args:
+        game: Game.
+        run: folder of the run whose weights, controller and recordings come before those that ship.
+        unverified: see common/runtime/provenance.py.
+        controller: the file of the agent; by default the one of the run, or the one that ships.
+    """
+
+    def __init__(self, game: Game, run: str, unverified: bool = False, controller: str = "") -> None:
+        self.game, self.no_agent = game, ""
+        self.agent: agents.Agent | None = None
         """the agent, or None and why there is none"""
         try:
             file = controller or self._controller(run)
             self.agent = agents.load(game, argparse.Namespace(file=file, run=run, unverified=unverified))
         except UserError as error:
             self.no_agent = str(error)
-        self.planet, self.no_planet = None, ""
+        self.no_planet = ""
+        self.planet: planning.Agent | None = None
         """the RSSM and its planner, or None and why there is none"""
         try:
             self.planet = planning.load(game, run, unverified)
@@ -127,75 +136,85 @@ class Stage:
         return self.agent.sample_z if self.agent else True
 
     @tf.function(reduce_retracing=True)
-    def encode(self, frames):
+    def encode(self, frames: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
         """uint8 [B, 64, 64, 3] -> (mu, logvar), each float32 [B, Z]."""
         return self.vae.encode(frames)
 
     @tf.function(reduce_retracing=True)
-    def decode(self, z):
+    def decode(self, z: tf.Tensor) -> tf.Tensor:
         """float32 [B, Z] -> uint8 [B, 64, 64, 3]."""
         return tf.cast(tf.round(self.vae.decode(z) * 255), tf.uint8)
 
     @tf.function(reduce_retracing=True)
-    def expect(self, h, temperature, uniform, normal):
+    def expect(self, h: tf.Tensor, temperature: float, uniform: np.ndarray, normal: np.ndarray) -> tf.Tensor:
         """A draw from what the MDN-RNN predicts: h float32 [B, H], noise each [B, Z] -> z float32 [B, Z]."""
         mixture, _ = self.rnn.predict(self._weights, h)
         return mdnrnn.sample(mixture, temperature, uniform, normal)
 
-    def pay_of(self, hidden):
+    def pay_of(self, hidden: tf.Tensor) -> float:
         """What the step that led to h, float32 [1, H], was expected to pay, as a dream pays it; for heads."""
         return float(dream.paid(self.rnn, self._weights, hidden, tf.ones([1]), self.game.pay)[0][0])
 
 
 class PlanetDream:
-    """The dream of an RSSM as a world of one row, and the planner that plays in it."""
+    """The dream of an RSSM as a world of one row, and the planner that plays in it.
 
-    def __init__(self, game, agent):
-        """
-        Args:
-            game: Game.
-            agent: planning.Agent.
-        """
+    Args:
+        game: Game.
+        agent: the RSSM and its planner.
+    """
+
+    def __init__(self, game: Game, agent: planning.Agent) -> None:
         self._dreams, self._agent = rssm_dreams.RssmDreams(game, agent.model, agent.action_repeat, 1), agent
-        self._planner, self.state = agent.planner(), None
+        self._planner = agent.planner()
+        self.state: Any = None
 
-    def begin(self, frame, seed):
+    def begin(self, frame: np.ndarray, seed: int) -> Policy:
         """Starts at what is believed when a frame, uint8 [64, 64, 3], is seen; returns the policy that plans."""
         self._dreams.begin([0], [seed], frame)
         self.state = self._dreams.state
         return self._agent.policy(self._planner, [seed])
 
-    def step(self, action):
+    def step(self, action: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Action float32 [1, A] -> (state, reward [1], done [1])."""
         _, reward, terminated, truncated = self._dreams.step(action)
         self.state = self._dreams.state
         return self.state, reward, terminated | truncated
 
-    def look(self, temperature):
+    def look(self, temperature: float) -> np.ndarray:
         """The decoded state, uint8 [64, 64, 3]; sets the temperature of the next step."""
         self._dreams.temperature = temperature
         return self._dreams.pictures()[0]
 
 
 class Session:
-    """One page's play."""
+    """One page's play.
 
-    def __init__(self, open_models, seed=None):
-        """
-        Args:
-            open_models: (name of a game) -> Stage; UserError if that game is not offered.
-            seed: int, decides all that happens; None for something new every time.
-        """
+    Args:
+        open_models: (name of a game) -> Stage; UserError if that game is not offered.
+        seed: int, decides all that happens; None for something new every time.
+    """
+
+    def __init__(self, open_models: Callable[[str], Stage], seed: int | None = None) -> None:
         self._open_models, self._rng = open_models, np.random.default_rng(seed)
-        self._stage = None
+        self._opened: Stage | None = None
+        self._dream: Any = None
+        self._game: encoded.EncodedGames | None = None
+        self._planet: PlanetDream | None = None
+        self._world: Any = None  # one of these three
+        self._agent: Policy | None = None
+        self._action: np.ndarray | None = None
+        self._expected: float | None = None
+        self._seen: collections.deque[np.ndarray] = collections.deque(maxlen=GIF_FRAMES)
 
-    def answer(self, text):
+    def answer(self, text: str | bytes) -> bytes:
         """Does what a message asks.
 
         Args:
-            text: str, see the head of this file.
+            text: see the head of this file.
 
         Returns:
-            bytes: a line of JSON, with "error" and nothing else if the message cannot be followed; after it the three
+            A line of JSON, with "error" and nothing else if the message cannot be followed; after it the three
             frames, uint8 [3, 64, 64, 3], or the .gif, or nothing.
         """
         try:
@@ -204,14 +223,20 @@ class Session:
             except ValueError as error:
                 raise UserError(f"not JSON: {error}") from None
             message = message if isinstance(message, dict) else {}
-            about, payload = _one_of(message, "do", {"open": self._open, "start": self._start, "step": self._step,
-                                                     "look": self._look, "gif": self._gif})(message)  # fmt: skip
+            does: dict[str, Callable[[Message], Answer]] = {
+                "open": self._open,
+                "start": self._start,
+                "step": self._step,
+                "look": self._look,
+                "gif": self._gif,
+            }
+            about, payload = _one_of(message, "do", does)(message)
         except UserError as error:
             about, payload = {"error": str(error)}, b""
         return json.dumps(about).encode() + b"\n" + payload
 
-    def _open(self, message):
-        self._stage = stage = self._open_models(_a(str, message, "game"))
+    def _open(self, message: Message) -> Answer:
+        self._opened = stage = self._open_models(_a(str, message, "game"))
         scene, z_size = stage.game, stage.vae.z_size
         self._dream = play.dreams(scene, stage.models, scene.config.TEMPERATURE)
         self._dream.reset([0])
@@ -227,8 +252,8 @@ class Session:
         about |= {"no_agent": stage.no_agent, "no_planet": stage.no_planet}
         return about | {"frames": [_data_url(frame) for frame in stage.frames]}, b""
 
-    def _start(self, message):
-        stage, seed = self._opened(), int(self._rng.integers(SEEDS[0], SEEDS[1] + 1))
+    def _start(self, message: Message) -> Answer:
+        stage, seed = self._stage, int(self._rng.integers(SEEDS[0], SEEDS[1] + 1))
         if "seed" in message:
             seed = int(_number(message, "seed", *SEEDS))
         self._dream.temperature = _number(message, "temperature", *TEMPERATURES)
@@ -236,15 +261,15 @@ class Session:
         worlds = {"dream": self._start_dream, "game": self._start_game, "planet": self._start_planet}
         _one_of(message, "world", worlds)(message, seed)
         self._steps, self._score, self._over, self._action = 0, 0.0, False, None
-        self._seen = collections.deque(maxlen=GIF_FRAMES)
+        self._seen.clear()
         self._expected = 0.0 if self._world is self._game and stage.rnn.shape.heads else None
         about, frames = self._look(message)
         return about | {"seed": seed}, frames
 
-    def _frame(self, message):
+    def _frame(self, message: Message) -> np.ndarray:
         return self._stage.frames[int(_number(message, "frame", 0, len(self._stage.frames) - 1))]
 
-    def _start_planet(self, message, seed):
+    def _start_planet(self, message: Message, seed: int) -> None:
         frame = self._frame(message)
         if self._stage.planet is None:
             raise UserError(f"PlaNet's dream cannot be played: {self._stage.no_planet}")
@@ -253,21 +278,21 @@ class Session:
         self._agent, self._world = self._planet.begin(frame, seed), self._planet
         self._real_and_seen = frame, self._planet.look(_number(message, "temperature", *TEMPERATURES))
 
-    def _start_dream(self, message, seed):
+    def _start_dream(self, message: Message, seed: int) -> None:
         frame = self._frame(message)
         self._dream.initial_z = tuple(part.numpy() for part in self._stage.encode(frame[None]))
         z, _, _ = self._dream.reset([seed])
         self._real_and_seen, self._world = (frame, self._stage.decode(z)[0].numpy()), self._dream
 
-    def _start_game(self, message, seed):
+    def _start_game(self, message: Message, seed: int) -> None:
         stage = self._stage
         if self._game is None:
             self._game = encoded.EncodedGames(stage.game.real_games(1), stage.vae, stage.rnn, stage.sample_z)
         self._game.reset([seed])
         self._world = self._game
 
-    def _step(self, message):
-        self._started()
+    def _step(self, message: Message) -> Answer:
+        self._check_started()
         if not self._over:
             action = _one_of(message, "driver", {"agent": self._agents_action, "you": self._your_action})(message)
             self._dream.temperature = _number(message, "temperature", *TEMPERATURES)
@@ -281,19 +306,19 @@ class Session:
                 self._world.state = before  # a world forgets its finished rows; the last one stays to be looked at
         return self._look(message)
 
-    def _agents_action(self, message):
+    def _agents_action(self, message: Message) -> np.ndarray:
         if self._agent is None:
             raise UserError(f"there is no agent to drive: {self._stage.no_agent}")
         return np.asarray(self._agent.act(self._world.state))
 
-    def _your_action(self, message):
+    def _your_action(self, message: Message) -> np.ndarray:
         keys = set(map(str, _a(list, message, "keys")))
         if not keys <= self._stage.game.keys.keys():
             raise UserError(f"keys: give some of {', '.join(self._stage.game.keys)}")
         return np.array([self._stage.game.keyboard_action(keys)], np.float32)
 
-    def _look(self, message):
-        self._started()
+    def _look(self, message: Message) -> Answer:
+        self._check_started()
         temperature = _number(message, "temperature", *TEMPERATURES)
         z = np.zeros((1, 0)) if self._world is self._planet else self._hold(_a(dict, message, "held"))
         frames = self._frames(temperature)
@@ -305,7 +330,7 @@ class Session:
         about |= {} if self._expected is None else {"expected": self._expected}
         return about, frames.tobytes()
 
-    def _hold(self, held):
+    def _hold(self, held: dict[str, Any]) -> np.ndarray:
         """Sets the dimensions of z that are held; returns z, float32 [1, Z]."""
         z, h, c = self._world.state
         z = np.array(z)
@@ -316,7 +341,7 @@ class Session:
         self._world.state = tf.constant(z), h, c
         return z
 
-    def _frames(self, temperature):
+    def _frames(self, temperature: float) -> np.ndarray:
         """What there is to see, uint8 [3, 64, 64, 3]."""
         if self._world is self._planet:
             return np.stack([*self._real_and_seen, self._planet.look(temperature)])
@@ -327,44 +352,44 @@ class Session:
         expected = stage.expect(h, np.float32(temperature), *noise)
         return np.concatenate([self._world.frames, stage.decode(tf.concat([z, expected], axis=0))])
 
-    def _gif(self, message):
-        self._started()
+    def _gif(self, message: Message) -> Answer:
+        self._check_started()
         file = io.BytesIO()
         video.write_gif(file, (video.panels(*frames, height=128) for frames in self._seen), GIF_FPS)
         return {"frames": len(self._seen)}, file.getvalue()
 
-    def _opened(self):
-        if self._stage is None:
+    @property
+    def _stage(self) -> Stage:
+        if self._opened is None:
             raise UserError("no game is open")
-        return self._stage
+        return self._opened
 
-    def _started(self):
-        if self._opened() and self._world is None:
+    def _check_started(self) -> None:
+        if self._stage and self._world is None:
             raise UserError("nothing has been started")
-        return self._stage
 
 
-def _a(kind, message, name):
+def _a(kind: type, message: Message, name: str) -> Any:
     if not isinstance(message.get(name), kind):
         raise UserError(f"{name}: missing, or not a {kind.__name__}")
     return message[name]
 
 
-def _number(message, name, low, high):
+def _number(message: Message, name: str, low: float, high: float) -> float:
     value = message.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise UserError(f"{name}: give a number from {low} to {high}")
     return value
 
 
-def _one_of(message, name, choices):
+def _one_of(message: Message, name: str, choices: dict[str, T]) -> T:
     value = message.get(name)
     if not isinstance(value, str) or value not in choices:
         raise UserError(f"{name}: give one of {', '.join(choices)}")
     return choices[value]
 
 
-def _data_url(frame):
+def _data_url(frame: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(frame).save(file, format="PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
