@@ -5,6 +5,7 @@ weights that ship. smoke: minutes, for tests.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from common.runtime import settings
 from common.runtime.cli import option
@@ -136,7 +137,13 @@ TRAINED_ON = {
 }
 
 
-def _round(own: int, rnn_steps: int, updates: int, evaluations: int, games: int = 64) -> settings.Round:
+# random games end before there are many monsters: the VAE learns what they look like from games of the agent
+SEES_AGAIN = {"steps": 4000, "learning_rate": 5e-4, "mirror": True, "rare_pixels": 1.0}
+
+
+def _round(
+    own: int, rnn_steps: int, updates: int, evaluations: int, games: int = 64, vae: dict[str, Any] | None = None
+) -> settings.Round:
     """A round after the first: own games, the MDN-RNN and the policy learn on, and the game chooses an evaluation."""
     dreams = {"starts": 8000, "start_games": 400, "horizon": 300}  # also from late in a game, where it is dangerous
     updated = {"generations": updates, "value_updates": 10, "eval_steps": updates // evaluations}
@@ -144,6 +151,7 @@ def _round(own: int, rnn_steps: int, updates: int, evaluations: int, games: int 
         own=own,
         own_share=0.6,
         record={"min_frames": 0},
+        vae=vae,
         rnn=TRAINED_ON | {"steps": rnn_steps},
         train={"o": "ppo"} | updated | dreams,
         games=games,
@@ -159,7 +167,7 @@ ITERATE = {
             _round(own=400, rnn_steps=800, updates=100, evaluations=1),
             _round(own=600, rnn_steps=1000, updates=200, evaluations=2),
             _round(own=800, rnn_steps=2000, updates=200, evaluations=4),
-            _round(own=1000, rnn_steps=3000, updates=300, evaluations=4),
+            _round(own=1000, rnn_steps=3000, updates=300, evaluations=4, vae=SEES_AGAIN),
             _round(own=1000, rnn_steps=3000, updates=400, evaluations=8, games=200),
         ),
         mb_per_episode=2.4,
