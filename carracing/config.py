@@ -105,7 +105,7 @@ class Ppo(settings.Ppo):
 class GamePpo(settings.GamePpo):
     """Learning the controller, a network, by a policy gradient in the game."""
 
-    controller_mode: str = option("zh", "what the controller reads: z, zc, zh or zch", choices=("z", "zc", "zh", "zch"))
+    controller_mode: str = option("zh", "what the controller reads: z, zc, zh or zch", choices=settings.NETWORK_MODES)
     patience: int = option(
         0,
         "while learning: an episode without reward for so many steps is ended, and charged the cost of the steps left; "
@@ -259,16 +259,14 @@ PPO = {
 }
 PPO_GAME_LAPTOP = GamePpo(
     generations=60,
-    rows=32,
     steps=MAX_STEPS,
     epochs=4,
-    minibatch=2000,
     learning_rate=1e-3,
     discount=0.99,
     gae_lambda=0.95,
     reward_scale=0.05,
     entropy=0.0,
-    value_updates=2,
+    value_updates=4,
     sample_z=False,
     patience=100,
     eval_steps=10,

@@ -9,7 +9,8 @@ default it uses every core; with -n it starts itself again under mpirun. The num
     python train.py --generations 400       # continue
     python train.py -n 2 -t 32              # 2 ranks, population 64
     python train.py --world dream           # in the dream of an MDN-RNN with heads; its logs are carracing.dream.*
-    python train.py --world dream -o ppo    # there by a policy gradient, a network as the controller
+    python train.py -o ppo                  # there by a policy gradient, a network as the controller
+    python train.py -o ppo --world game     # such a network in the real game
     mpirun -np 8 --hostfile hosts python train.py
 """
 

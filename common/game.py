@@ -163,7 +163,8 @@ class Game:
         """
         name = "PPO_GAME" if world == "game" else "PPO"
         if not hasattr(self.config, name):
-            raise UserError(f"-o ppo: {self.title} has no {name} in its config.py; give -o cma or -o openes")
+            other = "leave out --world game" if hasattr(self.config, "PPO") else "give -o cma or -o openes"
+            raise UserError(f"-o ppo: {self.title} has no {name} in its config.py; {other}")
         return getattr(self.config, name)
 
     def log_name(self, world: str) -> str:

@@ -60,6 +60,13 @@ class GameTrain(settings.GameTrain):
     block_rows: int = option(4, "games that step together in one thread, each with an engine of its own")
 
 
+@dataclass(frozen=True)
+class GamePpo(settings.GamePpo):
+    """Learning the controller, a network, by a policy gradient in the real game."""
+
+    backend: str = option("vizdoom", "the implementation of the game", choices=("vizdoom",))
+
+
 VAE_PAPER = settings.Vae(z_size=64, steps=308000)
 RNN_PAPER = settings.RestartRnn(hidden_size=512, sequence_length=500, steps=24400, schedule="exponential")
 RNN_LAPTOP = replace(RNN_PAPER, restart_z=False, dropout=0.1)
@@ -105,16 +112,8 @@ PPO = {
     "laptop": PPO_LAPTOP,
     "smoke": replace(PPO_LAPTOP, generations=30, rows=256, value_updates=5, eval_steps=15, eval_episodes=64),
 }
-PPO_GAME_LAPTOP = settings.GamePpo(
-    rows=16,
-    blocks=4,
-    steps=MAX_STEPS,
-    minibatch=2000,
-    learning_rate=1e-3,
-    entropy=0.0,
-    value_updates=2,
-    backend="vizdoom",
-    eval_episodes=64,
+PPO_GAME_LAPTOP = GamePpo(
+    rows=16, blocks=4, steps=MAX_STEPS, learning_rate=1e-3, entropy=0.0, value_updates=5, reward_scale=0.004
 )
 PPO_GAME = {
     "laptop": PPO_GAME_LAPTOP,

@@ -264,7 +264,7 @@ class PolicyGradient:
     rows: int = option(1024, "episodes in lockstep")
     steps: int = option(64, "steps of every row in an update")
     epochs: int = option(2, "passes through the steps of an update")
-    minibatch: int = option(4096, "steps in one step of Adam; in the dream `rows` x `steps` must be a multiple")
+    minibatch: int = option(4096, "steps in one step of Adam; `rows` x `steps` must be a multiple")
     blocks: int = option(2, "parts of the rows and minibatches, each in a thread; decides the result in the last bits")
     learning_rate: float = option(3e-4, "step size of Adam at the start; it falls to a tenth of this", least=1e-12)
     discount: float = option(0.998, "of rewards, per step", most=1)
@@ -308,6 +308,12 @@ class GamePpo(PolicyGradient):
         "game", "where: game; or dream, which has other flags: python train.py -o ppo --help", choices=WORLDS
     )
     backend: str = option("", "the implementation of the game; by default the one that scores are reported in")
+    generations: int = option(60, "updates; each plays an episode in every row and learns from them")
+    rows: int = option(32, "games in lockstep")
+    steps: int = option(1000, "steps of an episode that are played, at most; an episode of the game has no more")
+    minibatch: int = option(2000, "steps in one step of Adam, at most")
+    eval_steps: int = option(10, "updates between evaluations of the greedy policy")
+    eval_episodes: int = option(64, "episodes in such an evaluation")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class Evolution(Generic[S]):
     <base>.json            [[the current mean]]
     <base>.hist.json       a row per generation: [generation, seconds, mean, min and max fitness, std, rms_stdev,
                            mean and max steps + 1]; of the policy gradient: [update, seconds, mean return, entropy,
-                           squared error of the value, KL to the reference, KL moved, steps dreamt so far]
+                           squared error of the value, KL to the reference, KL moved, steps so far]
     <base>.hist_best.json  a row per evaluation of the mean: [generation, seconds, "improvement", x, "curr", x,
                            "prev", x, "best", x]
     <base>.log.json        a row per evaluation: [generation, score, parameters, {"n": episodes, "backend": ...}]
@@ -239,15 +239,14 @@ class Evolution(Generic[S]):
         mean, least, most, _ = scores
         self._stage.log(self.generation, es__return_mean=mean, es__return_min=least, es__return_max=most)
 
-    def add_update(self, metrics: Mapping[str, float], pays: bool) -> None:
+    def add_update(self, metrics: Mapping[str, float], mean: float) -> None:
         """Logs an update of the policy gradient.
 
         Args:
             metrics: as PPO.update returns them.
-            pays: whether the rewards are those of the game; else only ends cost, and a step is worth 1.
+            mean: the mean return of an episode.
         """
         steps, before = int(metrics["steps"]), self.hist[-1][-1] if self.hist else 0
-        mean = (metrics["reward"] if pays else 1) * min(steps, 1 / metrics["ends"] if metrics["ends"] else steps)
         learnt = [round(metrics[name], 5) for name in ("entropy", "value_loss", "tether", "moved")]
         self.hist.append([self.generation + 1, self._seconds(), round(mean, 2), *learnt, before + steps])
         names = {f"ppo__{name}": value for name, value in metrics.items()}

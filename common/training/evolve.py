@@ -60,13 +60,13 @@ class Arena(Protocol):
 
 def main(game: Game, description: str | None) -> None:
     """train.py of every game."""
-    if given(sys.argv, "-o", "--optimizer", "--o") == "ppo":
+    if _given(sys.argv, "-o", "--optimizer", "--o") == "ppo":
         from common.training import policy_gradient  # TensorFlow, which starting MPI ranks does not need
 
-        policy_gradient.main(game, policy_gradient.__doc__, given(sys.argv, "--world"))
+        policy_gradient.main(game, policy_gradient.__doc__, _given(sys.argv, "--world"))
         return
-    cfg, arguments = cli.parse(game.train_presets(given(sys.argv, "--world")), description)
-    _check(cfg)
+    cfg, arguments = cli.parse(game.train_presets(_given(sys.argv, "--world")), description)
+    check(game, cfg)
     if hasattr(cfg, "backend"):  # what plays, so that scores tell it
         cfg = dataclasses.replace(cfg, backend=game.backend_here(cfg.backend))
     base = _base(game, cfg)
@@ -125,14 +125,15 @@ def evolve(run: "Evolution[Strategy]", arena: Arena, cfg: Any) -> None:
     run.save()
 
 
-def given(words: list[str], *names: str) -> str:
-    """The value of the flag of these names in a command line. It decides which other flags there are."""
+def _given(words: list[str], *names: str) -> str:
+    """The value of the last flag of these names in a command line. It decides which other flags there are."""
+    found = ""
     for flag, value in itertools.pairwise([*words, ""]):
         if flag in names:
-            return value
-        if flag.startswith(tuple(f"{name}=" for name in names if name.startswith("--"))):
-            return flag.split("=", 1)[1]
-    return ""
+            found = value
+        elif flag.startswith(tuple(f"{name}=" for name in names if name.startswith("--"))):
+            found = flag.split("=", 1)[1]
+    return found
 
 
 def _base(game: Game, cfg: Any) -> str:
@@ -140,8 +141,15 @@ def _base(game: Game, cfg: Any) -> str:
     return f"{game.log_name(cfg.world)}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
 
 
-def _check(cfg: Any) -> None:
-    """UserError if options of the config contradict each other."""
+def check(game: Game, cfg: Any) -> None:
+    """UserError if options of train.py contradict each other; `cfg` is settings.Train or settings.PolicyGradient."""
+    if isinstance(cfg, settings.PolicyGradient):
+        _check_policy_gradient(game, cfg)
+    else:
+        _check_evolution(cfg)
+
+
+def _check_evolution(cfg: Any) -> None:
     popsize = cfg.n * cfg.t
     if cfg.o == "ppo":
         raise UserError("-oppo: give it as two words, -o ppo, for the flags depend on it")
@@ -163,6 +171,23 @@ def _check(cfg: Any) -> None:
             )
     if hasattr(cfg, "fewer_episodes"):
         episodes_by_generation(cfg)
+    seeds.check(range(seeds.EVALUATION, seeds.EVALUATION + cfg.eval_episodes), "validation", "--eval_episodes")
+
+
+def _check_policy_gradient(game: Game, cfg: Any) -> None:
+    steps, most = cfg.rows * cfg.steps, game.config.MAX_STEPS
+    if cfg.minibatch > steps:
+        raise UserError(f"--minibatch {cfg.minibatch}: is more than the {cfg.rows} x {cfg.steps} steps of an update")
+    if cfg.minibatch % cfg.blocks:
+        raise UserError(f"--minibatch {cfg.minibatch}: does not divide into {cfg.blocks} --blocks")
+    if cfg.world == "dream" and steps % cfg.minibatch:
+        raise UserError(f"--minibatch {cfg.minibatch}: does not divide the {cfg.rows} x {cfg.steps} steps of an update")
+    if cfg.world == "game" and cfg.rows % cfg.blocks:
+        raise UserError(f"--rows {cfg.rows}: do not divide into {cfg.blocks} --blocks")
+    if cfg.world == "game" and cfg.steps > most:
+        raise UserError(f"--steps {cfg.steps}: an episode of {game.title} has {most} at most")
+    if cfg.tether and not cfg.start_from:
+        raise UserError(f"--tether {cfg.tether}: holds the policy to that of --start_from; give that as well")
     seeds.check(range(seeds.EVALUATION, seeds.EVALUATION + cfg.eval_episodes), "validation", "--eval_episodes")
 
 

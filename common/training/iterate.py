@@ -33,7 +33,7 @@ from typing import Any
 from common.game import Game
 from common.runtime import bound, cli, files, provenance, runs, seeds, settings
 from common.runtime.cli import UserError
-from common.training import ship
+from common.training import evolve, ship
 
 SEEDS_PER_RUN = 30_000  # of recordings, so that runs with different seeds record different games
 RUNS = (seeds.TRAINING[1] + 1 - seeds.TRAINING[0]) // SEEDS_PER_RUN
@@ -62,8 +62,8 @@ def main(game: Game, description: str | None) -> None:
     parser.add_argument(
         "--edited",
         action="store_true",
-        help="if a round was edited in config.py after it began, play it and later ones anew; what they had made is "
-        "moved to DIR/aside<k>",
+        help="if a round after the first was edited in config.py after it began, play it and later ones anew; what "
+        "they had made is moved to DIR/aside<k>",
     )
     parser.add_argument("--ship", metavar="DIR", help="make the agent of this finished run the one that ships")
     arguments = parser.parse_args()
@@ -119,11 +119,12 @@ class Iteration:
                 raise UserError(
                     f"{preset}: round {number} has new models but no train, for a controller of the old ones"
                 )
+        self._preset = preset
         self._state = self._opened({"game": game.name, "preset": preset, "seed": seed}, edited)
         self._lines: list[dict[str, Any]] = _made(self._rounds_path) if os.path.exists(self._rounds_path) else []
         if len(self._lines) < len(self._rounds):
             self._check_room(cfg)
-        self._check_flags(cfg)
+        self._check_flags(range(len(self._lines) + 1, len(self._rounds) + 1))
 
     def _opened(self, about: dict[str, Any], edited: bool) -> dict[str, Any]:
         rounds = json.loads(json.dumps([dataclasses.asdict(one) for one in self._rounds]))
@@ -149,12 +150,24 @@ class Iteration:
             if known[name] != value:
                 raise UserError(f"--run {self._run}: is a run of {name} {known[name]}, not {value}; give another --run")
         changed = [k + 1 for k in range(begun) if rounds[k : k + 1] != earlier[k : k + 1]]
-        if changed and (changed[0] == 1 or not edited):
-            other = " or --edited, which plays it anew" * (changed[0] > 1)
-            raise UserError(f"{self._path}: round {changed[0]} was edited after it began; give another --run{other}")
-        if changed:
-            before = self._set_aside(changed[0], before)
-            files.write_json(self._path, before | {"rounds": rounds}, indent=1)  # last: till then, the rest is moved
+        if not changed:
+            if edited:
+                print(f"{self._path}: no round that has begun was edited", flush=True)
+            return before | {"rounds": rounds}
+        number = changed[0]
+        if number == 1 or not edited:
+            other = " or --edited, which plays it anew" * (number > 1)
+            now, then = rounds[number - 1 : number], earlier[number - 1]
+            fields = [
+                f"{name} {value} -> {now[0][name]}" for name, value in then.items() if now and now[0][name] != value
+            ]
+            said = ", ".join(fields) or "it is no longer there"
+            raise UserError(
+                f"{self._path}: round {number} was edited after it began; give another --run{other} ({said})"
+            )
+        self._check_flags(range(number, len(rounds) + 1))  # before hours of work are set aside
+        before = self._set_aside(number, before)
+        files.write_json(self._path, before | {"rounds": rounds}, indent=1)  # last: till then, the same moves the rest
         return before | {"rounds": rounds}
 
     def _set_aside(self, number: int, state: dict[str, Any]) -> dict[str, Any]:
@@ -171,13 +184,15 @@ class Iteration:
                 seed = name.split(".")[0]
                 if seed.isdigit() and int(seed) >= first:
                     os.rename(os.path.join(self._record_folder, name), os.path.join(aside, "record", name))
-        series = os.path.join(self._folder(self._encoded_in(number - 1)), "series")  # holds the later games as well
+        # the series of the round before holds the later games as well; it may be a link to an earlier round's
+        series = os.path.realpath(os.path.join(self._folder(number - 1), "series"))
         if os.path.exists(series):
             os.rename(series, os.path.join(aside, "series"))
         for name in os.listdir(self._run):
             round_number = name.removeprefix("round")
             if name != round_number and round_number.isdigit() and int(round_number) >= number:
                 os.rename(os.path.join(self._run, name), os.path.join(aside, name))
+                _link_again(os.path.join(self._run, name), os.path.join(aside, name))
         if os.path.exists(self._rounds_path):
             lines = [line for line in _made(self._rounds_path) if line["round"] < number]
             files.write_json(self._rounds_path, lines, indent=1)
@@ -185,18 +200,21 @@ class Iteration:
             what: {key: value for key, value in state.get(what, {}).items() if int(key.split("/")[0]) < number}
             for what in ("done", "seconds", "memory_gb")
         }
+        lost = sum(state["seconds"].values()) - sum(kept["seconds"].values())
+        kept["aside_minutes"] = round(state.get("aside_minutes", 0.0) + lost / 60, 1)
         print(f"round {number} was edited: what it and later rounds had made is in {aside} now", flush=True)
         return state | kept | {"anew": [key for key in state.get("anew", []) if int(key.split("/")[0]) < number]}
 
-    def _check_flags(self, cfg: settings.Iterate) -> None:
+    def _check_flags(self, numbers: range) -> None:
         """Ends with code 2 where a stage would refuse the flags of a round that is to come: not after hours of others.
 
         Args:
-            cfg: the rounds.
+            numbers: of those rounds.
         """
-        config, preset = self._game.config, ["--preset", self._state["preset"]]
-        given: list[tuple[str, Any, Any]] = [("linear, train", self._train_presets(cfg.linear or {}), cfg.linear)]
-        for number, one in list(enumerate(self._rounds, 1))[len(self._lines) :]:
+        config, preset, linear = self._game.config, ["--preset", self._preset], self._cfg.linear
+        given: list[tuple[str, Any, Any]] = [("linear, train", self._train_presets(linear or {}), linear)]
+        for number in numbers:
+            one = self._rounds[number - 1]
             given += [
                 (f"round {number}, extract", config.EXTRACT, one.record),
                 (f"round {number}, vae_train", config.VAE, one.vae),
@@ -205,8 +223,19 @@ class Iteration:
                 (f"round {number}, train", self._train_presets(one.train or {}), one.train),
             ]
         for name, presets, flags in given:
-            if flags is not None:
-                cli.check({name: presets}, [*preset, *_words(flags)])
+            if flags is None:
+                continue
+            cfg = cli.check({name: presets}, [*preset, *_words(flags)])[name][0]
+            if name.endswith(", train"):
+                try:
+                    evolve.check(self._game, cfg)
+                except UserError as error:
+                    raise UserError(f"{name}.py: {error}") from None
+        for number in numbers:
+            one = self._rounds[number - 1]
+            world = getattr(self._train_presets(one.train or {}).get(self._preset), "world", "")
+            if one.more_rnns and one.train and world == "game":
+                raise UserError(f"{self._preset}: round {number} has more_rnns, and they are for training in the dream")
 
     def _train_presets(self, flags: dict[str, Any]) -> dict[str, Any]:
         """The presets of train.py for these flags of it."""
@@ -554,6 +583,8 @@ class Iteration:
             "memory_gb": {name: most for name, most in self._memory(number).items() if most},
         }
         fidelity = os.path.join(folder, "fidelity.json")
+        if self._state.get("aside_minutes"):  # of rounds that were edited and played anew
+            line["aside_minutes"] = self._state["aside_minutes"]
         return line | ({"fidelity": _made(fidelity)} if os.path.exists(fidelity) else {})
 
     def _memory(self, number: int) -> dict[str, float]:
@@ -655,6 +686,23 @@ def _link(path: str, target: str) -> None:
     """Makes a link to a file or folder of the same run, unless there is one: relative, so that the run can be moved."""
     if not os.path.lexists(path):
         os.symlink(os.path.relpath(target, os.path.dirname(path)), path)
+
+
+def _link_again(before: str, now: str) -> None:
+    """Mends the relative links in a folder that was moved, where what they name has stayed.
+
+    Args:
+        before: where the folder was.
+        now: where it is.
+    """
+    for place, _, names in os.walk(now):  # a link that leads nowhere is no folder
+        for name in names:
+            path = os.path.join(place, name)
+            if os.path.islink(path) and not os.path.exists(path):
+                old_place = os.path.join(before, os.path.relpath(place, now))
+                target = os.path.normpath(os.path.join(old_place, os.readlink(path)))
+                os.remove(path)
+                _link(path, target)
 
 
 def _made(path: str) -> Any:

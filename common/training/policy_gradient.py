@@ -23,14 +23,14 @@ import numpy as np
 from common.agent import controller, models, network
 from common.game import Game
 from common.play import agents
-from common.runtime import cli, provenance, runs, seeds
+from common.runtime import cli, provenance, runs
 from common.runtime.cli import UserError
-from common.training import dreams, evolution, ppo
+from common.training import dreams, evolution, evolve, ppo
 from common.worlds import game_rows, rollouts, tensor_dreams
 from common.worlds.candidates import NetworkPlayer
 from common.worlds.encoded import EncodedGames
 
-MAY_CHANGE = ("learning_rate",)
+MAY_CHANGE = ("learning_rate", "patience", "backend", "eval_episodes")
 """fields of the config that may change when the learning continues, as after an update that was not finite"""
 LEAST_RATE = 0.1  # of the learning rate at the start, to which it falls by the last update
 
@@ -38,9 +38,7 @@ LEAST_RATE = 0.1  # of the learning rate at the start, to which it falls by the 
 def main(game: Game, description: str | None, where: str = "") -> None:
     """train.py -o ppo of every game; `where` is the world, "" the dream."""
     cfg, arguments = cli.parse(game.ppo_presets(where), description)
-    seeds.check(range(seeds.EVALUATION, seeds.EVALUATION + cfg.eval_episodes), "validation", "--eval_episodes")
-    if cfg.tether and not cfg.start_from:
-        raise UserError(f"--tether {cfg.tether}: holds the policy to that of --start_from; give that as well")
+    evolve.check(game, cfg)
     if hasattr(cfg, "backend"):  # what plays, so that scores tell it
         cfg = dataclasses.replace(cfg, backend=game.backend_here(cfg.backend))
     devices.for_blocks(gpus=True)
@@ -48,10 +46,12 @@ def main(game: Game, description: str | None, where: str = "") -> None:
     game = game.acting_by(loaded.rnn.shape.action_size)
     made_of = provenance.Parents(loaded.hashes, loaded.unverified)
     name = f"{game.log_name(cfg.world)}.ppo.{cfg.steps}.{cfg.rows}"
-    make_world = _game if cfg.world == "game" else _dream
-    world, evaluated = make_world(game, cfg, arguments, loaded, made_of, name)
-    pays = cfg.world == "game" or loaded.rnn.shape.heads
     policy, first, base = _policy(game, cfg, arguments, loaded, made_of)
+    world: ppo.TensorWorld | game_rows.GameRows
+    if cfg.world == "game":
+        world, evaluated = _game(game, cfg, loaded)
+    else:
+        world, evaluated = _dream(game, cfg, arguments, loaded, made_of, name)
     # a network of zeros adds nothing to the linear controller under it
     reference = np.zeros(policy.network.parameters) if first is None else first
     learner = Learner(ppo.PPO(world, policy, cfg, first, reference if cfg.tether else None), base)
@@ -63,7 +63,8 @@ def main(game: Game, description: str | None, where: str = "") -> None:
     with runs.progress(cfg.generations, run.generation, "learn by policy gradient") as bar:
         while run.generation < cfg.generations:
             share = 1 - (1 - LEAST_RATE) * run.generation / cfg.generations
-            run.add_update(learner.ppo.update(share * cfg.learning_rate, cfg.tether), pays)
+            metrics = learner.ppo.update(share * cfg.learning_rate, cfg.tether)
+            run.add_update(metrics, _return_of(metrics, cfg, loaded))
             if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:
                 player = NetworkPlayer(policy, cfg.controller_mode, run.mean)
                 run.add_evaluation(evaluated(player, run.evaluation_seeds()).mean())
@@ -72,6 +73,15 @@ def main(game: Game, description: str | None, where: str = "") -> None:
             run.save_if_due()
     run.save()
     print(run.latest())
+
+
+def _return_of(metrics: dict[str, float], cfg: Any, loaded: models.Models) -> float:
+    """The mean return of an episode of an update; in games each row has one."""
+    if cfg.world == "game":
+        return metrics["reward"] * metrics["steps"] / cfg.rows
+    lasts = min(metrics["steps"], 1 / metrics["ends"] if metrics["ends"] else metrics["steps"])
+    # without heads only an end costs: what counts are the steps before it
+    return lasts * (metrics["reward"] if loaded.rnn.shape.heads else 1)
 
 
 Evaluated = Callable[[NetworkPlayer, np.ndarray], np.ndarray]
@@ -102,18 +112,15 @@ def _dream(
     return world, lambda policy, seeds: rollouts.rollout(alone, policy, seeds)[0]
 
 
-def _game(
-    game: Game, cfg: Any, arguments: argparse.Namespace, loaded: models.Models, made_of: provenance.Parents, name: str
-) -> tuple[game_rows.GameRows, Evaluated]:
+def _game(game: Game, cfg: Any, loaded: models.Models) -> tuple[game_rows.GameRows, Evaluated]:
     """The real games to learn in, and how a policy is evaluated in them."""
-    if cfg.rows % cfg.blocks:
-        raise UserError(f"--rows {cfg.rows}: do not divide into {cfg.blocks} --blocks")
 
     def games(**rules: Any) -> game_rows.GameRows:
-        each = [game.real_games(cfg.rows // cfg.blocks, cfg.backend, **rules) for _ in range(cfg.blocks)]
-        known = [EncodedGames(some, loaded.vae, loaded.rnn, cfg.sample_z) for some in each]
+        def make_block(rows: int) -> EncodedGames:
+            return EncodedGames(game.real_games(rows, cfg.backend, **rules), loaded.vae, loaded.rnn, cfg.sample_z)
+
         span = evolution.FIRST_SEED, evolution.LAST_SEED
-        return game_rows.GameRows(known, cfg.rows, game.config.MAX_STEPS, span)
+        return game_rows.GameRows(make_block, cfg.blocks, cfg.rows, game.config.MAX_STEPS, span)
 
     patience = getattr(cfg, "patience", 0)
     world = games(**{"patience": patience} if patience else {})

@@ -99,24 +99,17 @@ class PPO:
         reference: float32 [N], parameters of the policy that the tether holds it to; by default there is no tether.
 
     Raises:
-        UserError: the minibatches do not divide the steps, or the parameters do not fit the network.
+        UserError: the parameters do not fit the network.
     """
 
     def __init__(
         self,
         world: TensorWorld | GameRows,
         policy: Policy,
-        cfg: settings.Ppo,
+        cfg: settings.PolicyGradient,
         parameters: np.ndarray | None = None,
         reference: np.ndarray | None = None,
     ) -> None:
-        steps = cfg.steps * world.rows
-        if cfg.minibatch > steps or (steps % cfg.minibatch and not isinstance(world, GameRows)):
-            raise UserError(
-                f"--minibatch {cfg.minibatch}: does not divide the {world.rows} x {cfg.steps} steps of an update"
-            )
-        if cfg.minibatch % cfg.blocks:
-            raise UserError(f"--minibatch {cfg.minibatch}: does not divide into {cfg.blocks} --blocks")
         self.world, self.policy, self._cfg = world, policy, cfg
         features = policy.network.sizes[0]
         self._value = Network((features, *units_of(cfg.value_hidden), 1))
@@ -280,15 +273,21 @@ class PPO:
         state = games.start([s.seed_start, self.updates])
         written: list[tuple[Any, ...]] = []
         for t in range(s.steps):
+            if not games.on.any():
+                break
             action, *taken = self._act(features_of(mode, *state), tf.random.fold_in(key, t))
-            state, reward, *ends = games.step(state, action.numpy())
-            written.append((*taken, np.float32(s.reward_scale) * reward, *ends))
-        features, drawn, log_prob, reward, done, cut, played = map(tf.stack, zip(*written, strict=True))
-        last = tf.cast(features_of(mode, *state), features.dtype)[tf.newaxis]
-        features = tf.reshape(tf.concat([features, last], axis=0), [-1, features.shape[2]])
-        return _Collected(
-            features, drawn, log_prob, reward, tf.cast(done, tf.float32), tf.cast(cut, tf.float32), played
+            state, reward, done, cut, played = games.step(state, action.numpy())
+            ends = done.astype(np.float32), cut.astype(np.float32), played
+            written.append((*(part.numpy() for part in taken), np.float32(s.reward_scale) * reward, *ends))
+        waited = s.steps - len(written)  # all rows; these steps are of no use, but an update has so many
+        parts = (
+            np.pad(np.stack(part), [(0, waited)] + [(0, 0)] * np.ndim(part[0])) for part in zip(*written, strict=True)
         )
+        features, drawn, log_prob, reward, done, cut, played = parts
+        cut[len(written) :] = 1
+        last = np.asarray(tf.cast(features_of(mode, *state), devices.product_dtype()))[np.newaxis]
+        features = np.concatenate([features, last]).reshape(-1, features.shape[2])
+        return _Collected(*map(tf.constant, (features, drawn, log_prob, reward, done, cut, played)))
 
     def _act_in_graph(self, features: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Features [B, F] -> (action [B, A], features in the dtype of the products, what was drawn, its log_prob)."""
@@ -313,7 +312,7 @@ class PPO:
     ) -> tuple[State, list[tf.Tensor]]:
         """Epochs of minibatches of the steps that were played; returns (the state of Adam, mean losses of the last)."""
         s, policy = self._cfg, self.policy
-        count = tf.maximum(1, tf.size(played) // s.minibatch)
+        count = -(-tf.size(played) // s.minibatch)
 
         def gradient_of(adam: State, part: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             """The gradient of the loss of some steps, and their mean losses [4]."""
@@ -336,7 +335,8 @@ class PPO:
             return gradient, tf.stack([error, entropy, leaving, moved])
 
         def minibatch(k: tf.Tensor, adam: State, order: tf.Tensor, losses: tf.Tensor) -> Any:
-            parts = [order[k * s.minibatch + b : (k + 1) * s.minibatch : s.blocks] for b in range(s.blocks)]
+            first, last = k * tf.size(order) // count, (k + 1) * tf.size(order) // count  # of equal size, but for one
+            parts = [order[first + b : last : s.blocks] for b in range(s.blocks)]
             gradients, shares = zip(*(gradient_of(adam, part) for part in parts), strict=True)  # a thread for each
             gradient, share = (tf.add_n(x) / s.blocks for x in (gradients, shares))
             return k + 1, _adam(adam, gradient, learning_rate), order, losses + share / tf.cast(count, tf.float32)

@@ -90,9 +90,13 @@ def _ship_curves(begins: str, pairs: dict[str, str], controllers: Iterable[str])
 
 
 def _metas(run: str) -> list[dict[str, Any]]:
-    """The metas of all files of a run, as they are."""
-    found = [os.path.join(folder, name) for folder, _, names in os.walk(run) for name in names]
-    return [files.read_json(path) for path in sorted(found) if path.endswith(provenance.ENDING)]
+    """The metas of all files of a run, as they are, but for those of rounds that were set aside."""
+    found: list[str] = []
+    for folder, folders, names in os.walk(run):
+        if folder == run:
+            folders[:] = [name for name in folders if not name.startswith("aside")]
+        found += [os.path.join(folder, name) for name in names if name.endswith(provenance.ENDING)]
+    return [files.read_json(path) for path in sorted(found)]
 
 
 def _check_chain(game: Game, run: str, pairs: dict[str, str], controller: str) -> None:

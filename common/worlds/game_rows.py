@@ -5,7 +5,8 @@ their start. A row that has ended waits for the others.
 """
 
 import concurrent.futures
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
@@ -19,25 +20,32 @@ class GameRows:
     """Games in lockstep. The state is (z, h, c), float32 [B, Z], [B, H], [B, H]; of a row that waits, its last.
 
     Args:
-        blocks: batches of games as the agent knows them, such as EncodedGames, of equal shares of the rows; each steps
-            in a thread of its own.
+        make_block: (rows) -> a batch of games as the agent knows them, such as EncodedGames. Called at the first start.
+        blocks: how many of these share the rows; each steps in a thread of its own.
         rows: how many games, B.
         max_steps: after which the time of a game is up, which nothing that is seen announces.
         seeds: the first and the last of those that its episodes are drawn from.
     """
 
-    def __init__(self, blocks: Sequence[World], rows: int, max_steps: int, seeds: tuple[int, int]) -> None:
-        self.rows, self._blocks, self._max_steps, self._seeds = rows, blocks, max_steps, seeds
-        self._shares = np.array_split(np.arange(rows), len(blocks))
-        self._threads = concurrent.futures.ThreadPoolExecutor(len(blocks))
-        self._on = np.zeros(rows, bool)
+    def __init__(
+        self, make_block: Callable[[int], World], blocks: int, rows: int, max_steps: int, seeds: tuple[int, int]
+    ) -> None:
+        self.rows, self._make_block, self._max_steps, self._seeds = rows, make_block, max_steps, seeds
+        self._shares = np.array_split(np.arange(rows), blocks)
+        self._threads = concurrent.futures.ThreadPoolExecutor(blocks)
+        self.on = np.zeros(rows, bool)
+        """bool [B], the rows that do not wait"""
         self._steps = 0
+
+    @functools.cached_property
+    def _blocks(self) -> list[World]:
+        return [self._make_block(len(share)) for share in self._shares]
 
     def start(self, seed: Seeds) -> tuple[np.ndarray, ...]:
         """Begins an episode in every row; `seed`, one or more int, decides which."""
         first, last = self._seeds
         seeds = np.random.default_rng(seed).integers(first, last + 1, self.rows)
-        self._on, self._steps = np.ones(self.rows, bool), 0
+        self.on, self._steps = np.ones(self.rows, bool), 0
         states = self._threads.map(lambda block, share: block.reset(seeds[share]), self._blocks, self._shares)
         return tuple(np.concatenate(part) for part in zip(*states, strict=True))
 
@@ -52,8 +60,8 @@ class GameRows:
             (state, reward float32 [B], done bool [B], cut bool [B], played bool [B]): cut are those of which only the
             time is up, and played are those that did not wait.
         """
-        state, played = tuple(part.copy() for part in state), self._on
-        reward, done = np.zeros(self.rows, np.float32), ~self._on
+        state, played = tuple(part.copy() for part in state), self.on
+        reward, done = np.zeros(self.rows, np.float32), ~self.on
 
         def work(block: World, share: np.ndarray) -> None:
             rows = share[played[share]]
@@ -65,7 +73,7 @@ class GameRows:
                     whole[rows[~done[rows]]] = part
 
         list(self._threads.map(work, self._blocks, self._shares))
-        self._on, self._steps = ~done, self._steps + 1
+        self.on, self._steps = ~done, self._steps + 1
         return state, reward, done, done & (self._steps >= self._max_steps), played
 
     def evaluate(self, policy: Policy, seeds: Seeds) -> np.ndarray:

@@ -216,10 +216,37 @@ def test_a_search_starts_in_the_memory_of_its_own_mdn_rnn_or_of_one_that_this_wa
 def test_options_that_exclude_each_other_are_the_users_mistake(cfg, says):
     """Catches a search that fails, or ranks by something else, hours later."""
     with pytest.raises(UserError, match=says):
-        evolve._check(cfg)
-    evolve._check(settings.GameTrain(n=2, t=6, track_groups=3, fewer_episodes="4:1,9:2"))
+        evolve._check_evolution(cfg)
+    evolve._check_evolution(settings.GameTrain(n=2, t=6, track_groups=3, fewer_episodes="4:1,9:2"))
     for o in ("openes", "pepg"):
-        evolve._check(settings.Train(o=o, learning_rate=2.0))
+        evolve._check_evolution(settings.Train(o=o, learning_rate=2.0))
+
+
+@pytest.mark.parametrize(
+    ("cfg", "says"),
+    [
+        (settings.Ppo(rows=64, steps=3, minibatch=100), "--minibatch 100: does not divide the 64 x 3 steps"),
+        (settings.Ppo(rows=64, steps=3, minibatch=400), "--minibatch 400: is more than the 64 x 3 steps"),
+        (settings.GamePpo(rows=64, steps=3, minibatch=400), "--minibatch 400: is more than the 64 x 3 steps"),
+        (settings.GamePpo(minibatch=99), "--minibatch 99: does not divide into 2 --blocks"),
+        (settings.GamePpo(rows=33), "--rows 33: do not divide into 2 --blocks"),
+        (settings.GamePpo(steps=1001), "--steps 1001: an episode of CarRacing has 1000 at most"),
+        (settings.Ppo(tether=0.1), "--tether 0.1: .* --start_from"),
+    ],
+)
+def test_options_of_the_policy_gradient_that_exclude_each_other_are_the_users_mistake(cfg, says):
+    """Catches a round that ends with code 2 after its models are trained, for what was known before."""
+    with pytest.raises(UserError, match=says):
+        evolve.check(find("carracing"), cfg)
+    evolve.check(find("carracing"), settings.GamePpo(minibatch=3000))
+
+
+def test_the_last_of_a_flag_counts_as_argparse_has_it():
+    """Catches the flags of one world read with the presets of another."""
+    words = ["-o", "ppo", "--world", "dream", "--world=game"]
+    assert evolve._given(words, "--world") == "game"
+    assert evolve._given(words, "-o", "--optimizer") == "ppo"
+    assert evolve._given(words, "--run") == ""
 
 
 @pytest.mark.parametrize("share", ["1", "-0.1"])

@@ -145,7 +145,7 @@ def fault(folder, script, where, how):
 def lines_of(run):
     """rounds.json without its times."""
     return [
-        {name: value for name, value in line.items() if name not in ("minutes", "seconds", "memory_gb")}
+        {k: value for k, value in line.items() if k not in ("minutes", "seconds", "memory_gb", "aside_minutes")}
         for line in files.read_json(os.path.join(run, "rounds.json"))
     ]
 
@@ -541,14 +541,23 @@ def test_an_edited_round_is_played_anew_and_nothing_is_lost(folder, tmp_path):
     start(game_in(folder), run)
     commands(folder)
     before = everything(run)
-    assert refused(start(game_in(folder, EDITED), run), "round 2 was edited", "or --edited, which plays it anew")
-    assert everything(run) == before
+    said = "or --edited, which plays it anew (own 8 -> 4, games 7 -> 6)"
+    assert refused(start(game_in(folder, EDITED), run), "round 2 was edited", said)
+    wrong = FIRST, dataclasses.replace(EDITED[1], train={"generatons": 1})
+    assert start(game_in(folder, wrong), run, "--edited")[0] == 2
+    assert everything(run) == before, "a flag that does not exist is known before anything is moved"
+    state = files.read_json(f"{run}/iterate.json")
+    state["seconds"]["2/train"] = 600.0
+    files.write_json(f"{run}/iterate.json", state)
+    before = everything(run)
     code, out, _ = start(game_in(folder, EDITED), run, "--edited")
     assert code == 0
     assert f"{run}/aside1" in out
     scripts = [words[0] for words in commands(folder)]
     assert scripts == ["extract"] * 2 + ["series"] + ["rnn_train"] * 3 + ["train", "model", "fidelity"]
     assert lines_of(run) == lines_of(straight)
+    assert files.read_json(f"{run}/rounds.json")[1]["aside_minutes"] == pytest.approx(10, abs=1)
+    assert len(ship._metas(run)) == len(ship._metas(straight))
     state, wanted = (files.read_json(f"{place}/iterate.json") for place in (run, straight))
     assert state["done"].keys() == wanted["done"].keys()
     assert state["seconds"].keys() == wanted["seconds"].keys()
@@ -560,9 +569,25 @@ def test_an_edited_round_is_played_anew_and_nothing_is_lost(folder, tmp_path):
     code, out, _ = start(game_in(folder, EDITED), run, "--edited")
     assert (code, commands(folder)) == (0, [])
     assert "nothing to do" in out
+    assert "no round that has begun was edited" in out
     first = dataclasses.replace(FIRST, games=6), EDITED[1]
     assert refused(start(game_in(folder, first), run, "--edited"), "round 1 was edited", "give another --run")
     assert refused(call(game_in(folder), "--ship", run, "--edited"), "--edited: goes with --run")
+
+
+def test_games_of_a_later_round_that_was_edited_are_in_no_series(folder, tmp_path):
+    """Catches a link that is moved for the series that it leads to, and models of a round aside that are not found."""
+    straight, run = str(tmp_path / "straight"), str(tmp_path / "run")
+    third = dataclasses.replace(SECOND, more_rnns=0, own=3)
+    assert start(game_in(folder, (FIRST, SECOND, third)), straight)[0] == 0
+    assert start(game_in(folder, (FIRST, SECOND, dataclasses.replace(third, own=5))), run)[0] == 0
+    old = everything(run)["round1/series/series.npz"]
+    assert start(game_in(folder, (FIRST, SECOND, third)), run, "--edited")[0] == 0
+    assert lines_of(run) == lines_of(straight)
+    assert not os.path.islink(f"{run}/aside1/series")
+    assert everything(run)["aside1/series/series.npz"] == old
+    assert everything(run)["round1/series/series.npz"] == everything(straight)["round1/series/series.npz"]
+    assert os.path.samefile(f"{run}/aside1/round3/tf_vae", f"{run}/round1/tf_vae")
 
 
 @pytest.mark.parametrize(("name", "before_it"), [("rename", 0), ("rename", 5), ("write_json", 0), ("write_json", 1)])
@@ -936,6 +961,8 @@ def test_a_first_round_begins_from_nothing(folder, tmp_path, change):
         (2, {"train": {"o": "cmaes"}}, "round 2, train.py: argument"),
         (2, {"train": {"o": "ppo"}}, "-o ppo: Stub has no PPO"),
         (2, {"train": {"world": "game"}}, "--world game"),
+        (2, {"train": {"n": 1, "t": 2}}, "round 2, train.py: -n 1 -t 2: CMA-ES needs at least 3"),
+        (2, {"train": {"o": "ppo", "world": "game"}, "more_rnns": 1}, "has no PPO_GAME"),
         (0, {"linear": {"popsize": 8}}, "linear, train.py: unrecognized arguments: --popsize 8"),
     ],
 )

