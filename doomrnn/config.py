@@ -5,7 +5,6 @@ weights that ship. smoke: minutes, for tests.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from common.runtime import settings
 from common.runtime.cli import option
@@ -25,6 +24,7 @@ DREAM_REWARD = 1.0  # of a step in the dream, as in the game
 TRAINED = {"vae": "tf_vae/vae.json", "rnn": "tf_rnn/rnn.json", "initial_z": "tf_initial_z/initial_z.json"}
 SHIPPED: tuple[dict[str, str], ...] = (
     {"vae": "tf_models/vae.json", "rnn": "tf_models/rnn.json", "initial_z": "tf_models/initial_z.json"},
+    {"vae": "laptop/vae.json", "rnn": "laptop/rnn.json", "initial_z": "laptop/initial_z.json"},
 )
 SHIPPED_CONTROLLER = "log/doomrnn.cma.16.64.best.json"
 RNN_FILE_ORDER: tuple[str, ...] = ("kernel", "bias", "output_w", "output_b")
@@ -136,13 +136,7 @@ TRAINED_ON = {
 }
 
 
-# random games end before there are many monsters: the VAE learns what they look like from games of the agent
-SEES_AGAIN = {"steps": 4000, "learning_rate": 5e-4, "mirror": True, "rare_pixels": 1.0}
-
-
-def _round(
-    own: int, rnn_steps: int, updates: int, evaluations: int, games: int = 64, vae: dict[str, Any] | None = None
-) -> settings.Round:
+def _round(own: int, rnn_steps: int, updates: int, evaluations: int, games: int = 64) -> settings.Round:
     """A round after the first: own games, the MDN-RNN and the policy learn on, and the game chooses an evaluation."""
     dreams = {"starts": 8000, "start_games": 400, "horizon": 300}  # also from late in a game, where it is dangerous
     updated = {"generations": updates, "value_updates": 10, "eval_steps": updates // evaluations}
@@ -150,7 +144,6 @@ def _round(
         own=own,
         own_share=0.6,
         record={"min_frames": 0},
-        vae=vae,
         rnn=TRAINED_ON | {"steps": rnn_steps},
         train={"o": "ppo"} | updated | dreams,
         games=games,
@@ -166,11 +159,11 @@ ITERATE = {
             _round(own=400, rnn_steps=800, updates=100, evaluations=1),
             _round(own=600, rnn_steps=1000, updates=200, evaluations=2),
             _round(own=800, rnn_steps=2000, updates=200, evaluations=4),
-            _round(own=1000, rnn_steps=3000, updates=300, evaluations=4, vae=SEES_AGAIN),
-            _round(own=1000, rnn_steps=3000, updates=400, evaluations=8, games=200),
         ),
         mb_per_episode=2.4,
         linear={"generations": 60, "eval_steps": 30},
+        ships=1,
+        controller="log/doomrnn.ppo.64.512.best.json",
     ),
     "smoke": settings.Iterate(
         (
