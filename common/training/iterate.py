@@ -40,7 +40,7 @@ RUNS = (seeds.TRAINING[1] + 1 - seeds.TRAINING[0]) // SEEDS_PER_RUN
 NOTE_SECONDS = 10  # between notes of the time of a stage, so that the time of a killed one counts too
 REPORT = 430_000  # first seed of the validation games for the report of a round; other ones choose its controller
 INTERRUPT_SECONDS = 2.0  # that a stage has to end by itself after Ctrl-C
-MEMORY_GB = 3.0  # the most memory that a stage needs
+MEMORY_GB = 3.5  # the most memory that a stage needs
 FORESEEN = 0.5  # share of the deaths; if fewer are foreseen, the VAE does not show what kills
 SURPRISED = 1.5  # times as many deaths as the MDN-RNN expects
 Span = tuple[str, int, int]
@@ -256,7 +256,7 @@ class Iteration:
             )
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
         if memory < MEMORY_GB:
-            raise UserError(f"needs {MEMORY_GB:.0f} GB of memory, this machine has {memory:.1f}")
+            raise UserError(f"needs {MEMORY_GB:g} GB of memory, this machine has {memory:.1f}")
 
     def go(self) -> None:
         """Plays all rounds that are not done."""

@@ -708,8 +708,8 @@ def test_a_disk_that_is_too_small_is_said_before_round_1(folder, tmp_path, monke
     free[0] = 13.1e9
     assert start(game, run)[0] == 0
     free[0] = 16.1e9
-    monkeypatch.setattr(iterate, "MEMORY_GB", 1e6)
-    assert refused(start(game, tmp_path / "other"), "1000000 GB of memory")
+    monkeypatch.setattr(iterate, "MEMORY_GB", 1e5)
+    assert refused(start(game, tmp_path / "other"), "100000 GB of memory")
 
 
 KEPT = ("iterate.json", "rounds.json")
