@@ -1,7 +1,6 @@
 """iterate.py --ship: the best agent of a finished run becomes the one that ships."""
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 from common.game import Game
@@ -53,16 +52,42 @@ def ship(game: Game, run: str) -> None:
             raise UserError(f"--ship {run}: {path} is not the controller that rounds.json tells the score of")
     metas = _metas(run)
     for name, path in pairs.items():
-        provenance.copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]))
+        _copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]), run)
     target = cfg.controller or config.SHIPPED_CONTROLLER
     targets = {"agent": target, "linear_agent": linear_beside(target)}
     for name, path in picked.items():
-        provenance.copy(path, os.path.join(ROOT, targets[name]))
-    _ship_curves(f"{game.name}.{preset}" if cfg.ships else game.name, pairs, picked.values())
+        _copy(path, os.path.join(ROOT, targets[name]), run)
+    shipped = {path: targets[name] for name, path in picked.items()}
+    _ship_curves(f"{game.name}.{preset}" if cfg.ships else game.name, pairs, shipped)
     log = os.path.join(ROOT, "log", f"{game.name}.{preset}.{seed}")
-    files.write_json(f"{log}.rounds.json", lines, indent=1)
+    files.write_json(f"{log}.rounds.json", _placeless(lines, run), indent=1)
     files.write_json(f"{log}.metas.json", metas)
     print(f"{target}: is the agent of round {best} of {run} now")
+
+
+def _copy(source: str, target: str, run: str) -> None:
+    """Copies a file and its meta, which is sealed anew without the place of the run."""
+    provenance.copy(source, target)
+    provenance.save(target, _unsealed(files.read_json(target + provenance.ENDING), run))
+
+
+def _unsealed(meta: dict[str, Any], run: str) -> dict[str, Any]:
+    """A meta without the place of the run, and without the seal, which is of the meta with it."""
+    return {name: value for name, value in _placeless(meta, run).items() if name != provenance.SEAL}
+
+
+def _placeless(value: Any, run: str) -> Any:
+    """The value with RUN for the folder of the run, which is of no use to others, in all of its text."""
+    if isinstance(value, str):
+        for place in sorted({run.rstrip("/"), os.path.abspath(run), os.path.realpath(run)}, key=len, reverse=True):
+            if value == place or value.startswith(f"{place}/"):
+                return "RUN" + value[len(place) :]
+        return value
+    if isinstance(value, list):
+        return [_placeless(part, run) for part in value]
+    if isinstance(value, dict):
+        return {name: _placeless(part, run) for name, part in value.items()}
+    return value
 
 
 def linear_beside(controller: str) -> str:
@@ -70,18 +95,24 @@ def linear_beside(controller: str) -> str:
     return controller.removesuffix("best.json") + "linear.best.json"
 
 
-def _ship_curves(begins: str, pairs: dict[str, str], controllers: Iterable[str]) -> None:
+def _ship_curves(begins: str, pairs: dict[str, str], controllers: dict[str, str]) -> None:
     """Copies the training curves of models and controllers to log/, where plot_training_progress.ipynb shows them.
 
-    Names of the curves of models begin with `begins`: those of a second set do not replace those of the first.
+    Names of the curves of models begin with `begins`, those of a controller as its file that ships: those of a second
+    set do not replace those of the first.
+
+    Args:
+        begins: see above.
+        pairs: {name of a model: its file in the run}.
+        controllers: {file in the run: file that ships}.
     """
     curves = {
         os.path.join(os.path.dirname(pairs[name]), "metrics.jsonl"): f"{begins}.{name}.metrics.jsonl"
         for name in ("vae", "rnn")
     }
-    for path in controllers:
-        base = path.removesuffix("picked.json").removesuffix("best.json")
-        curves |= {f"{base}{ending}": os.path.basename(base) + ending for ending in ("hist.json", "hist_best.json")}
+    for path, target in controllers.items():
+        base, name = path.removesuffix("picked.json").removesuffix("best.json"), target.removesuffix("best.json")
+        curves |= {f"{base}{ending}": os.path.basename(name) + ending for ending in ("hist.json", "hist_best.json")}
     for source, name in curves.items():
         if not os.path.exists(source):
             continue  # it did not come along to this machine, and nothing needs it
@@ -90,13 +121,13 @@ def _ship_curves(begins: str, pairs: dict[str, str], controllers: Iterable[str])
 
 
 def _metas(run: str) -> list[dict[str, Any]]:
-    """The metas of all files of a run, as they are, but for those of rounds that were set aside."""
+    """The metas of all files of a run, without its place, but for those of rounds that were set aside."""
     found: list[str] = []
     for folder, folders, names in os.walk(run):
         if folder == run:
             folders[:] = [name for name in folders if not name.startswith("aside")]
         found += [os.path.join(folder, name) for name in names if name.endswith(provenance.ENDING)]
-    return [files.read_json(path) for path in sorted(found)]
+    return [_unsealed(files.read_json(path), run) for path in sorted(found)]
 
 
 def _check_chain(game: Game, run: str, pairs: dict[str, str], controller: str) -> None:

@@ -1,5 +1,6 @@
 """iterate.py --ship: which round ships, and to where. No stage is run here."""
 
+import json
 import os
 
 import pytest
@@ -42,12 +43,16 @@ def finished_run(game, tmp_path, preset, means, linear_in=0, stderr=1.0):
             made_on = {other: files.sha256(paths[other]) for other in game.config.TRAINED if evolved}
             kind = "controller" if evolved else name
             provenance.write(path, kind, "toy", settings.Rnn(), made_on, 1.0, unverified=False)
+            meta = files.read_json(path + provenance.ENDING)
+            del meta[provenance.SEAL]
+            provenance.save(path, meta | {"command": ["train.py", "--run", str(run / f"round{number}")]})
         state["done"][f"{number}/agent"] = {"controller": controller}
         curves = ["tf_vae/metrics.jsonl", "tf_rnn/metrics.jsonl"]
         curves += [f"{place}log/{name}" for place in ("", "linear/") for name in ("c.hist.json", "c.hist_best.json")]
         for name in curves:
             files.write_json(str(folder / name), [name, number])
         line = {"round": number, "real": {"mean": mean, "stderr": stderr if number == 1 else 1.0}}
+        line["fidelity"] = {"controller": str(run / controller)}
         line["controller"] = files.sha256(paths["controller"])
         linear = {"linear": {"controller": files.sha256(paths["linear"])}} if number == linear_in else {}
         lines.append(line | linear)
@@ -91,10 +96,16 @@ def test_the_linear_controller_and_the_metas_of_the_whole_run_ship_too(game, tmp
     made = {files.sha256(str(path)) for path in tmp_path.rglob("run/**/*.json") if path.name != "iterate.json"}
     assert {meta["sha256"] for meta in metas} <= made
     assert len(metas) == 3 * 4 + 1
+    shipped = [path.read_text() for path in tmp_path.rglob("*.meta.json") if "run" not in path.parts]
+    assert len(shipped) == 5
+    for text in (*shipped, json.dumps(metas), (tmp_path / "log" / "toy.laptop.3.rounds.json").read_text()):
+        assert str(tmp_path) not in text, "a place on the machine of the run"
+        assert "RUN/round2" in text
     for name in ("vae", "rnn"):
         curve = files.read_json(str(tmp_path / "log" / f"toy.{name}.metrics.jsonl"))
         assert curve == [f"tf_{name}/metrics.jsonl", 2]
-    assert files.read_json(str(tmp_path / "log" / "c.hist.json"))[1] == 2
+    for place, name in (("", "toy.cma.1.4"), ("linear/", "toy.cma.1.4.linear")):  # as their controllers, and no other's
+        assert files.read_json(str(tmp_path / "log" / f"{name}.hist.json")) == [f"{place}log/c.hist.json", 2]
 
 
 def test_an_unfinished_run_does_not_ship(game, tmp_path):
