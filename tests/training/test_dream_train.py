@@ -130,7 +130,8 @@ def test_a_policy_gradient_in_paying_dreams_is_resumed_bit_for_bit():
         (("--world", "dream", "--patience", "5"), "--patience"),
         (("--world", "game", "--horizon", "5"), "--horizon"),
         (("--world", "moon"), "moon"),
-        (("-o", "ppo", "--world", "game"), "game"),
+        (("-o", "ppo", "--world", "game", "--horizon", "5"), "--horizon"),
+        (("-o", "ppo", "--patience", "5"), "--patience"),
         (("--preset", "smoke", "--world", "dream", "--horizon", "61"), "the longest recorded game"),
     ],
 )
