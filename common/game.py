@@ -63,7 +63,7 @@ def same(raw: np.ndarray) -> np.ndarray:
 
 
 def as_named(backend: str) -> str:
-    """The same backend: for games whose backends can be installed on every machine."""
+    """Returns the backend as it is, for games in which every machine can have all backends."""
     return backend
 
 

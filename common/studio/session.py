@@ -83,7 +83,7 @@ class Stage:
 
     Args:
         game: Game.
-        run: folder of the run whose weights, controller and recordings come before those that ship.
+        run: folder of a run. Its weights, controller and recordings are used; where it has none, those that ship.
         unverified: see common/runtime/provenance.py.
         controller: the file of the agent; by default the one of the run, or the one that ships.
     """

@@ -122,7 +122,7 @@ def encode(game: Game, description: str | None) -> None:
 
 
 def _of_the_gone(game: Game, result: str, known: list[dict[str, Any]], gone: int) -> list[dict[str, Any]]:
-    """The origins of encoded episodes whose recordings were removed, as the earlier meta of the series tells them.
+    """Where encoded episodes came from whose recordings were removed. The earlier meta of the series tells it.
 
     Args:
         game: the game.
