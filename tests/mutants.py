@@ -270,7 +270,7 @@ MUTANTS = [
     ("common/data/series.py", "(self.action * np.array(factors)).astype", "self.action.astype"),
     ("common/data/series.py", "rows, fresh = index[:, cut], np.full(self.streams, k == 0, np.float32)",
      "rows, fresh = index[:, cut], np.full(self.streams, True, np.float32)"),
-    ("common/data/series.py", "key=lambda k: int(joined[\"recording\"][k])", "key=lambda k: str(joined[\"recording\"][k])"),
+    ("common/data/series.py", "key=lambda k: int(seeds[k])", "key=lambda k: str(seeds[k])"),
     # playing and choosing
     ("common/play/play.py", "return dreams(game, loaded, arguments.temperature)", "return dreams(game, loaded, 1.0)"),
     ("common/play/select.py", "key=rank, reverse=True)[:finalists]", "key=rank)[:finalists]"),

@@ -138,14 +138,23 @@ def _check_actions(sizes: Iterable[int]) -> None:
 
 
 def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of several parts as those of one part, with the episodes in the order of their seeds."""
+    """The arrays of several parts as those of one part, with the episodes in the order of their seeds.
+
+    Each array is taken out of its part when its turn comes: all of them twice would not fit into memory.
+    """
     _check_actions(part["action"].shape[1] for part in parts)
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = sorted(range(len(joined["length"])), key=lambda k: int(joined["recording"][k]))
+    seeds, length = (np.concatenate([part[name] for part in parts]) for name in ("recording", "length"))
+    order = sorted(range(len(length)), key=lambda k: int(seeds[k]))
+    frames = None
     if order != list(range(len(order))):
-        first = np.cumsum(joined["length"]) - joined["length"]
-        frames = np.concatenate([np.arange(first[k], first[k] + joined["length"][k]) for k in order])
-        joined = {name: array[order if name in PER_EPISODE else frames] for name, array in joined.items()}
+        first = np.cumsum(length) - length
+        frames = np.concatenate([np.arange(first[k], first[k] + length[k]) for k in order])
+    joined = {}
+    for name in list(parts[0]):
+        array = np.concatenate([part.pop(name) for part in parts])
+        if frames is not None:
+            array = array[order if name in PER_EPISODE else frames]
+        joined[name] = array
     return joined
 
 
