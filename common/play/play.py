@@ -205,10 +205,27 @@ def by_keyboard(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def dreams(game: Game, loaded: models.Models, temperature: float, end_weight: float = 0.0) -> dream.DreamWorld:
-    """A batch of dreams of a game; for end_weight see dream.DreamWorld."""
-    pay, most = game.pay if loaded.rnn.shape.heads else None, game.config.MAX_STEPS
-    return dream.DreamWorld(loaded.rnn, loaded.initial_z, temperature, most, pay=pay, end_weight=end_weight)
+def dreams(
+    game: Game,
+    loaded: models.Models,
+    temperature: float,
+    end_weight: float = 0.0,
+    rnn: mdnrnn.MDNRNN | None = None,
+    **more: Any,
+) -> dream.DreamWorld:
+    """A batch of dreams of a game.
+
+    Args:
+        game: which.
+        loaded: its models.
+        temperature: see dream.DreamWorld.
+        end_weight: likewise.
+        rnn: the MDN-RNN that dreams; by default that of `loaded`.
+        **more: further arguments of dream.DreamWorld.
+    """
+    rnn = rnn or loaded.rnn
+    pay, most = game.pay if rnn.shape.heads else None, game.config.MAX_STEPS
+    return dream.DreamWorld(rnn, loaded.initial_z, temperature, most, pay=pay, end_weight=end_weight, **more)
 
 
 def decoded(loaded: models.Models, height: int = 512) -> Picture:

@@ -11,7 +11,7 @@ from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow
 from common.agent import models, weights
 from common.data import series
 from common.game import Game
-from common.play import agents
+from common.play import agents, play
 from common.runtime import files, provenance
 from common.runtime.cli import UserError
 from common.training import evolution
@@ -81,7 +81,7 @@ def dream_world(
     pool: tensor_dreams.Starts | None,
     dropout: float = 0.0,
 ) -> dream.DreamWorld:
-    """The dreams of an MDN-RNN that a controller is evolved or evaluated in.
+    """The dreams of an MDN-RNN that a controller is evolved or evaluated in, by the options of the config.
 
     Args:
         game: Game.
@@ -91,9 +91,9 @@ def dream_world(
         pool: where its dreams start; None means at first frames.
         dropout: share of h that what predicts does not see.
     """
-    most, pay = game.config.MAX_STEPS, game.pay if rnn.shape.heads else None
     ends = end_weight(game, cfg, loaded)
-    return dream.DreamWorld(rnn, loaded.initial_z, cfg.temperature, most, dropout, pay, pool, ends, cfg.horizon)
+    more = {"dropout": dropout, "starts": pool, "horizon": cfg.horizon}
+    return play.dreams(game, loaded, cfg.temperature, ends, rnn, **more)
 
 
 def end_weight(game: Game, cfg: Any, loaded: models.Models) -> float:
