@@ -212,8 +212,11 @@ def _first_mean(
 class DreamArena:
     """Candidates act in dreams, all of a generation in the same ones; each MDN-RNN dreams its share of the episodes.
 
+    Dropout makes the dreams harder to exploit while a controller learns. Evaluations are without it, as are those of
+    the policy gradient and the dreams that model.py plays: scores of all of them can be compared.
+
     Args:
-        make_world: (number of an MDN-RNN) -> its dreams.
+        make_world: (number of an MDN-RNN, dropout rate) -> its dreams.
         count: how many MDN-RNNs there are.
         shape: the sizes of the candidates.
         action_of: see candidates.Candidates.
@@ -225,7 +228,7 @@ class DreamArena:
 
     def __init__(
         self,
-        make_world: "Callable[[int], DreamWorld]",
+        make_world: "Callable[[int, float], DreamWorld]",
         count: int,
         shape: "Controller",
         action_of: Any,
@@ -235,14 +238,15 @@ class DreamArena:
         from common.worlds import candidates
 
         self._make_world, self._count, self._shape, self._rows = make_world, count, shape, cfg.block_rows
-        self._action_of, self._candidates = action_of, candidates
+        self._action_of, self._candidates, self._dropout = action_of, candidates, cfg.dropout
 
         def make_worker() -> Callable[[Any], Scores]:
-            worlds = [make_world(which) for which in range(count)]
+            kinds = itertools.product(range(count), {cfg.dropout, 0.0})
+            worlds = {kind: make_world(*kind) for kind in kinds}
 
             def work(task: Any) -> Scores:
-                population, seeds, which = task
-                return candidates.evaluate(worlds[which], shape, population, seeds, action_of)
+                population, seeds, *kind = task
+                return candidates.evaluate(worlds[tuple(kind)], shape, population, seeds, action_of)
 
             return work
 
@@ -253,17 +257,20 @@ class DreamArena:
         return run.seeds()
 
     def play(self, population: np.ndarray, seeds: np.ndarray) -> Scores:
-        """Every candidate in every dream."""
-        parts = [
-            self._candidates.evaluate_in_blocks(self._workers, population, seeds[k :: self._count], self._rows, k)
-            for k in range(self._count)
-        ]
-        returns, lengths = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
-        return returns, lengths
+        """Every candidate in every dream, with the dropout of training."""
+        return self._in_blocks(population, seeds, self._dropout)
 
     def evaluate(self, mean: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        """The returns [E] of one controller."""
-        return self.play(mean[None], seeds)[0][0]
+        """The returns [E] of one controller, without dropout."""
+        return self._in_blocks(mean[None], seeds, 0.0)[0][0]
+
+    def _in_blocks(self, population: np.ndarray, seeds: np.ndarray, dropout: float) -> Scores:
+        def played(*task: Any) -> Scores:
+            return self._candidates.evaluate_in_blocks(self._workers, *task, dropout)
+
+        parts = [played(population, seeds[k :: self._count], self._rows, k) for k in range(self._count)]
+        returns, lengths = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+        return returns, lengths
 
     def fitness(self, returns: np.ndarray) -> np.ndarray:
         """The mean return of each candidate."""
@@ -273,7 +280,7 @@ class DreamArena:
         """What candidates read where the dreams start, else what the mean reads while it plays."""
         from common.training import es
 
-        world = self._make_world(0)
+        world = self._make_world(0, self._dropout)
         if world.starts:  # what players read in the recorded games, of which there is more
             return self._shape.features(world.starts.mu, world.starts.h, world.starts.c).numpy()
         return self._candidates.features_of_play(world, self._shape, mean, es.DIRECTION_SEEDS, self._action_of)
@@ -376,8 +383,8 @@ def _dream_arena(
 
     starts = dreams.starts(game, cfg, arguments, loaded, rnns, made_of, _base(game, cfg))
 
-    def make_world(which: int) -> Any:
-        return dreams.dream_world(game, cfg, loaded, rnns[which], starts[which], cfg.dropout)
+    def make_world(which: int, dropout: float) -> Any:
+        return dreams.dream_world(game, cfg, loaded, rnns[which], starts[which], dropout)
 
     return DreamArena(make_world, len(rnns), shape, game.action_of, cfg, parallel.cores())
 

@@ -1,5 +1,6 @@
 """train.py --world dream and -o ppo in CarRacing: commands on tiny models, and a linear controller under a network."""
 
+import argparse
 import json
 import os
 import shutil
@@ -11,14 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common.agent import controller, mdnrnn, network, vae, weights
+from common.agent import controller, mdnrnn, models, network, vae, weights
 from common.game import find
-from common.play import agents
+from common.play import agents, play
 from common.runtime import files, provenance, settings
 from common.runtime.cli import UserError
 from common.runtime.files import ROOT
 from common.training import evolve, ppo, vae_and_rnn
-from common.worlds import tensor_dreams
+from common.worlds import candidates, tensor_dreams
 from common.worlds.candidates import NetworkPlayer
 
 CARRACING = find("carracing")
@@ -221,9 +222,32 @@ def test_directions_are_those_of_what_was_read_in_the_recorded_games():
         *(rng.normal(size=(50, size)).astype(np.float32) for size in (32, 32, 8, 8)), np.zeros(50, int)
     )
     shape = controller.Controller("zh", 32, 8, 3, bias=True)
-    cfg = types.SimpleNamespace(block_rows=8)
-    arena = evolve.DreamArena(lambda _: types.SimpleNamespace(starts=pool), 1, shape, CARRACING.action_of, cfg, 1)
+    cfg = types.SimpleNamespace(block_rows=8, dropout=0.0)
+    arena = evolve.DreamArena(lambda *_: types.SimpleNamespace(starts=pool), 1, shape, CARRACING.action_of, cfg, 1)
     found = shape.principal_directions(arena.features(np.zeros(shape.parameters)), 5)
     wanted = shape.principal_directions(np.concatenate([pool.mu, pool.h], axis=1), 5)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+    arena.close()
+
+
+def test_candidates_dream_with_dropout_and_the_mean_is_evaluated_without(rng):
+    """Catches evaluations that the dreams of model.py, and those of the policy gradient, would not repeat."""
+    rnn = mdnrnn.MDNRNN(SHAPE, "float32")
+    rnn.set_weights([rng.normal(0, 0.5, variable.shape) for variable in rnn.variables])
+    first_frames = rng.normal(size=(5, 32)).astype(np.float32), np.full((5, 32), -3, np.float32)
+    loaded = models.Models(None, rnn, first_frames, {}, {}, {})
+    shape = agents.controller_on(CARRACING, rnn)
+    cfg = settings.DreamTrain(n=1, t=3, dropout=0.5, horizon=6, block_rows=4, num_episode=4, eval_episodes=4)
+    made_of = types.SimpleNamespace(hashes={}, unverified=False)
+    arena = evolve._dream_arena(CARRACING, cfg, argparse.Namespace(run="."), loaded, shape, made_of)
+    population, seeds = rng.normal(0, 0.3, (3, shape.parameters)), np.arange(1000, 1004)
+
+    def returns(dropout):
+        world = play.dreams(CARRACING, loaded, 1.0, dropout=dropout, horizon=6)
+        return candidates.evaluate(world, shape, population, seeds, CARRACING.action_of)[0]
+
+    np.testing.assert_allclose(arena.play(population, seeds)[0], returns(0.5), atol=1e-4)
+    for mean, wanted in zip(population, returns(0.0), strict=True):
+        np.testing.assert_allclose(arena.evaluate(mean, seeds), wanted, atol=1e-4)
+    assert np.abs(returns(0.0) - returns(0.5)).min() > 1e-2
     arena.close()
