@@ -2,9 +2,11 @@
 
 import ast
 import glob
+import json
 import os
 import types
 
+import matplotlib.pyplot as plt
 import nbclient
 import nbformat
 import numpy as np
@@ -13,6 +15,7 @@ import tensorflow as tf
 
 from common.agent import rssm, vae, weights
 from common.game import find
+from common.runtime import files
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "notebooks")
 NAMES = sorted(os.path.basename(path) for path in glob.glob(os.path.join(glob.escape(FOLDER), "*.ipynb")))
@@ -64,6 +67,30 @@ def test_a_run_that_is_no_folder_is_named(run):
     exec(compile(tree, "notebook", "exec"), names)
     with pytest.raises(FileNotFoundError, match=f"RUN = '{run}': no such folder"):
         names["evolutions"]()
+
+
+def test_curves_have_the_names_of_what_they_show(tmp_path):
+    """Catches a linear controller that ships beside a network drawn as one, and the authors' curve in another world."""
+    [source] = [cell.source for cell in read("plot_training_progress.ipynb").cells if "def evolutions" in cell.source]
+    names = {"os": os, "glob": glob, "json": json, "np": np, "plt": plt, "RUN": str(tmp_path)}
+    exec(compile(source.replace("follow(evolutions)", ""), "notebook", "exec"), names)
+    kinds = ("cma.16.64", "dream.cma.16.64", "game.cma.16.64", "ppo.64.512", "ppo.64.512.linear", "game.ppo.64.512")
+    (tmp_path / "log").mkdir()
+    for kind in kinds:
+        files.write_json(str(tmp_path / "log" / f"doomrnn.{kind}.hist.json"), [[1, 60, 300, 0.5, 400, 1, 0, 9]] * 2)
+        evaluation = [1, 60, "improvement", 0, "curr", 350, "prev", 0, "best", 350]
+        files.write_json(str(tmp_path / "log" / f"doomrnn.{kind}.hist_best.json"), [evaluation])
+    figure = names["evolutions"]()
+    for axis in figure.axes:
+        name = axis.get_title().removeprefix("doomrnn.").removesuffix(".hist.json: 1 min")
+        learnt, labels = name.endswith("ppo.64.512"), axis.get_legend_handles_labels()[1]
+        assert labels[:2] == (
+            ["return while learning", "most probable actions"] if learnt else ["population", "mean controller"]
+        )
+        assert (axis.get_xlabel(), len(axis.collections)) == (("update", 0) if learnt else ("generation", 1))
+        assert ("the authors' population" in labels) == (name in ("cma.16.64", "ppo.64.512.linear"))
+    assert len(figure.axes) == len(kinds)
+    plt.close(figure)
 
 
 def test_predictions_are_what_the_model_sees_and_then_expects():
