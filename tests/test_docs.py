@@ -196,3 +196,29 @@ def test_a_script_does_not_hide_the_package_of_its_name():
     """Catches bench/carracing.py importing itself as carracing: Python looks in the folder of a script first."""
     command = [sys.executable, os.path.join(ROOT, "bench", "carracing.py"), "--help"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("usage: carracing.py")
+
+
+def test_minutes_and_memory_of_a_whole_run_are_those_of_its_rounds():
+    """Catches a table of docs/performance.md that is of another run than the one that ships, or a mistyped number."""
+    stages = {
+        "record": ("random", "own"),
+        "train the VAE": ("vae",),
+        "encode": ("series",),
+        "train the MDN-RNN": ("rnn",),
+        "train the network": ("train",),
+        "choose by real games": ("pick",),
+        "report": ("score", "fidelity"),
+    }
+    with open(os.path.join(ROOT, "log", "doomrnn.laptop.1.rounds.json")) as file:
+        rounds = json.load(file)
+    table = text_of("docs/performance.md")
+    for stage, names in stages.items():
+        minutes = [sum(line["seconds"].get(name, 0) for name in names) / 60 for line in rounds]
+        memory = max(line["memory_gb"].get(name, 0) for line in rounds for name in names)
+        row = f"| {stage} | " + " | ".join(f"{part:.1f}" if part else "" for part in minutes) + f" | {memory:.2f} |"
+        assert re.sub(" +", " ", row) in table, row
+    passed = next(line for line in rounds if line["real"]["mean"] > 750)
+    assert (
+        f"after {passed['minutes']:.0f} minutes ({passed['real']['mean']:.0f} ± {passed['real']['stderr']:.0f}" in table
+    )
+    assert f"finished after {rounds[-1]['minutes']:.0f}" in table

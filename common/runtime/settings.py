@@ -337,7 +337,8 @@ class Round:
     vae: dict[str, Any] | None = None
     rnn: dict[str, Any] | None = None
     more_rnns: int = 0
-    """further MDN-RNNs, each trained on from the one before with another order of the episodes"""
+    """further MDN-RNNs, each trained on from the one before with another order of the episodes; the controller learns
+    in the dreams of all. No preset has any, for what they bring in rounds has not been measured"""
     more: dict[str, Any] = field(default_factory=dict)
     """flags of rnn_train.py for those"""
     train: dict[str, Any] | None = None

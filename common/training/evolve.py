@@ -213,7 +213,7 @@ class DreamArena:
     """Candidates act in dreams, all of a generation in the same ones; each MDN-RNN dreams its share of the episodes.
 
     Dropout makes the dreams harder to exploit while a controller learns. Evaluations are without it, as are those of
-    the policy gradient and the dreams that model.py plays: scores of all of them can be compared.
+    the policy gradient and the dreams that model.py plays.
 
     Args:
         make_world: (number of an MDN-RNN, dropout rate) -> its dreams.
