@@ -7,6 +7,9 @@ import zipfile
 
 import pytest
 
+from common.game import find
+from common.runtime import provenance
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 STEP = """
@@ -57,10 +60,21 @@ def test_dreams_step_in_an_empty_folder(installed, tmp_path):
     assert done.stdout.splitlines()[-1].startswith(str(installed))
 
 
-def test_the_agents_that_ship_are_found(installed, tmp_path):
+@pytest.mark.parametrize("name", ["carracing", "doomrnn"])
+def test_all_sets_of_models_that_ship_are_in_the_package(installed, name):
+    """Catches a set that came to ship after the first one, so that its controller has no models to play on."""
+    there = [path for group in find(name).config.SHIPPED for path in group.values()]
+    there = [path for path in there if os.path.exists(os.path.join(ROOT, name, path))]
+    assert len(there) >= 3
+    wanted = [os.path.join(name, path + ending) for path in there for ending in ("", provenance.ENDING)]
+    assert [path for path in wanted if not (installed / path).exists()] == []
+
+
+@pytest.mark.parametrize("file", ["doomrnn.cma.16.64.best.json", "doomrnn.ppo.64.512.best.json"])
+def test_the_agents_that_ship_are_found(installed, tmp_path, file):
     """Catches log/ left out of the package: an installed copy has it in common/shipped/."""
     code = (
-        "import sys; sys.argv = ['model.py', 'doomrnn', 'norender', 'log/doomrnn.cma.16.64.best.json', '1000', "
+        f"import sys; sys.argv = ['model.py', 'doomrnn', 'norender', 'log/{file}', '1000', "
         "'--episodes', '1', '--temperature', '5']; from common.play import play; from doomrnn.game import GAME; "
         "play.main(GAME, '')"
     )
