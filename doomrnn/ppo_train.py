@@ -8,6 +8,9 @@ installs the CUDA version:
     pip install -e "..[ppo]"
     python ppo_train.py
     python ppo_train.py --steps 2000000       # continues
+
+To train an agent, use train.py -o ppo (docs/policy_gradient.md). It is faster, for no step of a dream returns to
+Python. It continues bit for bit. Its controller is a file with a meta, which all commands and the studio play.
 """
 
 import os
