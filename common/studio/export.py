@@ -2,6 +2,7 @@
 
     python -m common.studio.export                                              # the games that ship, in site/
     python -m common.studio.export --run runs/doom/round6 --game doomrnn --out site/   # a run's own weights and controller
+    python -m common.studio.export --game doomrnn --controller log/doomrnn.ppo.64.512.best.json       # another agent
 
 Writes a folder of files: the studio's page, and for every game a manifest and its weights in float16. A game that is
 there already is replaced, others stay. Look at it with: python -m http.server --directory site. See docs/site.md.
@@ -356,11 +357,14 @@ def main() -> None:
     parser.add_argument(
         "--run", metavar="DIR", help="the run (of --game) of which to export weights, controller and frames"
     )
+    parser.add_argument("--controller", default="", metavar="FILE", help="the controller (of --game) that is the agent")
     parser.add_argument("--out", metavar="DIR", default="site", help="folder to write (default: site)")
     parser.add_argument("--unverified", action="store_true", help=cli.UNVERIFIED)
     arguments = parser.parse_args()
     if arguments.run is not None and arguments.game is None:
         raise UserError(f"--run {arguments.run}: say with --game which game's run it is")
+    if arguments.controller and arguments.game is None:
+        raise UserError(f"--controller {arguments.controller}: say with --game which game it plays")
     if arguments.run is not None and not os.path.isdir(arguments.run):
         raise UserError(f"--run {arguments.run}: no such folder")
     prepare(arguments.out)
@@ -372,7 +376,9 @@ def main() -> None:
         if arguments.game is None and (lacking := session.lacking(scene, run)):
             print(f"{scene.title} is not exported: {lacking}")
             continue
-        stage = session.Stage(scene, run, arguments.unverified)
+        stage = session.Stage(scene, run, arguments.unverified, arguments.controller)
+        if stage.no_agent and arguments.controller:
+            raise UserError(f"--controller {arguments.controller}: {stage.no_agent}")
         if stage.no_agent:
             print(f"{scene.title} is exported without an agent: {stage.no_agent}")
         write_game(arguments.out, stage)

@@ -209,6 +209,11 @@ def test_a_users_mistakes_are_one_line_and_nothing_is_overwritten(tmp_path, expo
     for arguments, complaint in (
         (["--run", tmp_path], "--game"),
         (["--game", "doomrnn", "--run", tmp_path / "none"], "no such folder"),
+        (["--controller", "log/doomrnn.ppo.64.512.best.json"], "--controller .*say with --game"),
+        (
+            ["--game", "doomrnn", "--controller", "none.json", "--out", tmp_path / "out"],
+            "--controller none.json: .*no such",
+        ),
         (["--out", tmp_path / "mine"], "holds files that are not those of such a page"),
         (["--out", tmp_path / "file"], "is not a folder"),
     ):
@@ -243,6 +248,20 @@ def test_an_edited_controller_is_not_exported(tmp_path, exported, capsys):
     made = json.loads((out / "doomrnn" / "manifest.json").read_text())
     assert made["made"]["unverified"]
     assert made["controller"]
+
+
+def test_another_agent_that_ships_is_exported_with_its_own_models(tmp_path, exported):
+    """Catches a page of the linear controller, or of its models, where the network was asked for."""
+    file = "log/doomrnn.ppo.64.512.best.json"
+    exported("--game", "doomrnn", "--controller", file, "--out", tmp_path / "out")
+    made = json.loads((tmp_path / "out" / "doomrnn" / "manifest.json").read_text())
+    with open(os.path.join(ROOT, f"{file}.meta.json")) as meta_file:
+        meta = json.load(meta_file)
+    said = json.dumps(made)
+    assert meta["sha256"] in said
+    for name in ("vae", "rnn"):
+        assert meta["parents"][name] in said
+    assert not made["no_agent"]
 
 
 def test_a_game_exported_again_leaves_one_weights_file(tmp_path):
