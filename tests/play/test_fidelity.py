@@ -74,7 +74,7 @@ def game(monkeypatch):
 
     def dreams(game, models, temperature, end_weight):
         assert temperature == 1
-        assert end_weight == 10  # ends are drawn
+        assert end_weight == models.metas["rnn"]["config"].get("restart_weight", 0)  # with a weight ends are drawn
         return Dreams()
 
     monkeypatch.setattr(play, "dreams", dreams)
@@ -118,8 +118,20 @@ def test_the_figures_are_those_counted_by_hand(game, monkeypatch, tmp_path, caps
     predicted = sum(logit_of(seed, length_of(seed)) > threshold for seed in deaths)
     assert found["recall"] == pytest.approx(predicted / len(deaths))
     assert 0.2 < found["recall"] < 0.5
-    assert found["controller"] == 1
+    lengths = [length_of(seed) for seed in dreamt]
+    assert found["dream"]["stderr"] == pytest.approx(np.std(lengths, ddof=1) / 50**0.5)
+    assert (found["controller"], found["ends"]) == (1, "drawn")
     assert '"recall"' in capsys.readouterr().out
+
+
+def test_without_the_weight_of_restarts_ends_are_by_the_threshold(game, monkeypatch, tmp_path):
+    """Catches ends drawn by a weight that nobody knows, and figures that do not say how the dreams ended."""
+    monkeypatch.setitem(MODELS.metas["rnn"], "config", {})
+    path = tmp_path / "fidelity.json"
+    call(game, monkeypatch, "FILE", "--games", 20, "--dreams", 20, "--out", path)
+    found = files.read_json(path)
+    assert found["ends"] == "threshold"
+    assert {row["expected"] for row in found["by_logit"]} == {None}
 
 
 def test_deaths_to_expect_by_the_logit():

@@ -3,15 +3,21 @@
 import argparse
 import dataclasses
 import json
+import os
 import re
 import threading
+import types
 
+import commands
 import numpy as np
 import pytest
+from commands import in_this_process  # noqa: F401  a fixture
 
-from common.play import play
-from common.runtime import parallel
+from common.agent import mdnrnn
+from common.play import play, video
+from common.runtime import parallel, settings
 from common.runtime.cli import UserError
+from common.worlds import encoded, games, rollouts
 
 import toy
 
@@ -175,3 +181,122 @@ def test_scores_are_reported_in_the_first_backend(monkeypatch, game):
     assert (arguments.backend, arguments.seed, arguments.episodes, arguments.temperature) == ("slow", 0, 100, 1.0)
     arguments = parsed(monkeypatch, dataclasses.replace(game, world_names={}), "norender", "random", "7")
     assert (arguments.mode, arguments.seed) == ("norender", 7)
+
+
+class OnBackend(games.Games):
+    """The toy on a backend."""
+
+    def __init__(self, rows, backend):
+        super().__init__([toy.Counting() for _ in range(rows)])
+        self.backend = backend
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(game, run): the toy on two backends, and a run with its models and an agent that sees the mean of z."""
+    root = tmp_path_factory.mktemp("made")
+    game, run = toy.game_in(str(root / "game")), str(root / "run")
+    hashes = toy.write_models(game, toy.in_run(game, run))
+    toy.write_controller(os.path.join(run, "agent.json"), game, hashes, [0.5, 0, 0, 0, 0], sample_z=False)
+    worlds = {"real": "real", "dream": "dream"}
+    return dataclasses.replace(game, backends=("slow", "fast"), world_names=worlds, real_games=OnBackend), run
+
+
+@pytest.fixture
+def watched(made, tmp_path, monkeypatch):
+    """(main, words, changes of the game) -> what it gives to play.watch; there is no display."""
+
+    def run(main, *words, **changes):
+        found = []
+
+        def watch(world, policy, seed, screen, picture):
+            found.append(types.SimpleNamespace(world=world, policy=policy, seed=seed, screen=screen))
+            return 7.0, 9
+
+        monkeypatch.setattr(play, "watch", watch)
+        monkeypatch.setattr(video, "has_display", lambda: False)
+        game = dataclasses.replace(made[0], **changes)
+        done = commands.call(main, game, *words, "--video", tmp_path / "seen.gif")
+        assert done.code == 0, done.err
+        (shown,) = found
+        assert shown.screen.path == str(tmp_path / "seen.gif")
+        return shown
+
+    return run
+
+
+def test_render_shows_the_episode_that_was_asked_for(made, watched):
+    """Catches another seed, backend or temperature than on the command line, and an agent that sees otherwise."""
+    on = "--run", made[1]
+    real = watched(play.main, "real", "render", "agent.json", 1234, "--backend", "fast", *on)
+    assert isinstance(real.world, encoded.EncodedGames)
+    assert (real.world.games.backend, real.world._sample_z, real.seed) == ("fast", False, 1234)
+    dreamt = watched(play.main, "dream", "render", "agent.json", 1234, "--temperature", 0.5, *on)
+    assert (dreamt.world.temperature, dreamt.seed) == (0.5, 1234)
+    assert watched(play.main, "dream", "render", "agent.json", *on).world.temperature == 1.0
+    random = watched(play.main, "real", "render", "random", 1234, *on)
+    assert (random.world.games.backend, random.world._sample_z) == ("slow", True)
+    np.testing.assert_array_equal(random.policy.act(None), rollouts.RandomActions([1234], (-1,), (1,)).act(None))
+
+
+def test_dreams_are_watched_and_played_as_asked_for(made, watched):
+    """Catches --temperature or the seed without effect, and keys that are not those of the game."""
+    shown = watched(play.watch_dream, "agent.json", 1234, "--temperature", 0.5, "--run", made[1])
+    assert (shown.world.temperature, shown.seed) == (0.5, 1234)
+    shown = watched(play.play_dream, "--seed", 1234, "--temperature", 0.5, "--run", made[1])
+    assert (shown.world.temperature, shown.seed) == (0.5, 1234)
+    assert play.Keyboard(Screen("right"), shown.policy._action_of).act(None).tolist() == [[1]]
+
+
+def test_a_person_plays_the_seed_and_the_first_backend(watched):
+    """Catches --seed without effect, and a game on another backend than the one of the scores."""
+    shown = watched(play.play_game, "--seed", 1234)
+    assert (shown.seed, shown.world.backend) == (1234, "slow")
+
+
+@pytest.mark.parametrize("file", ["random", "agent.json"])
+def test_scores_are_of_the_backend_that_was_asked_for(made, monkeypatch, tmp_path, file):
+    """Catches --backend in the score file only, and a score that names a backend which this machine does not have."""
+    seen = []
+
+    def measure(make_world, make_policy, seeds, rows=32):
+        world = make_world(2)
+        seen.append(getattr(world, "games", world).backend)
+        return np.zeros(len(seeds)), np.ones(len(seeds), int)
+
+    monkeypatch.setattr(play, "measure", measure)
+    words = "real", "norender", file, 1000, "--backend", "fast", "--run", made[1], "--out", tmp_path / "scores.json"
+    for here in ("fast", "slow"):
+        game = dataclasses.replace(made[0], backend_here={"fast": here}.get)
+        assert commands.call(play.main, game, *words).code == 0
+        assert seen.pop() == here
+        assert json.loads((tmp_path / "scores.json").read_text())["backend"] == here
+
+
+def test_the_panels_are_the_frame_what_is_seen_and_what_is_expected():
+    """Catches the last two exchanged, what is seen shown twice, and a prediction from c in the place of h."""
+    ones = np.ones((1, 1, 1), np.float32)
+    rnn = types.SimpleNamespace(
+        prepared=lambda: "weights",
+        predict=lambda weights, h: (mdnrnn.Mixture(0 * ones, h[:, None], -20 * ones), None),
+    )
+    decoder = types.SimpleNamespace(decode=lambda z: np.full((1, 64, 64, 3), z))
+    world = types.SimpleNamespace(rnn=rnn, vae=decoder, frames=np.full((1, 64, 64, 3), 51, np.uint8))
+    state = [np.full((1, 1), value, np.float32) for value in (0.4, 0.6, 0.8)]
+    shown = play.three_panels(world, 1000)(state)
+    assert shown.shape == (256, 3 * 256, 3)
+    assert [np.unique(shown[:, k : k + 256]).tolist() for k in (0, 256, 512)] == [[51], [102], [153]]
+
+
+def test_a_dream_pays_and_ends_as_it_is_told(made):
+    """Catches heads that nobody asks what a step pays, ends by the threshold where they are to be drawn."""
+    pay = settings.Pay(-1.0, 6.0, -50.0, 20.0)
+    made[0].config.PAY = pay
+    initial_z = np.zeros((2, 5, 4), np.float32)
+    for heads in (True, False):
+        rnn = mdnrnn.MDNRNN(mdnrnn.Shape(4, 1, 8, restart=True, heads=heads), "float32")
+        loaded = types.SimpleNamespace(rnn=rnn, initial_z=initial_z)
+        world = play.dreams(made[0], loaded, 0.5, 10.0)
+        assert world._pay is (pay if heads else None)
+        assert (world.temperature, world.max_steps, world._end_weight) == (0.5, toy.ALIVE, 10.0)
+        assert play.dreams(made[0], loaded, 0.5)._end_weight == 0

@@ -1,5 +1,6 @@
 """common/play/video.py: pictures side by side, and videos that are real and whole."""
 
+import collections
 import io
 import resource
 import shutil
@@ -196,6 +197,31 @@ def test_a_window_writes_what_was_played_until_the_player_left(tmp_path, monkeyp
         play_until(KeyboardInterrupt)
     with Image.open(tmp_path / "a.gif") as gif:
         assert gif.n_frames == 5
+
+
+@pytest.fixture
+def window(monkeypatch):
+    """A window that nobody sees."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with video.Window("game", 1000) as screen:
+        yield screen
+
+
+def test_a_window_shows_the_frame_as_it_is(window, rng):
+    """Catches rows shown as columns, a picture upside down or mirrored, and red and blue exchanged."""
+    frame = rng.integers(0, 256, (48, 80, 3), np.uint8)
+    window.show(frame)
+    shown = window._pygame.surfarray.array3d(window._surface)
+    np.testing.assert_array_equal(shown, frame.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("name", ["left", "right", "up", "down", "escape"])
+def test_a_key_that_is_held_is_told_by_its_name(window, monkeypatch, name):
+    """Catches a key without effect, or taken for another one."""
+    code = {"left": "K_LEFT", "right": "K_RIGHT", "up": "K_UP", "down": "K_DOWN", "escape": "K_ESCAPE"}[name]
+    held = collections.defaultdict(bool, {getattr(window._pygame, code): True})
+    monkeypatch.setattr(window._pygame.key, "get_pressed", lambda: held)
+    assert window.keys() == {name}
 
 
 @pytest.mark.parametrize("name", ["x.avi", "x", "nowhere/x.mp4"])

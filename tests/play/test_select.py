@@ -1,0 +1,65 @@
+"""common/play/select.py: which game it plays, and what it says of the means; which seeds is in tests/test_golden.py."""
+
+import dataclasses
+
+import commands
+import numpy as np
+import pytest
+from commands import in_this_process  # noqa: F401  a fixture
+
+from common.play import play, select
+from common.runtime import files, provenance
+
+DOOM = commands.GAMES["doomrnn"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with small models, and the log of an evolution in them: the second mean plays best."""
+    run = tmp_path_factory.mktemp("run")
+    hashes, path = commands.write_models(DOOM, str(run), 1), str(run / "log" / "doomrnn.cma.2.4.log.json")
+    files.write_json(path, [[10 * which, 100.0, np.full(20, which).tolist()] for which in (1, 2, 3)])
+    provenance.write(path, "evolution", "doomrnn", {"sample_z": False}, hashes, 1.0, unverified=False)
+    return run
+
+
+@pytest.fixture
+def chosen(run, monkeypatch):
+    """(words, changes of the game) -> (the worlds that were played, how many episodes in each, validation.json)."""
+
+    def chosen(*words, **changes):
+        worlds, episodes = [], []
+
+        def measure(make_world, make_policy, seeds, rows=32):
+            worlds.append(make_world(2))
+            episodes.append(len(seeds))
+            score = {1: 30.0, 2: 50.0, 3: 40.0}[int(make_policy.__self__.parameters[0])]
+            return np.full(len(seeds), score), np.ones(len(seeds), int)
+
+        monkeypatch.setattr(play, "measure", measure)
+        game = dataclasses.replace(
+            DOOM, backends=("slow", "fast"), real_games=lambda rows, backend="": backend, **changes
+        )
+        done = commands.call(select.main, game, "log/doomrnn.cma.2.4.log.json", "--run", run, *words)
+        assert done.code == 0, done.err
+        return worlds, episodes, files.read_json(str(run / "log" / "doomrnn.cma.2.4.validation.json"))
+
+    return chosen
+
+
+@pytest.mark.parametrize("here", ["fast", "slow"])
+def test_means_play_on_the_backend_that_is_asked_for(chosen, here):
+    """Catches --backend in the file only, one that this machine does not have, and an agent that sees otherwise."""
+    worlds, _, about = chosen("--backend", "fast", "--episodes", 2, backend_here={"fast": here}.get)
+    assert {world.games for world in worlds} == {here}
+    assert about["backend"] == here
+    assert not any(world._sample_z for world in worlds)
+
+
+def test_the_validation_says_which_mean_is_best(chosen):
+    """Catches the first mean told for the best, and other defaults than the example in pick_best.py has."""
+    worlds, episodes, about = chosen()
+    assert episodes == [100] * 3 + [400] * 3
+    assert about["best"] == about["means"][1]
+    assert (about["best"]["generation"], about["best"]["mean"], about["best"]["n"]) == (20, 50.0, 500)
+    assert {world.games for world in worlds} == {"slow"}
