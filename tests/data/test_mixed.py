@@ -1,9 +1,12 @@
 """Mirror images, and the streams of the newest episodes: common/data/recordings.py and series.py."""
 
 import itertools
+import os
 
+import commands
 import numpy as np
 import pytest
+from commands import in_this_process  # noqa: F401  a fixture
 
 from common.agent.vae import ConvVAE
 from common.data import recordings, series
@@ -191,3 +194,38 @@ def test_resumed_mixed_chunks_are_uninterrupted_ones(data):
             for chunk, wanted in zip(found, whole[start:], strict=True):
                 for part, wanted_part in zip(chunk, wanted, strict=True):
                     np.testing.assert_array_equal(part, wanted_part)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_series_py_encodes_the_images_that_are_asked_for(noise, tmp_path, monkeypatch, mirror):
+    """Catches --mirror or --episodes_per_part without effect, and images that nobody has asked for."""
+    game, run, parts, write = commands.GAMES["doomrnn"], tmp_path / "run", [], files.write_npz
+    commands.write_models(game, str(run), 1)
+    os.rename(noise, run / "record")
+    monkeypatch.setattr(
+        files, "write_npz", lambda path, **arrays: (parts.append(len(arrays["length"])), write(path, **arrays))
+    )
+    words = "--run", run, "--unverified", "--episodes_per_part", 2, "--mirror" if mirror else "--no-mirror"
+    done = commands.call(vae_and_rnn.encode, game, *words)
+    assert done.code == 0, done.err
+    assert parts == [2, 2, 1, 5]
+    found = files.read_npz(str(run / "series" / "series.npz"))
+    assert (series.MIRRORED + "mu" in found) == mirror
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_vae_train_py_hands_on_what_it_is_to_see(noise, tmp_path, monkeypatch, mirror):
+    """Catches --mirror, --batch_size or --seed without effect on the frames that the VAE learns from."""
+
+    class EnoughError(Exception):
+        """The frames are known."""
+
+    def stream(folder, batch_size, seed, **options):
+        raise EnoughError(folder, batch_size, seed, options["mirror"])
+
+    os.rename(noise, tmp_path / "record")
+    monkeypatch.setattr(recordings, "FrameStream", stream)
+    words = "--run", tmp_path, "--unverified", "--batch_size", 7, "--seed", 5, "--mirror" if mirror else "--no-mirror"
+    with pytest.raises(EnoughError) as seen:
+        commands.call(vae_and_rnn.train_vae, commands.GAMES["doomrnn"], *words)
+    assert seen.value.args == (str(tmp_path / "record"), 7, 5, mirror)

@@ -233,6 +233,15 @@ def test_a_resumed_frame_stream_is_an_uninterrupted_one(folder, window):
         assert [tags(batch) for batch in itertools.islice(resumed, 50 - start)] == whole[start:]
 
 
+def test_recordings_made_anew_are_another_source(folder):
+    """Catches a training that goes on with other games of the same lengths, as if nothing had happened."""
+    before = recordings.FrameStream(folder, 8, 1000).source
+    assert recordings.FrameStream(folder, 8, 1001, window=40).source == before
+    noise = np.random.default_rng(1000).integers(0, 256, (7, 64, 64, 3), np.uint8)
+    recordings.write(folder, 2001, noise, np.zeros(7), np.zeros(7), np.zeros(7))
+    assert recordings.FrameStream(folder, 8, 1000).source != before
+
+
 def test_the_frame_dataset_yields_the_same_batches(folder):
     """Catches a dataset that starts elsewhere or converts the frames."""
     stream = recordings.FrameStream(folder, 8, 1000)

@@ -135,7 +135,8 @@ def test_a_wrong_series_is_named(tmp_path, data):
     path = str(tmp_path / "series.npz")
     with np.load(path) as archive:
         arrays = dict(archive)
-    for change in ({"length": arrays["length"][1:]}, {"mu": arrays["mu"][1:]}):
+    for name in ("length", "mu", "logvar", "action"):
+        change = {name: arrays[name][1:]}
         files.write_npz(path, **(arrays | change))
         with pytest.raises(UserError, match=r"series\.npz"):
             series.Series(path)
@@ -150,14 +151,15 @@ def test_a_wrong_series_is_named(tmp_path, data):
         series.Series(str(tmp_path / "none.npz"))
 
 
-def test_a_series_that_is_not_finite_is_named(tmp_path, data):
-    """Catches NaN that a bad V left in the series, found only when M's loss is NaN."""
+@pytest.mark.parametrize("name", ["mu", "logvar", "action"])
+def test_a_series_that_is_not_finite_is_named(tmp_path, data, name):
+    """Catches NaN that a bad VAE left in the series, found only when the loss of the MDN-RNN is NaN."""
     path = str(tmp_path / "series.npz")
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    arrays["mu"][-1, 0] = np.nan
+    arrays[name][-1, 0] = np.nan
     files.write_npz(path, **arrays)
-    with pytest.raises(UserError, match=rf"mu of episode {len(arrays['length']) - 1} is not finite"):
+    with pytest.raises(UserError, match=rf"{name} of episode {len(arrays['length']) - 1} is not finite"):
         series.Series(path)
 
 

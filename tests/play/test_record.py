@@ -12,10 +12,10 @@ from commands import in_this_process  # noqa: F401
 
 from common.data import recordings
 from common.play import record
-from common.runtime import devices, files, settings
+from common.runtime import devices, files, parallel, settings
 from common.runtime.cli import UserError, option
 from common.training import evolve, vae_and_rnn
-from common.worlds import rollouts
+from common.worlds import games, rollouts
 
 import toy
 from carracing import env
@@ -257,3 +257,120 @@ class PatientExtract(settings.Extract):
     """Of a game that knows patience."""
 
     patience: int = option(0, "steps", least=0)
+
+
+class Still:
+    """A policy that does nothing."""
+
+    def __init__(self, seeds, cfg):
+        self.rows = len(seeds)
+
+    def act(self, state):
+        return np.zeros((self.rows, 1))
+
+    def keep(self, on):
+        self.rows = len(on)
+
+
+def changed(game, **changes):
+    """The game with another config."""
+    own = {name: value for name, value in vars(game.config).items() if name.isupper() or name == "__file__"}
+    return dataclasses.replace(game, config=types.SimpleNamespace(**own | changes))
+
+
+def test_the_policy_that_is_asked_for_plays(extract, monkeypatch):
+    """Catches --policy without effect but in the summary, which would say what did not play."""
+    game = dataclasses.replace(GAME, random_policies=GAME.random_policies | {"still": Still})
+    commands.record_in_this_process(monkeypatch, game)
+    still = extract("--episodes", 2, "--policy", "still", game=game)
+    usual = extract("--episodes", 2, "--first_seed", 3000, game=game)
+    assert not np.concatenate([still[seed]["action"] for seed in (2000, 2001)]).any()
+    assert np.concatenate([usual[seed]["action"] for seed in (3000, 3001)]).all()
+
+
+def test_random_players_have_the_workers_and_the_time_that_they_need(extract, monkeypatch):
+    """Catches --workers without effect, and a block of many games killed after the time that one of them may take."""
+    asked = []
+
+    def in_processes(work, tasks, processes, patience):
+        asked.append((processes, patience))
+        return []
+
+    monkeypatch.setattr(parallel, "in_processes", in_processes)
+    monkeypatch.setattr(parallel, "cores", lambda: 5)
+    one = dataclasses.replace(changed(GAME, MAX_STEPS=70), seconds_per_step=2.0)
+    four = dataclasses.replace(one, recording_blocks=lambda seeds, cfg: [("", np.array([1])), ("", np.arange(4))])
+    extract("--workers", 3, game=one)
+    extract("--workers", 0, "--first_seed", 3000, game=one)
+    extract("--workers", 1, "--first_seed", 4000, "--max_frames", 30, game=four)
+    start = record.START_SECONDS
+    assert asked == [(3, start + 2 * 70), (5, start + 2 * 70), (1, start + 2 * 30 * 4)]
+
+
+def test_when_the_time_of_the_game_is_up_is_no_end(extract, monkeypatch):
+    """Catches the limit of the game learnt as a death where --max_frames is 0."""
+    game = commands.counting(GAME, MAX_STEPS=12)  # which goes on for 20 to 24 steps
+    commands.record_in_this_process(monkeypatch, game)
+    for episode in extract("--episodes", 2, "--max_frames", 0, game=game).values():
+        assert episode["done"].tolist() == [False] * 12
+
+
+class Told(games.Games):
+    """The toy, which notes on which backend and by which rules it was made."""
+
+    made: list = []  # noqa: RUF012
+
+    def __init__(self, rows, backend="", **rules):
+        super().__init__([toy.Counting() for _ in range(rows)])
+        self.made.append((rows, backend, rules))
+
+
+@pytest.fixture
+def played_by_agent(extract, monkeypatch, tmp_path):
+    """(flags, changes of the config) -> the recordings of an agent of the toy, which pushes by tanh(0.5)."""
+    monkeypatch.setattr(devices, "for_blocks", lambda: None)  # this process has used TensorFlow already
+    monkeypatch.setattr(Told, "made", [])
+    game = toy.game_in(str(tmp_path))
+    game.config.EXTRACT = {"laptop": PatientExtract(episodes=4, rows=2)}
+    os.makedirs("run")
+    hashes = toy.write_models(game, toy.in_run(game, "run"))
+    toy.write_controller("run/c.json", game, hashes, [0.5, 0, 0, 0, 0])
+
+    def blocks_of(seeds, cfg):
+        return [("fast" if seed % 2 else "slow", np.array([seed])) for seed in seeds]
+
+    def run(*flags, **changes):
+        vars(game.config).update(changes)
+        own = dataclasses.replace(game, real_games=Told, recording_blocks=blocks_of, backends=("slow", "fast"))
+        return extract("--controller", "c.json", *flags, game=own)
+
+    return run
+
+
+def test_an_agent_records_on_the_backends_and_by_the_rules_of_random_players(played_by_agent):
+    """Catches an agent that is recorded on one backend only, or without the patience that was asked for."""
+    assert len(played_by_agent("--patience", 3, "--workers", 1)) == 4
+    rules = {"patience": 3, "charged": False}
+    assert sorted(Told.made) == [(2, "fast", rules), (2, "slow", rules)]
+
+
+def test_each_episode_of_an_agent_explores_by_its_seed(played_by_agent):
+    """Catches the same random actions, at the same steps, in the first episode of every block."""
+    found = played_by_agent("--explore", 0.9, "--rows", 1)
+    assert len({episode["action"].tobytes() for episode in found.values()}) == 4
+
+
+def test_when_the_time_of_the_game_is_up_is_no_end_for_an_agent_either(played_by_agent):
+    """Catches the limit of the game learnt as a death in the games of an agent: the toy would go on for 5 steps."""
+    for episode in played_by_agent("--max_frames", 0, MAX_STEPS=3).values():
+        assert episode["done"].tolist() == [False] * 3
+
+
+def test_an_agent_plays_in_as_many_threads_as_asked_for(played_by_agent, monkeypatch):
+    """Catches --workers without effect with a controller."""
+    asked, threads = [], parallel.Threads
+    monkeypatch.setattr(parallel, "Threads", lambda make, count: [asked.append(count), threads(make, count)][1])
+    monkeypatch.setattr(parallel, "cores", lambda: 5)
+    played_by_agent("--workers", 3)
+    played_by_agent("--workers", 0, "--first_seed", 3000)
+    assert asked == [3, 5]
