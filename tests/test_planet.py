@@ -304,6 +304,34 @@ def test_an_episode_does_not_depend_on_its_neighbours(rng):
     assert np.abs(together[0][:3] - together[1][:3]).max() > 0.01
 
 
+class Plans:
+    """Stands for a planner of CarRacing's ranges; plan number t says t."""
+
+    low, high, width = np.float32([-1, 0]), np.float32([1, 1]), np.float32([1, 0.5])
+
+    def plan(self, state, step):
+        first = np.tile(np.float32([0.1 * step, 0.5]), (len(state), 1))
+        return tf.constant(np.stack([first, first + 0.25], axis=1))
+
+
+def test_the_first_action_of_each_plan_is_played_as_it_will_be_recorded():
+    """Catches a later action of the plan, the noise of one plan for all steps, and more digits than a recording has."""
+    policy = Planning(Plans(), [1000, 1001])
+    played = [policy.act(np.zeros((2, 1))) for _ in range(3)]
+    wanted = [[[np.float16(0.1 * t), 0.5]] * 2 for t in range(3)]
+    np.testing.assert_array_equal(played, np.float32(wanted))
+    assert played[0].dtype == np.float32
+
+
+def test_the_noise_is_in_halves_of_the_range_and_stays_within_it():
+    """Catches a gas that is twice as noisy as the steering, and a brake below zero."""
+    policy = Planning(Plans(), range(1000, 3000), noise=0.2)
+    actions = policy.act(np.zeros((2000, 1)))
+    np.testing.assert_allclose(actions.std(axis=0), [0.2, 0.1], rtol=5 / np.sqrt(2 * 2000))
+    loud = Planning(Plans(), range(1000, 3000), noise=3.0).act(np.zeros((2000, 1)))
+    assert (loud.min(axis=0).tolist(), loud.max(axis=0).tolist()) == ([-1, 0], [1, 1])
+
+
 # --- the loop ---
 
 SMALL = dataclasses.replace(
@@ -683,6 +711,14 @@ def test_dreams_in_lockstep_are_single_dreams_with_the_models_reward(dreaming):
     together, _ = many.reset(seed=7)
     np.testing.assert_allclose(single.reset(seed=8)[0], together[1], atol=1e-5)
     assert np.abs(hot.reset(seed=8)[0] - together[1]).max() > 0.01
+    dreams, noise = single.unwrapped._dreams, []
+    for temperature in (1.0, 4.0):  # of the variance
+        dreams.begin([0], [8])
+        dreams.temperature = temperature
+        noise.append(dreams._noise(0))
+    np.testing.assert_allclose(noise[1], 2 * noise[0])
+    dreams.temperature = 1.0
+    single.reset(seed=8)
     model, _, _ = files_planet.read(os.path.join(dreaming, "tf_planet", "rssm.npz"), dot_game())
     for _ in range(3):
         action = np.float32([[0.1, 0.2], [0.3, -0.4], [1, 1]])

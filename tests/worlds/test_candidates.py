@@ -58,3 +58,24 @@ def test_features_of_play(rng):
     found = sorted(zip((seed + 1000).tolist(), counter.tolist(), strict=True))
     assert found == [(int(s), k) for s in seeds for k in range(2 + s % 7)]
     assert np.abs(read[0][:, 2:] - read[1][:, 2:]).max() > 1e-3
+
+
+def test_candidates_act_as_the_game_takes_it(rng):
+    """Catches the tanh values of CarRacing's candidates handed to the game, in their scores or in what they read."""
+    controller, players = Controller("z", 2, 4, 1, bias=True), [CountingGame() for _ in range(4)]
+    parameters, seeds = random_parameters(rng, controller, 2), [1000, 1001]
+    world = encoded.EncodedGames(games.Games(players), PaintedV(-80.0), random_rnn(rng))
+
+    def as_taken(raw):
+        return (raw + 1) / 2
+
+    for rows, play in (
+        (4, lambda action_of: candidates.evaluate(world, controller, parameters, seeds, action_of)),
+        (2, lambda action_of: candidates.features_of_play(world, controller, parameters[0], seeds, action_of)),
+    ):
+        played = []
+        for action_of in (None, as_taken):
+            play(action_of)
+            played.append(np.array([game.actions[0] for game in players[:rows]]))
+        np.testing.assert_allclose(played[1], as_taken(played[0]), atol=1e-6)
+        assert np.abs(played[1] - played[0]).min() > 1e-3

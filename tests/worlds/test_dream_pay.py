@@ -185,6 +185,30 @@ def test_starts_are_what_stepping_by_hand_remembers(rng, restart):
     assert len(set(found)) == 6
 
 
+def test_the_memory_of_a_start_is_of_samples_of_what_was_seen(rng):
+    """Catches the log-variance taken for that of the standard deviation, and a memory of means, which no agent has."""
+    rnn = random_rnn(rng, mdnrnn.Shape(3, 1, 4, True))
+    mu, action = rng.normal(size=(3, 3)), rng.normal(size=(3, 1))
+    game = mu.astype(np.float32), np.full((3, 3), 2 * np.log(3), np.float32), action
+    starts = tensor_dreams.at_places(rnn, [game], np.array([[0, 1]]), 1000)
+    z = mu + 3 * np.random.default_rng([1000, 8]).standard_normal((1, 3, 3), np.float32)[0]
+    inputs = mdnrnn.inputs_of(np.float32(z[:1]), np.float32(action[:1]), np.ones(1, np.float32))
+    h, _ = rnn.step(rnn.prepared(), inputs, rnn.initial_state(1))
+    np.testing.assert_allclose(starts.h, h, atol=1e-5)
+
+
+def test_each_model_of_an_ensemble_dreams_with_its_own_noise(rng):
+    """Catches rows of one model that start where those of the other do, and meet the same noise."""
+    rnn, first = random_rnn(rng), (np.zeros((5, 3), np.float32), np.zeros((5, 3), np.float32))
+    pool = tensor_dreams.first_frames(first, 4)
+    world = tensor_dreams.Dreams([rnn, rnn], [pool, pool], 1.0, 50, 6)
+    start = world.start(tf.constant([1000, 0]))
+    after, *_ = world.step([tf.concat([part[:3], part[:3]], 0) for part in start], np.zeros((6, 1), np.float32),
+                           tf.constant([1000, 1]))  # fmt: skip
+    for z in (start[0].numpy(), after[0].numpy()):
+        assert np.abs(z[:3] - z[3:]).min() > 1e-4
+
+
 def test_places_are_drawn_in_balance():
     """Within five standard errors. Catches shares that are swapped, a place before its reward, or past a game's end."""
     reward = np.full(400, -0.1)

@@ -197,6 +197,17 @@ def test_what_follows_a_seed_follows_from_it(doom):
     assert gym_envs.SEEDS == (2000, 400_000)
 
 
+@pytest.mark.parametrize("unverified", [True, False])
+def test_the_models_are_those_of_the_run_that_is_named(doom, monkeypatch, tmp_path, unverified):
+    """Catches models that ship in the place of a run's own, and `unverified` without effect, or that is on for all."""
+    asked, load = [], models.load_run
+    monkeypatch.setattr(models, "load_run", lambda game, *more: [asked.append(more), load(game, *more)][1])
+    for run in (str(tmp_path), None):
+        gymnasium.make(doom, run=run, unverified=unverified)
+        gymnasium.make_vec(doom, num_envs=2, run=run, unverified=unverified)
+    assert asked == [(str(tmp_path), unverified), (os.path.dirname(os.path.abspath(config.__file__)), unverified)]
+
+
 COPIES = {"pickle": lambda env: pickle.loads(pickle.dumps(env)), "deepcopy": copy.deepcopy}
 
 
