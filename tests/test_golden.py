@@ -60,6 +60,33 @@ def test_doom_is_the_same_game(take_cover, actions, lengths):
             assert (steps, total) == (length, float(length))
 
 
+def test_doom_has_the_time_limit_of_the_config(take_cover):
+    """Catches a game that ends by the time of the scenario, or never: the episodes above are far from the limit."""
+    assert take_cover._game.get_episode_timeout() == DOOM.config.MAX_STEPS == 2100
+    assert take_cover._game.get_episode_start_time() == 14
+
+
+def test_the_keys_of_doom_are_its_actions():
+    """Catches left and right exchanged for a person, whose game is otherwise the agent's."""
+    assert [DOOM.keyboard_action(keys) for keys in ({"left"}, {"right"}, set(), {"left", "right"})] == [
+        [-1],
+        [1],
+        [0],
+        [0],
+    ]
+    buttons = [doomreal.buttons(DOOM.keyboard_action(keys)[0]) for keys in ({"left"}, {"right"}, set())]
+    assert buttons == [doomreal.LEFT, doomreal.RIGHT, doomreal.STAY]
+
+
+def test_the_random_policy_of_doom_goes_both_ways():
+    """Catches a player that only ever steps to one side, or has another range than a controller."""
+    policy = DOOM.random_policies["held"](np.arange(2000, 2400), DOOM.config.EXTRACT["smoke"])
+    actions = np.array([policy.act(None) for _ in range(30)])
+    assert actions.shape == (30, 400, 1)
+    np.testing.assert_allclose([actions.min(), actions.max()], [-1, 1], atol=0.01)
+    assert abs(actions.mean()) < 5 / np.sqrt(3 * 400 * 3)  # an action is held for less than 10 of the 30 steps
+
+
 class OneCar:
     """Stands for CarRacing: notes how it was made, and ends as it is told."""
 

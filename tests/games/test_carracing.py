@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 
 import commands
 import numpy as np
@@ -15,9 +16,10 @@ from PIL import Image
 
 from common.agent import mdnrnn
 from common.data import recordings
-from common.play import agents
+from common.play import agents, play, video
 from common.runtime import files
 from common.runtime.files import ROOT
+from common.worlds import games
 
 from carracing import config, env
 from carracing import game as description
@@ -191,6 +193,93 @@ def test_the_limit_is_a_thousand_steps():
     assert [cars.step(np.zeros((1, 3)))[2][0] for _ in range(1000)] == [False] * 999 + [True]
 
 
+def test_the_tracks_of_envpool_are_those_of_the_seeds_and_end_with_their_last_tile():
+    """Catches a lap that ends at EnvPool's 95 % of the tiles, and one seed for all cars."""
+    tracks, asked = env.PoolTracks(), []
+    screens = np.zeros((2, 96, 96, 3), np.uint8)
+
+    def make(name, **options):
+        asked.append(options)
+        return types.SimpleNamespace(reset=lambda: (screens, {}))
+
+    tracks._make = make
+    assert tracks.start(np.array([1003, 1000])) is screens
+    (options,) = asked
+    assert (options["env_seed"], options["num_envs"]) == ([1003, 1000], 2)
+    assert options["lap_complete_percent"] == 1.0
+    assert options["max_episode_steps"] > config.MAX_STEPS
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_rules_reach_the_cars(monkeypatch, backend):
+    """Catches cars without the patience that was asked for, or at the start line where a random start was."""
+    monkeypatch.setattr(games, "OwnProcess", lambda make: make())
+    more = {} if backend == "envpool" else {"random_start": True}
+    cars = env.real_games(4, backend, patience=7, charged=False, **more)
+    assert (cars._patience, cars._charged) == (7, False)
+    assert isinstance(cars._tracks, env.PoolTracks) == (backend == "envpool")
+    assert getattr(cars._tracks, "_random_start", True)
+    usual = env.real_games(4, backend)
+    assert (usual._patience, usual._charged, usual._max_steps) == (0, True, 1000)
+    assert not getattr(usual._tracks, "_random_start", False)
+
+
+def test_a_backend_that_is_not_here_is_named_by_what_plays(monkeypatch):
+    """Catches scores that are said to be EnvPool's where Gymnasium has played."""
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    env.available.cache_clear()
+    try:
+        assert [description.GAME.backend_here(name) for name in ("envpool", "gym", "")] == [
+            "gymnasium",
+            "gym",
+            "gymnasium",
+        ]
+        cfg = config.Extract(episodes=4, gymnasium_share=0.25)
+        assert {backend for backend, _ in description.blocks_of(range(2000, 2004), cfg)} == {"gymnasium"}
+    finally:
+        env.available.cache_clear()
+
+
+class Lap:
+    """Stands for CarRacing: a step brings 2, and the lap ends after `length` of them. Notes how it was made."""
+
+    made: list = []  # noqa: RUF012
+
+    def __init__(self, length, **rules):
+        self.length, self.rules, self.actions = length, rules, []
+        self.made.append(self)
+
+    def reset(self, seed):
+        self.seed = seed
+
+    def step(self, action):
+        self.actions.append(action.tolist())
+        return None, 2.0, len(self.actions) == self.length, False, {}
+
+    def render(self):
+        return np.full((64, 96, 3), 200, np.uint8)
+
+
+@pytest.mark.parametrize("length", [4, 2000])
+def test_a_person_plays_the_seed_that_was_asked_for(monkeypatch, tmp_path, capsys, length):
+    """Catches --seed without effect, a lap that ends early or never, and a time that is not that of the game."""
+    monkeypatch.setattr(env, "python_game", lambda package: lambda **rules: Lap(length, **rules))
+    monkeypatch.setattr(config, "MAX_STEPS", 9)
+    monkeypatch.setattr(Lap, "made", [])
+    monkeypatch.setattr(video, "has_display", lambda: False)
+    for name, module in (("play", play), ("video", video)):
+        monkeypatch.setattr(env, name, module, raising=False)
+    monkeypatch.setattr("sys.argv", ["env.py", "--seed", "1234", "--video", str(tmp_path / "lap.gif")])
+    env.main()
+    (game,) = Lap.made
+    steps = min(length, 9)
+    assert (game.seed, game.rules["lap_complete_percent"], game.rules["render_mode"]) == (1234, 1.0, "rgb_array")
+    assert game.actions == [[0, 0, 0]] * steps
+    with Image.open(tmp_path / "lap.gif") as gif:
+        assert gif.n_frames == steps
+    assert f"{2 * steps}.0 points in {steps} steps" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("policy", ["random_network", "brownian"])
 def test_random_policies(policy):
     """Catches actions out of range, and episodes whose randomness depends on their neighbours."""
@@ -214,6 +303,20 @@ def test_random_policies(policy):
         assert np.sqrt(np.mean(inner**2)) == pytest.approx(np.sqrt(1 / 50), rel=0.2)
 
 
+def test_random_policies_by_hand():
+    """Catches a bias or tanh left out, noise that is drawn once, and a walk that is a step ahead of its start."""
+    cfg, rng = config.EXTRACT["smoke"], np.random.default_rng([2000, 6])
+    network = description.GAME.random_policies["random_network"]([2000], cfg)
+    weights = rng.standard_cauchy((33, 3)) * rng.uniform(0, 0.01)
+    walk, walking = description.GAME.random_policies["brownian"]([2000], cfg), np.random.default_rng([2000, 6])
+    place = walking.uniform([-1, 0, 0], [1, 1, 1])
+    for _ in range(4):
+        raw = np.tanh(weights[0] + rng.standard_normal(32) @ weights[1:])
+        np.testing.assert_allclose(network.act(None)[0], env.action_of(raw), atol=1e-6)
+        np.testing.assert_allclose(walk.act(None)[0], place, atol=1e-6)
+        place = np.clip(place + np.sqrt(1 / 50) * walking.standard_normal(3), [-1, 0, 0], [1, 1, 1])
+
+
 def test_both_renderers_have_their_share():
     """Catches episodes that change their backend when a recording is resumed."""
     cfg = config.Extract(episodes=40, first_seed=2000, gymnasium_share=0.25, rows=4)
@@ -221,6 +324,8 @@ def test_both_renderers_have_their_share():
         seed: backend for backend, part in description.blocks_of(range(2000, 2040), cfg) for seed in part.tolist()
     }
     assert sum(backend == "gymnasium" for backend in backend_of.values()) == 10
+    sizes = [(backend, len(part)) for backend, part in description.blocks_of(range(2000, 2040), cfg)]
+    assert sizes == [("gymnasium", 4), ("gymnasium", 4), ("gymnasium", 2), *[("envpool", 4)] * 7, ("envpool", 2)]
     resumed = description.blocks_of(range(2007, 2040, 3), cfg)
     assert all(backend_of[seed] == backend for backend, part in resumed for seed in part.tolist())
 

@@ -1,0 +1,91 @@
+"""The presets `paper` are the authors' numbers, and what is true of a game is true of it: config.py of both games."""
+
+import pytest
+from commands import GAMES
+
+from common.agent import mdnrnn
+from common.play import agents
+
+DOOM, CAR = (GAMES[name].config for name in ("doomrnn", "carracing"))
+
+
+def has(cfg, **numbers):
+    """Checks that a config has these numbers."""
+    assert {name: getattr(cfg, name) for name in numbers} == numbers
+
+
+def test_recording_is_the_authors():
+    """Catches another random policy, and another number or length of episodes: "<= 100 frames are dropped"."""
+    has(DOOM.EXTRACT["paper"], episodes=12_800, first_seed=2000, min_frames=101, max_hold=10, max_frames=0)
+    has(CAR.EXTRACT["paper"], episodes=12_800, max_frames=1000, min_frames=0, policy="random_network")
+    has(CAR.EXTRACT["paper"], actions=3, random_start=False, patience=0)
+    for config in (DOOM, CAR):
+        has(config.EXTRACT["paper"], controller="", explore=0.2)
+
+
+@pytest.mark.parametrize(("config", "z_size", "steps"), [(DOOM, 64, 308_000), (CAR, 32, 1_000_000)])
+def test_the_vae_is_trained_as_the_authors_did(config, z_size, steps):
+    """Catches another size of z, batch or rate, and a departure that is not named."""
+    cfg = config.VAE["paper"]
+    has(cfg, z_size=z_size, steps=steps, batch_size=100, learning_rate=1e-4, schedule="constant")
+    has(cfg, rare_pixels=0.0, mirror=False, gan=False, start_from="")
+    assert not config.SERIES["paper"].mirror
+
+
+def test_the_mdn_rnn_is_trained_as_the_authors_did():
+    """Catches another size, length of sequences, clipping or rate, and a departure that is not named."""
+    for cfg in (DOOM.RNN["paper"], CAR.RNN["paper"]):
+        has(cfg, output="mixture", mixtures=5, streams=100, learning_rate=1e-3, clip=1.0)
+        has(cfg, dropout=0.0, heads=False, mirror=False, newest=0, start_from="")
+    has(DOOM.RNN["paper"], hidden_size=512, sequence_length=500, steps=24_400, schedule="exponential")
+    has(DOOM.RNN["paper"], restart_weight=10.0, restart_z=True)
+    has(CAR.RNN["paper"], hidden_size=256, sequence_length=999, steps=4000)
+
+
+def test_the_controller_is_evolved_as_the_authors_did():
+    """Catches another population, number of episodes, sigma or temperature, and a departure that is not named."""
+    for cfg in (DOOM.TRAIN["paper"], CAR.TRAIN["paper"], CAR.TRAIN_DREAM["paper"]):
+        assert cfg.n * cfg.t == 64
+        has(cfg, o="cma", num_episode=16, generations=1800, sigma_init=0.1, averaging=0.0, directions=0)
+        has(cfg, eval_steps=25, eval_episodes=1024, sample_z=True, start_from="")
+    has(DOOM.TRAIN["paper"], world="dream", temperature=1.25, dropout=0.0, ends="threshold", starts=0)
+    has(CAR.TRAIN["paper"], world="game", patience=0, fewer_episodes="", track_groups=1, backend="envpool")
+
+
+@pytest.mark.parametrize(
+    ("name", "z_size", "hidden_size", "parameters"), [("doomrnn", 64, 512, 1088), ("carracing", 32, 256, 867)]
+)
+def test_the_controller_has_the_papers_size(name, z_size, hidden_size, parameters):
+    """Catches a bias that only one of the games has, and a controller that reads something else."""
+    config = GAMES[name].config
+    rnn = mdnrnn.MDNRNN(mdnrnn.Shape(z_size, config.ACTION_SIZE, hidden_size, config.RESTART), "float32")
+    assert agents.controller_on(GAMES[name], rnn).parameters == parameters
+    assert config.TRAIN["paper"].controller_mode == config.CONTROLLER_MODE
+
+
+def test_what_is_true_of_the_games():
+    """Catches a mirror that forgets the action, pedals that it exchanges, another limit, range or temperature."""
+    assert (DOOM.MIRROR, CAR.MIRROR) == ((-1.0,), (-1.0, 1.0, 1.0))
+    assert (DOOM.MAX_STEPS, CAR.MAX_STEPS) == (2100, 1000)
+    assert (DOOM.FPS, CAR.FPS) == (35, 50)
+    assert (DOOM.TEMPERATURE, CAR.TEMPERATURE) == (1.25, 0.7)
+    assert (DOOM.DREAM_REWARD, CAR.DREAM_REWARD) == (1.0, 0.0)
+    assert (DOOM.ACTION_LOW, DOOM.ACTION_HIGH) == ((-1.0,), (1.0,))
+    assert (CAR.ACTION_LOW, CAR.ACTION_HIGH) == ((-1.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert CAR.ACTION_CUT == (False, False, True)
+    assert DOOM.CHOICES == ((-1.0,), (0.0,), (1.0,))
+    two = GAMES["carracing"].acting_by(2).config
+    assert (two.MIRROR, two.ACTION_LOW, two.ACTION_HIGH) == ((-1.0, 1.0), (-1.0, -1.0), (1.0, 1.0))
+    has(CAR.PAY, cost=20.0, least=-1.0, most=6.0, fall_below=-50.0, reward_weight=0.1, fall_weight=10.0)
+
+
+def test_recordings_of_the_laptop_are_as_the_documents_say():
+    """Catches a preset that is not the one of docs/reference.md, in what decides how long it takes."""
+    has(DOOM.EXTRACT["laptop"], episodes=3000, max_frames=0, min_frames=101)
+    has(CAR.EXTRACT["laptop"], episodes=1600, max_frames=400, gymnasium_share=0.1, policy="brownian")
+    has(DOOM.VAE["laptop"], steps=14_000, batch_size=64)
+    has(CAR.VAE["laptop"], steps=13_000, batch_size=64)
+    has(DOOM.RNN["laptop"], steps=4500, streams=100, sequence_length=64)
+    has(CAR.RNN["laptop"], steps=4000, streams=100, sequence_length=64)
+    for config in (DOOM, CAR):  # whoever asks rnn_train.py for --mirror has to have encoded the images
+        assert config.SERIES["laptop"].mirror
