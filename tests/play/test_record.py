@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import types
 
 import commands
@@ -325,16 +326,24 @@ class Told(games.Games):
         self.made.append((rows, backend, rules))
 
 
+@pytest.fixture(scope="module")
+def pushing(tmp_path_factory):
+    """A run with small models of the toy and an agent on them, c.json, which pushes by tanh(0.5)."""
+    run = tmp_path_factory.mktemp("pushing")
+    game = toy.game_in(str(run))
+    hashes = toy.write_models(game, toy.in_run(game, str(run)))
+    toy.write_controller(str(run / "c.json"), game, hashes, [0.5, 0, 0, 0, 0])
+    return run
+
+
 @pytest.fixture
-def played_by_agent(extract, monkeypatch, tmp_path):
-    """(flags, changes of the config) -> the recordings of an agent of the toy, which pushes by tanh(0.5)."""
+def played_by_agent(extract, pushing, monkeypatch, tmp_path):
+    """(flags, changes of the config) -> the recordings of that agent."""
     monkeypatch.setattr(devices, "for_blocks", lambda: None)  # this process has used TensorFlow already
     monkeypatch.setattr(Told, "made", [])
     game = toy.game_in(str(tmp_path))
     game.config.EXTRACT = {"laptop": PatientExtract(episodes=4, rows=2)}
-    os.makedirs("run")
-    hashes = toy.write_models(game, toy.in_run(game, "run"))
-    toy.write_controller("run/c.json", game, hashes, [0.5, 0, 0, 0, 0])
+    shutil.copytree(pushing, "run")
 
     def blocks_of(seeds, cfg):
         return [("fast" if seed % 2 else "slow", np.array([seed])) for seed in seeds]
