@@ -11,6 +11,7 @@ from common.play import fidelity, play, record, select
 from common.play import planet as play_planet
 from common.runtime import seeds
 from common.runtime.cli import UserError
+from common.studio import session
 from common.training import es, evolution, evolve, iterate, planet, policy_gradient
 from common.worlds import gym_envs
 
@@ -99,6 +100,7 @@ def test_all_other_constants_keep_to_their_ranges():
     """Catches a seed of tests in a path that trains or chooses: directions, dreams without a seed, rounds, fidelity."""
     seeds.check(es.DIRECTION_SEEDS, "training", "directions")
     seeds.check(range(*gym_envs.SEEDS), "training", "dreams")
+    assert (seeds.TRAINING[0], seeds.VALIDATION[1]) == session.SEEDS, "a page of the studio is for no test games"
     last = seeds.TRAINING[0] + iterate.RUNS * iterate.SEEDS_PER_RUN - 1
     seeds.check([seeds.TRAINING[0], last], "training", "recordings of iterate.py")
     firsts = [seeds.EVALUATION, seeds.REAL_GAMES, iterate.REPORT, fidelity.FIRST_SEED]

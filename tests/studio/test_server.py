@@ -11,9 +11,10 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.websocket
 
-from common.runtime import cli
+from common import game
+from common.runtime import cli, devices
 from common.runtime.files import ROOT
-from common.studio import server
+from common.studio import server, session
 
 
 def served(stage, visit, name=""):
@@ -147,3 +148,31 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(monkeypatch):
     monkeypatch.setattr(server.game, "find", lambda name: pytest.fail("a game was loaded first"))
     with taken, pytest.raises(cli.UserError, match="give another --port"):
         server.main()
+
+
+def test_the_studio_opens_what_the_command_line_says(monkeypatch, tmp_path):
+    """Catches --run, --controller or --unverified without effect, and the dream that brings no reward offered first."""
+    found = {}
+
+    async def serve(app, host, sockets):
+        for one in sockets:
+            one.close()
+
+    def main(*words):
+        monkeypatch.setattr(sys, "argv", ["studio", "--port", "0", *map(str, words)])
+        server.main()
+
+    monkeypatch.setenv("WORLDMODELS_DTYPE", "float32")  # as it sets it, but for this test only
+    monkeypatch.setattr(server, "serve", serve)
+    monkeypatch.setattr(server, "application", lambda offered, opens, name: found.update(offered=offered, opens=opens))
+    monkeypatch.setattr(devices, "for_blocks", lambda: None)
+    monkeypatch.setattr(session, "lacking", lambda scene, run: None)
+    monkeypatch.setattr(session, "Stage", lambda scene, *more: (scene.name, *more))
+    main()
+    assert [one["name"] for one in found["offered"]][:2] == ["doomrnn", "carracing"]
+    assert found["opens"]("carracing") == ("carracing", game.find("carracing").folder, False, "")
+    main("--game", "carracing", "--run", tmp_path, "--controller", "c.json", "--unverified")
+    assert [one["name"] for one in found["offered"]] == ["carracing"]
+    assert found["opens"]("carracing") == ("carracing", str(tmp_path), True, "c.json")
+    with pytest.raises(cli.UserError, match="doomrnn is not offered here"):
+        found["opens"]("doomrnn")

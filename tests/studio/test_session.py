@@ -102,6 +102,33 @@ def test_the_temperature_reaches_the_dream(stage):
     assert dreamt(0.1) < 0.6 * dreamt(2.0)
 
 
+@pytest.mark.parametrize("world", ["dream", "game"])
+def test_a_seed_is_played_as_it_is_told(ask, world):
+    """Catches a seed that decides nothing: a link to a dream would open another one."""
+    found = [ask("start", world=world, frame=0, seed=seed, **CONTROLS)[0] for seed in (5000, 5001, 5000)]
+    assert [about["seed"] for about in found] == [5000, 5001, 5000]
+    assert found[0]["z"] == found[2]["z"] != found[1]["z"]
+
+
+@pytest.mark.parametrize("sample_z", [True, False])
+def test_the_agent_sees_the_game_as_it_was_evolved_to(stage, monkeypatch, sample_z):
+    """Catches a sample of z for an agent that saw the mean in training."""
+    monkeypatch.setattr(stage, "agent", dataclasses.replace(stage.agent, meta={"config": {"sample_z": sample_z}}))
+    page = session.Session(lambda name: stage, seed=1000)
+    page.answer(json.dumps({"do": "open", "game": "toy"}))
+    page.answer(json.dumps({"do": "start", "world": "game", "frame": 0, **CONTROLS}))
+    assert page._game._sample_z is sample_z
+
+
+def test_the_temperature_reaches_what_is_expected_of_the_game(stage, ask, monkeypatch):
+    """Catches a slider that does nothing beside the real game."""
+    asked, expect = [], stage.expect
+    monkeypatch.setattr(stage, "expect", lambda h, t, *noise: [asked.append(float(t)), expect(h, t, *noise)][1])
+    ask("start", world="game", frame=0, temperature=2.0, held={})
+    ask("look", temperature=0.5, held={})
+    assert asked == [2.0, 0.5]
+
+
 def test_a_held_dimension_is_seen_and_lived(ask):
     """Catches a poke that only the sliders show, one that moves other dimensions, and one that M never sees."""
     before, seen = ask("start", world="dream", frame=0, **CONTROLS)
@@ -250,7 +277,14 @@ def test_the_dream_of_an_rssm_is_played_by_keys_and_by_its_planner(stage, ask, t
     while not about["over"]:
         about, _ = ask("step", driver="you", keys=[])
     assert about["steps"] == -(-ALIVE // 4)
-    assert page._planet.look(2.0).shape == (64, 64, 3)
+    states = []
+    for frame, seed in ((3, 5000), (3, 5001), (5, 5000)):
+        ask("start", world="planet", frame=frame, seed=seed)
+        states.append(np.array(page._planet.state.s))
+    assert np.abs(states[0] - states[1]).min() > 1e-4
+    assert np.abs(states[0] - states[2]).max() > 1e-4
+    ask("look", temperature=2.0)
+    assert page._planet._dreams.temperature == 2.0
 
 
 def test_frames_come_from_the_runs_recordings(tmp_path):
