@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -51,3 +52,20 @@ def test_the_precision_of_products_is_one_of_two(monkeypatch):
         monkeypatch.setenv("WORLDMODELS_DTYPE", wrong)
         with pytest.raises(UserError, match=f"WORLDMODELS_DTYPE={wrong}: give float32 or bfloat16"):
             devices.product_dtype()
+
+
+def test_the_seed_decides_the_initial_weights():
+    """Catches --seed without effect on the models that are built next: two runs would begin with the same weights."""
+
+    def weights(seed):
+        devices.for_training(seed)
+        return keras.layers.Dense(4)(np.eye(3, dtype=np.float32)).numpy()
+
+    one, other, again = (weights(seed) for seed in (3, 4, 3))
+    assert (one == again).all()
+    assert (one != other).all()
+
+
+def test_rows_are_split_in_two_where_they_can_be():
+    """Catches a number of parts that depends on the machine, and one that leaves a row out."""
+    assert [devices.blocks_of(rows) for rows in (1, 2, 5, 100)] == [1, 2, 1, 2]

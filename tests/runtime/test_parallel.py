@@ -71,6 +71,39 @@ def test_an_exception_in_a_thread_ends_the_map_and_what_waits():
     assert len(begun) < 10
 
 
+class Slow:
+    """Stands for a process: answers a task in a second, or a third one only when it has had so much time."""
+
+    limits: list = []  # noqa: RUF012
+
+    def __init__(self, work):
+        self.pipe, self.task, self.work = None, None, work
+
+    def give(self, k, task, limit):
+        """Notes how much time it has."""
+        self.task, self.limit, self.answered = k, limit, False
+        self.limits.append((task, limit))
+
+    def trouble(self):
+        """What is wrong with it."""
+        self.answered, self.result = True, self.work(self.task)
+        return "has not answered for too long" if self.task == 2 and self.limit < 40 else None
+
+    def end(self):
+        """Ends it."""
+
+
+def test_a_task_has_twice_the_time_at_its_second_attempt(monkeypatch, capsys):
+    """Catches a long game that is given up on a slow machine, and a short one that hangs for hours at first."""
+    monkeypatch.setattr(Slow, "limits", [])
+    monkeypatch.setattr(parallel, "_Worker", Slow)
+    monkeypatch.setattr(parallel.multiprocessing.connection, "wait", lambda pipes, seconds: pipes)
+    results = parallel.in_processes(lambda k: 10 * k, ["a", "b", "c"], 1, 10.0)
+    assert sorted(results) == [("a", 0), ("b", 10), ("c", 20)]
+    assert Slow.limits == [("a", 10), ("b", 10), ("c", 10), ("c", 20), ("c", 40)]
+    assert capsys.readouterr().err.count("it is given out again") == 2
+
+
 PLAYERS = """
 import functools, os, pathlib, signal, sys, time
 from common.runtime import parallel

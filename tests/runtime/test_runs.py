@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -195,6 +196,21 @@ def test_stop_restore_continue_equals_never_stopped(stage_of):
     for before, whole, resumed in zip(initial, variables, again_variables, strict=True):
         np.testing.assert_array_equal(whole, resumed)
         assert not np.array_equal(before, whole) or before.size == 1  # the learning rate need not move
+
+
+def test_the_time_of_earlier_starts_counts(stage_of, monkeypatch):
+    """Catches a meta that tells the seconds of the last start only, as of a training that took an hour."""
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    stage = stage_of()
+    clock[0] += 50
+    assert stage.seconds == 50
+    stage.save(1, [])
+    stage = stage_of()
+    assert stage.seconds == 0
+    stage.restore([])
+    clock[0] += 7
+    assert stage.seconds == 57
 
 
 def test_metrics_after_the_checkpoint_are_forgotten(stage_of):
