@@ -94,7 +94,8 @@ def test_report_prints_the_authors_last_line_and_writes_every_episode(tmp_path, 
     """Catches a last line that scripts cannot read, a biased deviation, and scores that cannot be checked later."""
     out, seeds, returns = tmp_path / "scores.json", [1000, 1001, 1002, 1003], [1.0, 2.0, 3.0, 6.0]
     play.report(arguments(out), seeds, returns, [5, 6, 7, 8], game="g", models={"vae": "a"})
-    last = capsys.readouterr().out.splitlines()[-1]
+    *_, told, last = capsys.readouterr().out.splitlines()
+    assert told == "3.0 ± 2.2 over 4 episodes, standard error 1.1"
     assert re.fullmatch(r"seed 1000 average_reward 3\.0000 stdev 2\.1602", last)
     scores = json.loads(out.read_text())
     assert scores.pop("std") == pytest.approx((14 / 3) ** 0.5)
