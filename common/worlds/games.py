@@ -3,6 +3,7 @@
 Each batch is a World; its state is the frames of the games, uint8 [B, 64, 64, 3].
 """
 
+import contextlib
 import os
 import pickle
 import signal
@@ -158,12 +159,16 @@ class OwnProcess:
             return pickle.load(self._answers)
         except (EOFError, BrokenPipeError):
             raise RuntimeError(f"the process of the games died with code {self._process.wait()}") from None
+        except BaseException:  # such as Ctrl-C: its answer would be taken for that of the next call
+            self._process.kill()
+            raise
 
     def __del__(self) -> None:
         if hasattr(self, "_answers"):
-            self._requests.close()  # then the process ends
+            with contextlib.suppress(BrokenPipeError):  # it has ended, and has not read all
+                self._requests.close()  # then the process ends
+            self._answers.close()  # it may be writing one, and nobody reads it
             self._process.wait()
-            self._answers.close()
 
 
 def serve() -> None:

@@ -1,8 +1,12 @@
 """common/worlds/games.py: games in lockstep, recorded, and in a process of their own."""
 
+import contextlib
 import functools
+import pickle
 import signal
 import subprocess
+import sys
+import threading
 import time
 
 import numpy as np
@@ -92,3 +96,53 @@ def test_ctrl_c_while_the_other_process_is_starting(monkeypatch):
         assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     finally:
         signal.signal(signal.SIGINT, handler)
+
+
+def forgotten(box, seconds=10):
+    """Whether the games in a list, to which nothing else refers, are gone in time; what __del__ could not raise is."""
+    unraisable, hook = [], sys.unraisablehook
+    sys.unraisablehook = unraisable.append
+    thread = threading.Thread(target=box.clear, daemon=True)
+    try:
+        thread.start()
+        thread.join(seconds)
+    finally:
+        sys.unraisablehook = hook
+    assert not unraisable, unraisable[0].exc_value
+    return not thread.is_alive()
+
+
+def test_games_of_a_dead_process_are_forgotten_without_a_word():
+    """Catches an exception in __del__: what the dead process was still to be told is flushed when the pipe closes."""
+    box = [games.OwnProcess(functools.partial(loud_games, 1))]
+    box[0]._process.kill()
+    box[0]._process.wait()
+    with contextlib.suppress(RuntimeError):
+        box[0].reset([1000])
+    assert forgotten(box)
+
+
+def test_an_answer_that_nobody_waits_for_is_forgotten_too():
+    """Catches a deadlock after Ctrl-C: the process fills the pipe with frames, and this one waits for its end."""
+    rows = 20  # 245 kB of frames, more than a pipe holds
+    box = [games.OwnProcess(functools.partial(loud_games, rows))]
+    pickle.dump(("reset", range(1000, 1000 + rows)), box[0]._requests)
+    box[0]._requests.flush()
+    process = box[0]._process
+    assert forgotten(box)
+    assert process.returncode == 0
+
+
+def test_an_interrupted_step_is_not_taken_for_the_next(monkeypatch):
+    """Catches frames that lag behind by a call, after Ctrl-C in a notebook."""
+    there = games.OwnProcess(functools.partial(loud_games, 1))
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(games.pickle, "load", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        there.reset([1000])
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="died"):
+        there.reset([1001])
