@@ -32,8 +32,11 @@ def main(game: Game, description: str | None) -> None:
     seeds.check(episodes, "training", "--first_seed and --episodes")
     if cfg.policy and cfg.policy not in game.random_policies:
         raise UserError(f"--policy {cfg.policy}: give one of {', '.join(game.random_policies)}")
+    longest = cfg.max_frames or game.config.MAX_STEPS
+    if cfg.min_frames > longest:
+        raise UserError(f"--min_frames {cfg.min_frames}: no episode has more than {longest} frames, none would be kept")
     game.recording_blocks([], cfg)  # which refuses what it cannot do
-    with files.new_folder(arguments.run):  # an error leaves no trace
+    with runs.new_run(arguments.run):  # an error leaves no trace
         agent = _agent(game, cfg, arguments) if cfg.controller else None
         acts_by = agent.game.config.ACTION_SIZE if agent else 0
         if agent and getattr(cfg, "actions", acts_by) != acts_by:

@@ -35,25 +35,6 @@ def atomic(path: str, mode: str = "wb") -> Iterator[IO[Any]]:
         raise
 
 
-@contextlib.contextmanager
-def new_folder(path: str) -> Iterator[None]:
-    """Makes a folder, unless something has that name; what it made is removed when what is done within fails."""
-    missing = []
-    folder = os.path.abspath(path)
-    while not os.path.lexists(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    with contextlib.suppress(FileExistsError, NotADirectoryError):  # a file is there: whoever wants to use it says so
-        os.makedirs(path, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        for folder in missing:
-            with contextlib.suppress(OSError):  # it is in use by now
-                os.rmdir(folder)
-        raise
-
-
 def remove_temporary(folder: str, prefix: str = "") -> None:
     """Removes the files that killed processes were writing. The caller must hold the lock of the folder."""
     for name in os.listdir(folder):

@@ -34,6 +34,33 @@ def check_run(arguments: argparse.Namespace) -> None:
         raise UserError(f"--run {arguments.run}: no such folder")
 
 
+@contextlib.contextmanager
+def new_run(path: str) -> Iterator[None]:
+    """Makes the folder --run, unless it is there; what it made is removed when what is done within fails.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise UserError(f"--run {path}: is not a folder")
+    missing = []
+    folder = os.path.abspath(path)
+    while not os.path.lexists(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    try:
+        try:
+            os.makedirs(path, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--run {path}: cannot be made ({error.strerror}); give another folder") from None
+        yield
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # it is in use by now
+                os.rmdir(folder)
+        raise
+
+
 def is_made(arguments: argparse.Namespace, name: str, result: str) -> bool:
     """Whether the result of a stage is there and is to stay: then what it was made from may be gone."""
     path = os.path.join(arguments.run, name, result)

@@ -74,9 +74,8 @@ def main(game: Game, description: str | None) -> None:
     if arguments.ship:
         ship.ship(game, arguments.ship)
         return
-    if os.path.exists(arguments.run) and not os.path.isdir(arguments.run):
-        raise UserError(f"--run {arguments.run}: is not a folder")
-    os.makedirs(arguments.run, exist_ok=True)
+    with runs.new_run(arguments.run):
+        pass
     held = runs.lock(os.path.join(arguments.run, "lock"))
     files.remove_temporary(arguments.run)
     Iteration(game, arguments.run, arguments.preset, arguments.seed, presets[arguments.preset], arguments.edited).go()

@@ -139,6 +139,8 @@ def test_cut_and_short_episodes(extract):
         (["--policy", "asleep"], "--policy asleep: give one of random"),
         (["--first_seed", 399_999, "--episodes", 2], "--first_seed and --episodes: the seeds 399999 to 400000"),
         (["--controller", "nowhere.json"], "nowhere.json"),
+        (["--max_frames", 7, "--min_frames", 8], "--min_frames 8: no episode has more than 7 frames"),
+        (["--min_frames", GAME.config.MAX_STEPS + 1], f"no episode has more than {GAME.config.MAX_STEPS} frames"),
         (["--episodes", 77], "a game that cannot do that"),
     ],
 )

@@ -165,6 +165,25 @@ def test_a_missing_run_folder_is_the_users_mistake(tmp_path):
     assert not os.path.exists(tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("file", "is not a folder"),
+        ("file/run", "cannot be made"),
+        ("new/" + "a" * 300, "cannot be made"),
+        ("/proc/run", "cannot be made"),
+        ("", "cannot be made"),
+    ],
+)
+def test_a_run_that_cannot_be_made_is_the_users_mistake(tmp_path, monkeypatch, name, says):
+    """Catches a traceback, and folders that are left behind."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"--run {name}: {says}"), runs.new_run(name):
+        pass
+    assert os.listdir() == ["file"]
+
+
 def trained(model, optimizer, steps, rng):
     for _ in range(steps):
         gradients = [rng.standard_normal(variable.shape, np.float32) for variable in model.trainable_variables]
