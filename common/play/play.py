@@ -115,7 +115,7 @@ def add_scoring(parser: argparse.ArgumentParser, game: Game) -> None:
         "--out", type=cli.new_file, metavar="FILE", help="write the scores of all episodes here, as JSON"
     )
     parser.add_argument(
-        "--video", type=cli.new_file, metavar="FILE", help="write what render shows to this .mp4 or .gif"
+        "--video", type=video.new_file, metavar="FILE", help="write what render shows to this .mp4 or .gif"
     )
     add_backend(parser, game)
 
@@ -154,7 +154,7 @@ def watch_dream(game: Game, description: str | None) -> None:
     parser = cli.OneLineParser(description=description)
     _add_file_and_seed(parser)
     _add_temperature(parser, game)
-    parser.add_argument("--video", type=cli.new_file, metavar="FILE", help="write the dream to this .mp4 or .gif")
+    parser.add_argument("--video", type=video.new_file, metavar="FILE", help="write the dream to this .mp4 or .gif")
     add_run(parser, "tf_*/ and log/")
     arguments = parser.parse_args()
     devices.for_blocks()
@@ -201,7 +201,7 @@ def by_keyboard(description: str | None) -> argparse.ArgumentParser:
     parser = cli.OneLineParser(description=description)
     parser.add_argument("--seed", type=cli.number(int, 0, cli.LARGEST), default=0, help="of the episode")
     text = "also write it to this .mp4 or .gif (without a display: only that)"
-    parser.add_argument("--video", type=cli.new_file, metavar="FILE", help=text)
+    parser.add_argument("--video", type=video.new_file, metavar="FILE", help=text)
     return parser
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import GifImagePlugin, Image
 
-from common.runtime import files
+from common.runtime import cli, files
 from common.runtime.cli import UserError
 
 UNSEEN = "dummy", "offscreen"  # drivers of SDL with a window that nobody sees; it tries the second last of all
@@ -115,6 +115,21 @@ def _mp4(file: IO[bytes], fps: int, path: str, size: tuple[int, int]) -> Iterato
         raise broken
 
 
+def check_name(path: str) -> None:
+    """UserError if no video can be written there."""
+    if os.path.splitext(path)[1] not in (".mp4", ".gif"):
+        raise UserError(f"--video {path}: give a name that ends in .mp4 or .gif")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise UserError(f"--video {path}: there is no folder {folder}")
+
+
+def new_file(path: str) -> str:
+    """An argparse type: a video that can be written. An error comes before models are loaded."""
+    check_name(cli.new_file(path))
+    return path
+
+
 class Video:
     """Writes shown frames to a file, under a temporary name until it is closed without an error.
 
@@ -130,11 +145,7 @@ class Video:
         self.path, self._fps = path, fps
         self._add: Add | None = None
         self._open = contextlib.ExitStack()
-        if os.path.splitext(path)[1] not in (".mp4", ".gif"):
-            raise UserError(f"--video {path}: give a name that ends in .mp4 or .gif")
-        folder = os.path.dirname(path) or "."
-        if not os.path.isdir(folder):
-            raise UserError(f"--video {path}: there is no folder {folder}")
+        check_name(path)
 
     def show(self, frame: np.ndarray) -> None:
         """Adds a frame, uint8 [H, W, 3]; all must have the same size."""

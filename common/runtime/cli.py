@@ -16,7 +16,10 @@ UNVERIFIED = "use files without a valid .meta.json, such as those of the authors
 Config = TypeVar("Config")
 LARGEST = 2**31 - 1  # of any int: seeds and sizes are int32 to one library or another
 LARGEST_FLOAT = 1_000_000  # of any float: far beyond all meaning, and its square is finite as a float32
-NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+# errors of the system that are no fault of the program: a disk, what lies in the way of a file, the limits of a process
+OUTSIDE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
+OUTSIDE |= {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
+OUTSIDE |= {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
 
 
 class UserError(Exception):
@@ -39,13 +42,21 @@ def number(kind: type[int] | type[float], least: float, most: float = math.inf) 
 
 def new_file(path: str) -> str:
     """An argparse type: a file that can be written. An error comes before the work, not at its end."""
-    folder = os.path.dirname(os.path.abspath(path))
+    if not path or path.endswith(os.sep) or os.path.isdir(path):
+        raise argparse.ArgumentTypeError(f"{path!r}: is no name of a file; give one")
+    if os.path.exists(path) and not os.path.isfile(path):  # such as /dev/null, which the new file would replace
+        raise argparse.ArgumentTypeError(f"{path}: is there, and is no ordinary file; give another name")
+    folder, name = os.path.split(os.path.abspath(path))
+    names = [name]
     while not os.path.exists(folder):  # it will be made
-        folder = os.path.dirname(folder)
-    if os.path.isdir(path):
-        raise argparse.ArgumentTypeError(f"{path}: is a folder; give the name of a file")
-    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
-        raise argparse.ArgumentTypeError(f"{path}: {folder} is not a folder that can be written to")
+        folder, name = os.path.split(folder)
+        names.append(name)
+    trial = os.path.join(folder, f"{max(names, key=len)}.tmp{os.getpid()}")  # as files.atomic names it
+    try:
+        with open(trial, "xb"):
+            os.remove(trial)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path}: cannot be written ({error.strerror}); give another name") from None
     return path
 
 
@@ -168,7 +179,7 @@ def run_main(main: Callable[[], None]) -> None:
         except UserError as error:
             sys.exit(_said(error, 2))
         except OSError as error:
-            if error.errno not in NOT_WRITABLE:
+            if error.errno not in OUTSIDE:
                 raise
             file = error.filename or "a file"
             message = f"{file}: {error.strerror}; complete files are kept; correct this, and the same command continues"

@@ -167,6 +167,17 @@ def test_what_cannot_be_played_is_refused(monkeypatch, game, capsys, words, said
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["x.avi", "nowhere/x.gif", "", "/proc/x.mp4", "a" * 252 + ".gif"])
+def test_a_video_that_cannot_be_written_is_known_before_models_are_loaded(monkeypatch, tmp_path, game, capsys, name):
+    """Catches seconds of loading, and a traceback after them, for the name of a video."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((SystemExit, UserError)) as ended:
+        parsed(monkeypatch, game, "real", "render", "random", "--video", name)
+    said = capsys.readouterr().err or str(ended.value)
+    assert "--video" in said
+    assert name in said
+
+
 def test_an_unknown_file_and_seeds_beyond_the_largest_are_known_at_once(monkeypatch, game):
     """Catches models that are loaded to find out, and episodes whose seeds the game cannot take."""
     with pytest.raises(UserError, match=r"none\.json: no such file"):

@@ -69,11 +69,19 @@ def test_a_file_that_cannot_be_written_is_known_before_the_work(tmp_path, capsys
     for good in ("a.json", "to/be/made/a.json", "file"):
         assert parser.parse_args(["--out", str(tmp_path / good)]).out == str(tmp_path / good)
     assert parser.parse_args(["--out", "a.json"]).out == "a.json"
-    for bad in ("", "file/a.json"):
+    (tmp_path / "link").symlink_to("/dev/null")
+    long = "a" * 250 + ".json"
+    deep = f"to/be/{long}/a.json"
+    for bad in ("", "file/a.json", "to/be/made/", long, deep, "link", "/proc/a.json", "/proc/b/a.json"):
         with pytest.raises(SystemExit) as ended:
-            parser.parse_args(["--out", str(tmp_path / bad)])
+            parser.parse_args(["--out", os.path.join(tmp_path, bad)])
         assert ended.value.code == 2
-        assert "--out: " in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert "--out: " in error
+        assert error.count("\n") == 1
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--out", ""])
+    (tmp_path / "link").unlink()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "kept"
 
@@ -185,6 +193,12 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(capsys):
         (OSError(errno.ENOSPC, "No space left on device", "a/x.json"), 2, "a/x.json: No space left on device"),
         (PermissionError(errno.EACCES, "Permission denied", "a"), 2, "a: Permission denied"),
         (OSError(errno.EROFS, "Read-only file system"), 2, "a file: Read-only file system"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "a/x.json"), 2, "a/x.json: Is a directory"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "log/x"), 2, "log/x: Not a directory"),
+        (FileExistsError(errno.EEXIST, "File exists", "a/record"), 2, "a/record: File exists"),
+        (OSError(errno.EIO, "Input/output error", "x.npz"), 2, "x.npz: Input/output error"),
+        (OSError(errno.EMFILE, "Too many open files", "x.npz"), 2, "x.npz: Too many open files"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), 2, "Resource temporarily unavailable"),
         (MemoryError("2 TB"), 1, "out of memory (2 TB)"),
     ],
 )
