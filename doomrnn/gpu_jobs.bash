@@ -6,8 +6,7 @@ cd "$(dirname "$0")"
 python=../.venv/bin/python
 [ -x "$python" ] || python=python
 # what a later stage would refuse is refused before the first, which takes hours
-"$python" -c 'from common.runtime import cli; from common.training import vae_and_rnn; from doomrnn.game import GAME
-cli.run_main(lambda: vae_and_rnn.check_ahead(GAME))' "$@"
+"$python" -m common.training.ahead doomrnn "$@"
 for stage in vae_train series rnn_train; do
   "$python" "$stage.py" "$@"
 done

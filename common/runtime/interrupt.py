@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 MESSAGE = "interrupted; the same command continues from the last checkpoint"
-GRACE = 1.0  # seconds between Ctrl-C and the end
+GRACE = 0.5  # seconds between Ctrl-C and the end
 _interrupted = threading.Event()
 
 
@@ -39,6 +39,16 @@ def ends_at_once() -> None:
     """Has Ctrl-C end this program, while it loads its libraries."""
     if _is_usual():
         signal.signal(signal.SIGINT, _end)
+
+
+@contextlib.contextmanager
+def not_for_children() -> Iterator[None]:
+    """Within, processes are started to which Ctrl-C is not given, which a terminal sends to all of a command."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # they inherit it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

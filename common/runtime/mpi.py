@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from common.runtime import bound, parallel
+from common.runtime import bound, interrupt, parallel
 from common.runtime.cli import UserError
 from common.runtime.parallel import Threads, Worker
 
@@ -84,7 +84,8 @@ def _version(path: str) -> tuple[int, int, int] | None:
 def _run_job(command: Sequence[str]) -> int:
     """Runs mpirun until it ends or its rank 0 is silent for too long; returns its exit code, 0 if the work is done."""
     with tempfile.NamedTemporaryFile() as told:
-        job = subprocess.Popen(bound.command(*command), env=os.environ | {DONE: told.name})
+        with interrupt.not_for_children():  # mpirun would tell at length which ranks ended, and how
+            job = subprocess.Popen(bound.command(*command, deaf=True), env=os.environ | {DONE: told.name})
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         pulse = began = _version(told.name)
         silence = 0  # counted, not measured by the clock, which goes on while a job is suspended

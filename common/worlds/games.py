@@ -6,7 +6,6 @@ Each batch is a World; its state is the frames of the games, uint8 [B, 64, 64, 3
 import contextlib
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from common.protocols import Seeds, World
+from common.runtime import interrupt
 
 Pipes = tuple[IO[bytes], IO[bytes]]
 
@@ -134,12 +134,8 @@ class OwnProcess:
     def __init__(self, make_games: Callable[[], World]) -> None:
         # not multiprocessing: its children would import the main script again, and TensorFlow with it
         command = [sys.executable, "-c", "from common.worlds import games; games.serve()"]
-        # Ctrl-C is for this process: the other one, which inherits the mask, is not to die of it while it is starting
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with interrupt.not_for_children():
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._requests, self._answers = cast(Pipes, (self._process.stdin, self._process.stdout))
         pickle.dump(sys.path, self._requests)
         self._call(make_games)

@@ -1,6 +1,8 @@
 """common/runtime/interrupt.py: Ctrl-C, sent to commands that are busy in all the ways that kept a shell waiting."""
 
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,8 +76,8 @@ except BaseException:
 """
 
 
-@pytest.mark.parametrize("how", ["script", "module"])
-def test_a_program_that_still_loads_ends_at_once(tmp_path, how):
+@pytest.mark.parametrize("how", ["script", "module", "gpu_jobs"])
+def test_a_program_that_still_loads_ends_at_once(tmp_path, monkeypatch, how):
     """Catches a traceback from within a library, and an import that swallows the exception."""
     if how == "script":  # in the folder of a game
         for name in ("__init__", "config", "game"):
@@ -83,7 +85,13 @@ def test_a_program_that_still_loads_ends_at_once(tmp_path, how):
         (tmp_path / "model.py").write_text(f"import common\n{LOADING}")
     else:
         (tmp_path / "gymnasium.py").write_text(LOADING)
-    command = [sys.executable, *{"script": ["model.py"], "module": ["-m", "common.studio"]}[how]]
+    command = [sys.executable, *(["model.py"] if how == "script" else ["-m", "common.studio"])]
+    if how == "gpu_jobs":
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        (tmp_path / "bin" / "python").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+        command = ["bash", shutil.copy(os.path.join(ROOT, "doomrnn", "gpu_jobs.bash"), tmp_path)]
     code, seconds, error = interrupted(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ROOT})
     assert (code, error) == (130, "interrupted\n")
     assert seconds < 10
@@ -125,3 +133,23 @@ def test_the_engine_of_a_game_does_not_hear_ctrl_c(deaf):
     usual = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     done = subprocess.run(words, capture_output=True, text=True, check=True, **usual)
     assert done.stdout == f"{deaf}\n"
+
+
+LAUNCHING = """
+import os, sys
+from common.runtime import cli, mpi
+sys.executable = os.path.join({here!r}, "python")  # mpirun is looked for beside it
+sys.argv = ["train.py"]
+cli.run_main(lambda: mpi.launch(2, "none"))
+"""
+
+
+def test_ctrl_c_is_not_for_mpirun(tmp_path):
+    """Catches the 14 lines of mpirun about ranks that "terminated badly", above the one line that counts."""
+    os.symlink(sys.executable, tmp_path / "python")
+    (tmp_path / "mpirun").write_text("#!/bin/sh\ntrap 'echo BAD TERMINATION >&2' INT\necho ready\nsleep 60 & wait\n")
+    (tmp_path / "mpirun").chmod(0o755)
+    code, seconds, error = interrupted([sys.executable, "-c", LAUNCHING.format(here=str(tmp_path))], cwd=ROOT)
+    assert code == 130
+    assert error.splitlines() == ["train.py: interrupted; the same command continues from the last checkpoint"]
+    assert seconds < 10
