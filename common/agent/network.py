@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.game import Config
+from common.runtime import settings
 from common.runtime.cli import UserError
 
 Layers = Sequence[tuple[tf.Tensor, tf.Tensor]]
@@ -260,8 +261,10 @@ def units_of(hidden: str) -> tuple[int, ...]:
         units = tuple(int(part) for part in hidden.split(",") if part)
     except ValueError:
         units = (0,)
-    if any(unit < 1 for unit in units):
-        raise UserError(f"hidden layers {hidden}: give the units of each, such as 128,64")
+    if any(not 1 <= unit <= settings.MOST_UNITS for unit in units):
+        raise UserError(
+            f"hidden layers {hidden}: give the units of each, such as 128,64, each from 1 to {settings.MOST_UNITS}"
+        )
     return units
 
 

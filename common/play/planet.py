@@ -12,7 +12,7 @@ from common.agent.planner import Planner, Search
 from common.game import Game
 from common.play import agents, play, video
 from common.protocols import Policy, World
-from common.runtime import cli, devices, files, provenance
+from common.runtime import cli, devices, files, provenance, settings
 from common.worlds import games
 from common.worlds.believed import BelievedGames, Planning
 
@@ -92,7 +92,8 @@ def _parse(game: Game, description: str | None, arguments: Sequence[str] | None)
     play.add_scoring(parser, game)
     for field in dataclasses.fields(Search):
         text = "of the planner; by default as it was trained"
-        parser.add_argument(f"--{field.name}", type=cli.number(int, 1), metavar="N", help=text)
+        most = settings.Planet.__dataclass_fields__[field.name].metadata["most"]
+        parser.add_argument(f"--{field.name}", type=cli.number(int, 1, most), metavar="N", help=text)
     play.add_run(parser, f"{planet.FOLDER}/")
     parsed = parser.parse_args(arguments)
     play.check_seeds(parsed)

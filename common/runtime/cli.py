@@ -189,6 +189,11 @@ def run_main(main: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             noticed.set()
             sys.exit(_said(interrupt.MESSAGE, 130))
+        except Exception as error:
+            if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, which is not loaded for its name
+                raise
+            what = str(error).partition("\n")[0]
+            sys.exit(_said(f"out of memory ({what}); give smaller sizes, or a machine with more", 1))
 
 
 def _said(message: object, code: int) -> int:

@@ -12,6 +12,8 @@ from common.runtime.cli import option
 SCHEDULES = ("constant", "cosine", "exponential")
 CONTROLLER_MODES = ("z", "z_hidden", "zc", "zh", "zch")
 WORLDS = ("dream", "game")  # where a controller is evolved
+# far beyond what a machine can do: a number with a zero too many is refused, and does not fill the memory
+MOST_WORKERS, MOST_ROWS, MOST_CANDIDATES, MOST_STEPS, MOST_UNITS = 4096, 65_536, 100_000, 10_000, 16_384
 NETWORK_MODES = ("z", "zc", "zh", "zch")  # of a controller with hidden layers of any size
 
 
@@ -43,17 +45,21 @@ class Extract:
     max_frames: int = option(0, "an episode is cut after so many frames; 0 means at the end of the game", least=0)
     min_frames: int = option(0, "shorter episodes are not kept [frames]", least=0)
     max_hold: int = option(10, "a random action is held for 1 to this many steps")
-    workers: int = option(0, "processes, or threads with a controller; 0 means one per core", least=0)
+    workers: int = option(
+        0, "processes, or threads with a controller; 0 means one per core", least=0, most=MOST_WORKERS
+    )
     controller: str = option("", "the .json of a controller that plays instead of the random policy")
     explore: float = option(0.2, "share of the steps in which a controller's player holds random actions", most=0.99)
-    rows: int = option(16, "games that a controller plays in lockstep in one thread (12 kB of memory for each frame)")
+    rows: int = option(
+        16, "games that a controller plays in lockstep in one thread (12 kB of memory for each frame)", most=MOST_ROWS
+    )
 
 
 @dataclass(frozen=True)
 class Vae:
     """Training the VAE."""
 
-    z_size: int = option(32, "dimensions of z")
+    z_size: int = option(32, "dimensions of z", most=MOST_UNITS)
     batch_size: int = option(100, "frames per step")
     steps: int = option(1000000, "training steps")
     learning_rate: float = option(
@@ -95,14 +101,14 @@ class Series:
 class Rnn:
     """Training the MDN-RNN."""
 
-    hidden_size: int = option(256, "LSTM cells")
+    hidden_size: int = option(256, "LSTM cells", most=MOST_UNITS)
     output: str = option(
         "mixture",
         "what it predicts of each dimension of z: mixture, by likelihood; gaussian: one normal, by the KL divergence "
         "from the posterior of the VAE",
         choices=("mixture", "gaussian"),
     )
-    mixtures: int = option(5, "normals in each dimension's mixture")
+    mixtures: int = option(5, "normals in each dimension's mixture", most=MOST_UNITS)
     dropout: float = option(
         0.0, "dropout rate on h before the output layer; each stream has one mask per chunk", most=0.9
     )
@@ -179,6 +185,7 @@ class InDreams:
         "dreams start at so many places along the recorded games, with what the MDN-RNN remembers there: some first "
         "frames, most where reward has just come, some anywhere; 0 means at first frames only",
         least=0,
+        most=MOST_CANDIDATES,
     )
     start_games: int = option(300, "recorded games, the newest, along which dreams start")
 
@@ -187,8 +194,10 @@ class InDreams:
 class Train:
     """Evolving the controller. The population is n x t, whatever the number of ranks."""
 
-    n: int = option(64, "MPI ranks to start; 1 uses the cores of this process", "-n", "--num_worker")
-    t: int = option(1, "candidates per rank, of which n x t make the population", "-t", "--num_worker_trial")
+    n: int = option(64, "MPI ranks to start; 1 uses the cores of this process", "-n", "--num_worker", most=MOST_WORKERS)
+    t: int = option(
+        1, "candidates per rank, of which n x t make the population", "-t", "--num_worker_trial", most=MOST_CANDIDATES
+    )
     o: str = option(
         "cma",
         "cma (CMA-ES); openes, an evolution strategy in which the mean follows the estimated gradient of the return; "
@@ -199,7 +208,9 @@ class Train:
         "--optimizer",
         choices=("cma", "openes", "pepg", "ses", "ga", "ppo"),
     )
-    num_episode: int = option(16, "episodes per candidate and generation, the same for all candidates")
+    num_episode: int = option(
+        16, "episodes per candidate and generation, the same for all candidates", most=MOST_CANDIDATES
+    )
     generations: int = option(1800, "generations to evolve for")
     eval_steps: int = option(25, "generations between evaluations of the mean")
     eval_episodes: int = option(1024, "episodes in such an evaluation")
@@ -261,8 +272,8 @@ class PolicyGradient:
 
     o: str = option("ppo", "ppo; the others evolve, with other flags", "-o", "--optimizer", choices=("ppo",))
     generations: int = option(300, "updates; each collects `rows` x `steps` steps and learns from them")
-    rows: int = option(1024, "episodes in lockstep")
-    steps: int = option(64, "steps of every row in an update")
+    rows: int = option(1024, "episodes in lockstep", most=MOST_ROWS)
+    steps: int = option(64, "steps of every row in an update", most=MOST_STEPS)
     epochs: int = option(2, "passes through the steps of an update")
     minibatch: int = option(4096, "steps in one step of Adam; `rows` x `steps` must be a multiple")
     blocks: int = option(2, "parts of the rows and minibatches, each in a thread; decides the result in the last bits")
@@ -309,8 +320,10 @@ class GamePpo(PolicyGradient):
     )
     backend: str = option("", "the implementation of the game; by default the one that scores are reported in")
     generations: int = option(60, "updates; each plays an episode in every row and learns from them")
-    rows: int = option(32, "games in lockstep")
-    steps: int = option(1000, "steps of an episode that are played, at most; an episode of the game has no more")
+    rows: int = option(32, "games in lockstep", most=MOST_ROWS)
+    steps: int = option(
+        1000, "steps of an episode that are played, at most; an episode of the game has no more", most=MOST_STEPS
+    )
     minibatch: int = option(2000, "steps in one step of Adam, at most")
     eval_steps: int = option(10, "updates between evaluations of the greedy policy")
     eval_episodes: int = option(64, "episodes in such an evaluation")
@@ -367,7 +380,9 @@ class Iterate:
 class Planet:
     """PlaNet: an RSSM and a planner that plays in it. Defaults are its paper's (Hafner et al. 2019)."""
 
-    action_repeat: int = option(4, "steps of the game that an action is played for; a step below is so many of these")
+    action_repeat: int = option(
+        4, "steps of the game that an action is played for; a step below is so many of these", most=MOST_STEPS
+    )
     episodes: int = option(1000, "episodes to play altogether; episode i has seed `first_seed` + i")
     first_seed: int = option(200_000, "seed of the first episode, from 2000 to 399999", least=2000, most=399_999)
     random_episodes: int = option(
@@ -375,7 +390,7 @@ class Planet:
     )
     policy: str = option("", "the random policy; by default the first of the game")
     recordings: str = option("", "a folder of recordings to learn from besides, such as record")
-    rows: int = option(1, "episodes that are played in lockstep between two rounds of updates")
+    rows: int = option(1, "episodes that are played in lockstep between two rounds of updates", most=MOST_ROWS)
     updates: int = option(100, "updates of the model in each round, before its episodes are played")
     noise: float = option(
         0.3, "standard deviation of the noise on planned actions while learning, in halves of the range of the action"
@@ -384,24 +399,24 @@ class Planet:
         "", "the implementation of the game to learn in; by default the one that scores are reported in"
     )
 
-    horizon: int = option(12, "actions that are planned ahead")
-    iterations: int = option(10, "of the cross-entropy method, for every action")
-    candidates: int = option(1000, "plans that are tried in each iteration")
-    elite: int = option(100, "best plans, to which the next iteration's are fitted")
+    horizon: int = option(12, "actions that are planned ahead", most=MOST_STEPS)
+    iterations: int = option(10, "of the cross-entropy method, for every action", most=MOST_STEPS)
+    candidates: int = option(1000, "plans that are tried in each iteration", most=MOST_CANDIDATES)
+    elite: int = option(100, "best plans, to which the next iteration's are fitted", most=MOST_CANDIDATES)
 
-    deterministic: int = option(200, "cells of the GRU")
-    stochastic: int = option(30, "dimensions of the stochastic state")
-    hidden: int = option(200, "units of the dense layers between states")
-    head: int = option(300, "units of the dense layers that predict the reward, and the end")
-    depth: int = option(32, "channels of the first convolution; 32 are those of the VAE")
+    deterministic: int = option(200, "cells of the GRU", most=MOST_UNITS)
+    stochastic: int = option(30, "dimensions of the stochastic state", most=MOST_UNITS)
+    hidden: int = option(200, "units of the dense layers between states", most=MOST_UNITS)
+    head: int = option(300, "units of the dense layers that predict the reward, and the end", most=MOST_UNITS)
+    depth: int = option(32, "channels of the first convolution; 32 are those of the VAE", most=MOST_UNITS)
     paths: str = option(
         "both",
         "both; deterministic: a state without noise; stochastic: a state without a GRU",
         choices=("both", "deterministic", "stochastic"),
     )
 
-    batch_size: int = option(50, "chunks of episodes per update")
-    sequence_length: int = option(50, "steps of a chunk")
+    batch_size: int = option(50, "chunks of episodes per update", most=MOST_ROWS)
+    sequence_length: int = option(50, "steps of a chunk", most=MOST_STEPS)
     decoded_share: float = option(
         1.0, "share of the frames of a batch, drawn anew each time, that are decoded for the image loss", most=1
     )

@@ -150,17 +150,26 @@ def check(game: Game, cfg: Any) -> None:
 
 
 def _check_evolution(cfg: Any) -> None:
-    popsize = cfg.n * cfg.t
     if cfg.o == "ppo":
         raise UserError("-oppo: give it as two words, -o ppo, for the flags depend on it")
+    _check_population(cfg)
+    if cfg.o not in ("openes", "pepg") and cfg.learning_rate != settings.Train.learning_rate:
+        raise UserError(f"--learning_rate {cfg.learning_rate}: is of openes and pepg, not of {cfg.o}; leave it out")
+    if hasattr(cfg, "fewer_episodes"):
+        episodes_by_generation(cfg)
+    seeds.check(range(seeds.EVALUATION, seeds.EVALUATION + cfg.eval_episodes), "validation", "--eval_episodes")
+
+
+def _check_population(cfg: Any) -> None:
+    popsize = cfg.n * cfg.t
+    if popsize > settings.MOST_CANDIDATES:
+        raise UserError(f"-n {cfg.n} -t {cfg.t}: {popsize} candidates are more than {settings.MOST_CANDIDATES}")
     if cfg.o == "cma" and popsize < 3:
         raise UserError(f"-n {cfg.n} -t {cfg.t}: CMA-ES needs at least 3 candidates")
     if cfg.o == "ga" and popsize < 2:
         raise UserError(f"-n {cfg.n} -t {cfg.t}: ga needs at least 2 candidates")
     if cfg.o in ("openes", "pepg", "ses") and popsize % 2:
         raise UserError(f"-n {cfg.n} -t {cfg.t}: {cfg.o} has pairs of candidates, and {popsize} is odd")
-    if cfg.o not in ("openes", "pepg") and cfg.learning_rate != settings.Train.learning_rate:
-        raise UserError(f"--learning_rate {cfg.learning_rate}: is of openes and pepg, not of {cfg.o}; leave it out")
     if getattr(cfg, "track_groups", 1) > 1:
         if popsize % cfg.track_groups:
             raise UserError(f"--track_groups {cfg.track_groups}: the {popsize} candidates cannot be shared out equally")
@@ -169,9 +178,6 @@ def _check_evolution(cfg: Any) -> None:
                 f"--track_groups {cfg.track_groups}: leaves one candidate of {popsize} in a group, and none "
                 "to compare it with"
             )
-    if hasattr(cfg, "fewer_episodes"):
-        episodes_by_generation(cfg)
-    seeds.check(range(seeds.EVALUATION, seeds.EVALUATION + cfg.eval_episodes), "validation", "--eval_episodes")
 
 
 def _check_policy_gradient(game: Game, cfg: Any) -> None:

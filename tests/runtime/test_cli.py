@@ -200,6 +200,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(capsys):
         (OSError(errno.EMFILE, "Too many open files", "x.npz"), 2, "x.npz: Too many open files"),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), 2, "Resource temporarily unavailable"),
         (MemoryError("2 TB"), 1, "out of memory (2 TB)"),
+        (type("ResourceExhaustedError", (Exception,), {})("OOM [9]\nnode"), 1, "out of memory (OOM [9])"),
     ],
 )
 def test_what_the_machine_lacks_is_one_line(capsys, error, code, says):

@@ -67,6 +67,19 @@ MEANINGLESS = [
     ("fidelity", "--dreams", "1"),
     ("fidelity", "--dreams", "60001"),
 ]
+MEANINGLESS += [
+    (stage, f"--{field}", "2000000000")
+    for stage, fields in {
+        "extract": "workers rows",
+        "vae_train": "z_size",
+        "rnn_train": "hidden_size mixtures",
+        "train": "n t num_episode",
+        "ppo": "rows steps starts",
+        "planet": "action_repeat rows horizon iterations candidates elite batch_size sequence_length "
+        "deterministic stochastic hidden head depth",
+    }.items()
+    for field in fields.split()
+]  # the memory of the machine
 IN_DREAMS = [("train", "--temperature", value) for value in ("0", "-1", "nan", "1e9")]
 
 

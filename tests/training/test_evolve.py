@@ -202,6 +202,7 @@ def test_a_search_starts_in_the_memory_of_its_own_mdn_rnn_or_of_one_that_this_wa
     ("cfg", "says"),
     [
         (settings.Train(n=1, t=2), "at least 3"),
+        (settings.Train(n=2, t=60_000), "120000 candidates are more than 100000"),
         (settings.Train(n=3, t=1, o="openes"), "is odd"),
         (settings.Train(n=3, t=1, o="pepg"), "pepg has pairs of candidates, and 3 is odd"),
         (settings.Train(n=1, t=1, o="ga"), "ga needs at least 2"),
