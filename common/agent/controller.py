@@ -152,7 +152,9 @@ def read_any(path: str) -> np.ndarray:
         parameters = np.asarray(files.read_json(path)[0], np.float32)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give a controller such as log/<game>.cma.16.64.best.json") from None
-    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+    except (KeyError, IndexError):
+        raise UserError(f"{path}: not a controller file, which is [[parameters], score]") from None
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: not a controller file ({error})") from None
     if not np.isfinite(parameters).all():
         raise UserError(f"{path}: holds a parameter that is not finite")

@@ -4,6 +4,7 @@ CMA-ES and its kind (evolve.py) and the policy gradient (policy_gradient.py) rea
 """
 
 import argparse
+import os
 from typing import Any
 
 from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow without its banner)
@@ -134,6 +135,8 @@ def starts(
     if not cfg.starts:
         return [None] * len(rnns)
     path = f"{arguments.run}/series/series.npz"
+    if not os.path.exists(path):
+        raise UserError(f"--starts {cfg.starts}: {path}: no such file; make it first with: python series.py")
     meta = made_of.read(path, "series", game.name, arguments.unverified)
     if provenance.is_known(meta) and meta["parents"].get("vae") != loaded.hashes["vae"]:
         raise UserError(f"{path}: was encoded by another VAE than {loaded.paths['vae']}")

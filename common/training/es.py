@@ -528,9 +528,11 @@ def strategy(
 
     if not cfg.directions:
         return search(mean)
-    if cfg.directions > controller.input_size or len(controller.layers) > 1:
+    if len(controller.layers) > 1:
+        raise UserError(f"--directions {cfg.directions}: not for a controller with a hidden layer; leave it out")
+    if cfg.directions > controller.input_size:
         raise UserError(
-            f"--directions {cfg.directions}: the controller must read as many numbers, by one layer of weights"
+            f"--directions {cfg.directions}: the controller reads {controller.input_size} numbers; give that or less"
         )
     coordinates = np.zeros((cfg.directions + controller.bias) * controller.action_size)
     return SubspaceSearch(search(coordinates), find_directions)

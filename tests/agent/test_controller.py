@@ -84,8 +84,8 @@ def test_files_of_both_forms_round_trip(tmp_path, rng):
     [
         (json.dumps([[0.1] * 1088]), "holds 1088 parameters"),
         (json.dumps([[0.1] * 867])[:500], "not a controller file"),
-        (json.dumps({"parameters": [0.1] * 867}), "not a controller file"),
-        ("[]", "not a controller file"),
+        (json.dumps({"parameters": [0.1] * 867}), "not a controller file, which is"),
+        ("[]", "not a controller file, which is"),
         (json.dumps(867), "not a controller file"),
         (json.dumps([[[0.1] * 867]]), "holds 867 parameters"),
         (json.dumps([[0.1] * 866 + [float("nan")]]), "not finite"),

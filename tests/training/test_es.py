@@ -1,9 +1,11 @@
 """common/training/es.py: searches that find, that survive bad fitness, and that go on exactly where they stopped."""
 
+import types
+
 import numpy as np
 import pytest
 
-from common.runtime import files
+from common.runtime import files, settings
 from common.runtime.cli import UserError
 from common.training import es
 
@@ -355,3 +357,12 @@ def test_a_search_along_directions_is_restored(tmp_path, rng, way):
         with pytest.raises(ValueError, match="directions"):
             resumed.set_state(whole.state() | change)
     np.testing.assert_array_equal(resumed.mean, whole.mean)
+
+
+@pytest.mark.parametrize(("hidden", "directions", "says"), [((), 6, "reads 5 numbers"), ((4,), 2, "hidden layer")])
+def test_directions_that_there_are_not_are_refused(hidden, directions, says):
+    """Catches more components than numbers, and components of one layer for a controller of two."""
+    shape = types.SimpleNamespace(input_size=5, layers=[(5, 4)] * (1 + len(hidden)), bias=True, action_size=3)
+    cfg = settings.Train(n=1, t=8, directions=directions)
+    with pytest.raises(UserError, match=f"--directions {directions}: .*{says}"):
+        es.strategy(cfg, shape, np.zeros(3), lambda: None)

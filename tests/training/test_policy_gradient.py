@@ -401,7 +401,7 @@ def test_dreams_start_along_the_recorded_games_of_the_run(made, tmp_path, rng):
         (["--value_hidden", "8,x"], ["hidden layers 8,x"]),
         (["--minibatch", "100"], ["--minibatch 100", "16 x 8 steps"]),
         (["--tether", "0.1"], ["--tether 0.1", "--start_from"]),
-        (["--starts", "5"], ["series.npz", "no such file"]),
+        (["--starts", "5"], ["series.npz", "no such file; make it first with: python series.py"]),
         (["--ends", "drawn"], ["rnn.json does not tell the weight of the restarts", "give --ends threshold"]),
         (["--eval_episodes", "100001"], ["--eval_episodes"]),
         (["--controller_mode", "z_hidden"], ["--controller_mode", "z_hidden"]),
