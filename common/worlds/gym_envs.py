@@ -151,7 +151,10 @@ class _Dreaming(gymnasium.utils.EzPickle):
         return self._made
 
     def _dream(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """One step of all rows; ValueError if it is not finite, for no later step would be."""
+        """One step of all rows; ValueError if it is not finite, for no later step would be, or of another shape."""
+        shape = getattr(self, "num_envs", 1), *self._made.action_space.shape
+        if actions.shape != shape:
+            raise ValueError(f"actions have the shape {actions.shape}; give one of {shape[1:]} for each of {shape[0]}")
         if not np.isfinite(actions).all():
             raise ValueError(f"an action is not finite: {actions}")
         observations, *rest = self._dreams.step(actions)

@@ -270,6 +270,17 @@ def test_an_action_that_is_not_finite_is_an_error(name, bad):
             each.step(action)
 
 
+def test_an_action_of_another_shape_is_an_error(name):
+    """Catches 30 lines of TensorFlow about the product of two shapes."""
+    env, vector = gymnasium.make(name), gymnasium.make_vec(name, num_envs=2)
+    size = env.action_space.shape[0]
+    for each, shapes in ((env, [(size + 1,), (1, size), ()]), (vector, [(2, size + 1), (3, size), (size,)])):
+        each.reset(seed=1000)
+        for shape in shapes:
+            with pytest.raises(ValueError, match="actions have the shape"):
+                each.unwrapped.step(np.zeros(shape, np.float32))
+
+
 def test_a_dream_that_is_not_finite_is_an_error(doom):
     """Catches broken models: nobody would die in their dreams."""
     env = gymnasium.make(doom)
