@@ -10,7 +10,10 @@ from common.runtime.files import ROOT
 
 
 def best_of(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """The line of the best round: the highest real score less its standard error, so that few games decide little."""
+    """The line of the best round: the highest real score less its standard error, so that few games decide little.
+
+    Of equal rounds it is the last.
+    """
     return max(lines, key=lambda line: (line["real"]["mean"] - line["real"]["stderr"], line["round"]))
 
 

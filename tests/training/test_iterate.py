@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import json
 import os
 import shutil
@@ -231,6 +232,59 @@ def test_a_plan_of_two_rounds_gives_these_commands(folder, tmp_path):
     assert out.count("validation games)") == 2
 
 
+def flags_of(words):
+    """{flag: its value} of a command."""
+    return dict(itertools.pairwise(words))
+
+
+def test_a_third_round_counts_the_games_of_all_rounds_before_it(folder, tmp_path):
+    """Catches games of one round taken for those of all, and held-out episodes of another preset's number."""
+    assert start(game_in(folder, (FIRST, SECOND, THIRD)), tmp_path / "run")[0] == 0
+    last = flags_of([words for words in commands(folder) if words[0] == "rnn_train"][-1])
+    assert (last["--newest"], last["--newest_share"]) == ("8", "0.5")  # 8 + 4 own games, of which the preset keeps 4
+
+
+def test_a_vae_is_trained_on_and_its_games_are_encoded_again(folder, tmp_path):
+    """Catches a VAE that begins anew in a later round, and an MDN-RNN that learns from what the earlier VAE saw."""
+    run = str(tmp_path / "run")
+    again = settings.Round(vae={"steps": 5}, rnn={}, train={}, games=5)
+    assert start(game_in(folder, (FIRST, again)), run)[0] == 0
+    two = [words for words in commands(folder) if words[0] != "model" and f"{run}/round2" in words]
+    assert [words[0] for words in two] == ["vae_train", "series", "rnn_train", "train", "pick_best", "fidelity"]
+    vae = flags_of(two[0])
+    assert (vae["--steps"], vae["--start_from"], vae["--seed"]) == ("5", "../round1/tf_vae/vae.json", "3")
+
+
+def test_half_as_many_games_as_choose_tell_how_faithful_the_dream_is(folder, tmp_path):
+    """Catches a measurement of ten games, whatever the round says."""
+    one = dataclasses.replace(FIRST, games=50)
+    assert start(game_in(folder, (one,)), tmp_path / "run")[0] == 0
+    assert flags_of(commands(folder)[-1])["--games"] == "25"
+
+
+def test_a_game_that_cannot_be_lost_has_no_fidelity(folder, tmp_path):
+    """Catches a measurement of deaths in a game that has none, for which there is no script."""
+    game = game_in(folder, RESTART=False)
+    os.remove(os.path.join(folder, "fidelity.py"))
+    assert start(game, tmp_path / "run")[0] == 0
+    assert "fidelity" not in {script for script, *_ in commands(folder)}
+    assert "fidelity" not in files.read_json(tmp_path / "run" / "rounds.json")[0]
+
+
+def test_the_usual_preset_is_that_of_a_laptop(folder, tmp_path):
+    """Catches rounds of another preset where none is named."""
+    game = game_in(folder)
+    game.config.ITERATE["laptop"] = TWO
+    assert call(game, "--run", tmp_path / "run")[0] == 0
+    assert flags_of(commands(folder)[0])["--preset"] == "laptop"
+
+
+def test_a_seed_beyond_the_games_of_training_is_refused(folder, tmp_path):
+    """Catches a run that would record validation games."""
+    assert refused(start(game_in(folder), tmp_path / "run", seed=iterate.RUNS + 1), "--seed")
+    assert commands(folder) == []
+
+
 def test_the_last_line_is_the_command_that_scores_the_best_round_on_validation_games(folder, tmp_path):
     """Catches test games that choose among runs, games that chose the round already, and the agent of another round."""
     run = str(tmp_path / "run")
@@ -270,6 +324,33 @@ def test_each_round_has_a_line_and_the_picture_shows_it(folder, tmp_path):
     assert "dream 650, dream at temperature 1 500, game" in iterate.words(one)
 
 
+def test_the_minutes_of_a_round_are_those_of_all_rounds_up_to_it(folder, tmp_path):
+    """Catches the time of one round alone, and that of later ones where the lines are written again."""
+    run, game = tmp_path / "run", game_in(folder)
+    start(game, str(run))
+    state = files.read_json(run / "iterate.json")
+    files.write_json(
+        str(run / "iterate.json"), state | {"seconds": {"1/vae": 120.0, "1/train": 480.0, "2/own": 1200.0}}
+    )
+    os.remove(run / "rounds.json")
+    assert start(game, str(run))[0] == 0
+    lines = files.read_json(run / "rounds.json")
+    assert [line["minutes"] for line in lines] == [10.0, 30.0]
+    assert [line["seconds"] for line in lines] == [{"vae": 120.0, "train": 480.0}, {"own": 1200.0}]
+
+
+@pytest.mark.parametrize(("of", "dream"), [("dream", 700.0), ("game", None)])
+def test_only_the_score_of_a_dream_is_one(folder, tmp_path, of, dream):
+    """Catches the score of an evolution in the game, told as that of a dream which nobody dreamt."""
+    path, scores = str(tmp_path / "best.json"), str(tmp_path / "scores.json")
+    files.write_json(path, [[0.5]])
+    score = {"of": of, "mean": 700.0}
+    provenance.write(path, "controller", "stub", {}, {}, 1.0, unverified=False, score=score)
+    files.write_json(scores, {"mean": 5.0, "std": 1.0, "stderr": 0.5, "n": 4, "backend": "stub"})
+    one = iterate.Iteration._scored(types.SimpleNamespace(_game=game_in(folder)), path, scores)
+    assert (one["dream"], one["real"]["mean"]) == (dream, 5.0)
+
+
 def test_the_series_of_every_round_is_known_by_its_meta(folder, tmp_path):
     """Catches models made from a series of which nothing is left, once a later round has added to it."""
     run = str(tmp_path / "run")
@@ -285,6 +366,15 @@ def test_the_picture_is_drawn(tmp_path):
     lines = [{"minutes": 10.0 * k, "real": {"mean": 100.0 * k, "stderr": 5.0}} for k in (1, 2)]
     iterate.draw(lines, str(tmp_path / "rounds.png"), "Stub")
     assert (tmp_path / "rounds.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_shows_scores_over_minutes(tmp_path, monkeypatch):
+    """Catches axes exchanged, and the score in place of its standard error."""
+    shown = []
+    monkeypatch.setattr("matplotlib.axes.Axes.errorbar", lambda self, *rows, **how: shown.extend(rows))
+    lines = [{"minutes": 10.0 * k, "real": {"mean": 100.0 * k, "stderr": 5.0 * k}} for k in (1, 2)]
+    iterate.draw(lines, str(tmp_path / "rounds.png"), "Stub")
+    assert shown == [[10.0, 20.0], [100.0, 200.0], [5.0, 10.0]]
 
 
 @pytest.mark.parametrize("backend", ["nonsense", "tkagg"])
@@ -510,6 +600,8 @@ def test_whatever_ends_it_the_same_command_goes_on(tmp_path, monkeypatch, undist
     assert start(game_in(folder), run)[0] == 0
     assert len(commands(folder)) == 17 - 3
     assert lines_of(run) == undisturbed
+    if how != "stage killed":
+        assert files.read_json(f"{run}/iterate.json")["seconds"]["1/rnn"] >= noted["seconds"]["1/rnn"]
 
 
 def test_what_is_not_this_run_is_refused_and_kept(folder, tmp_path):
@@ -807,10 +899,13 @@ def test_a_single_lost_recording_is_made_again(folder, tmp_path, undisturbed):
     assert lines_of(run) == undisturbed
 
 
-def test_a_lost_series_is_encoded_again_for_who_reads_it(folder, tmp_path):
+@pytest.mark.parametrize("where", ["round", "preset"])
+def test_a_lost_series_is_encoded_again_for_who_reads_it(folder, tmp_path, where):
     """Catches an evolution along recorded games that finds no series, and recordings made again that are there."""
-    along = dataclasses.replace(FIRST, train={"starts": 3})
+    along = dataclasses.replace(FIRST, train={"starts": 3} if where == "round" else {})
     run, game = tmp_path / "run", game_in(folder, (along,))
+    if where == "preset":
+        game.config.TRAIN["small"] = settings.DreamTrain(starts=3)
     start(game, str(tmp_path / "whole"))
     fault(folder, "train", "round1", 3)
     start(game, str(run))

@@ -1,5 +1,6 @@
 """iterate.py --ship: which round ships, and to where. No stage is run here."""
 
+import dataclasses
 import json
 import os
 
@@ -115,6 +116,42 @@ def test_an_unfinished_run_does_not_ship(game, tmp_path):
     files.write_json(os.path.join(run, "iterate.json"), state | {"rounds": [{}] * 3})
     with pytest.raises(UserError, match="2 of 3 rounds are done"):
         ship.ship(game, run)
+
+
+def test_of_equal_rounds_the_last_ships(game, tmp_path):
+    """Catches an earlier one, in which the world was learnt from fewer games."""
+    ship.ship(game, finished_run(game, tmp_path, "laptop", [5.0, 9.0, 9.0]))
+    assert files.read_json(str(tmp_path / game.config.SHIPPED_CONTROLLER)) == ["controller", 3]
+
+
+def test_a_run_does_not_ship_without_its_linear_controller(game, tmp_path):
+    """Catches a run that is shipped before the linear controller of its preset is evolved."""
+    game.config.ITERATE["laptop"] = dataclasses.replace(game.config.ITERATE["laptop"], linear={})
+    with pytest.raises(UserError, match="its linear controller is not evolved"):
+        ship.ship(game, finished_run(game, tmp_path, "laptop", [5.0, 9.0, 7.0], linear_in=1))
+    assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"parents": {"vae": "0" * 64}}, "was evolved on another vae"),
+        ({"unverified": True}, "was made from files that were not verified"),
+        ({}, "is not the controller that rounds.json tells the score of"),
+    ],
+)
+def test_the_linear_controller_proves_itself_as_well(game, tmp_path, change, says):
+    """Catches a linear controller on other models than ship, of unknown origin, or of which there is no score."""
+    run = finished_run(game, tmp_path, "laptop", [5.0, 9.0, 7.0], linear_in=2)
+    path = os.path.join(run, "round2", "linear", "log", "c.best.json")
+    meta = provenance.read(path, "controller", "toy")
+    if not change:
+        files.write_json(path, ["linear", "evolved again"])
+        change = {"sha256": files.sha256(path)}
+    provenance.save(path, meta | change)
+    with pytest.raises(UserError, match=says):
+        ship.ship(game, run)
+    assert not (tmp_path / "log").exists()
 
 
 def test_only_the_controller_that_was_scored_ships(game, tmp_path):
