@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from common.agent import controller
 from common.runtime import files, settings
 from common.runtime.cli import UserError
 from common.training import es
@@ -366,3 +367,31 @@ def test_directions_that_there_are_not_are_refused(hidden, directions, says):
     cfg = settings.Train(n=1, t=8, directions=directions)
     with pytest.raises(UserError, match=f"--directions {directions}: .*{says}"):
         es.strategy(cfg, shape, np.zeros(3), lambda: None)
+
+
+def asked_for(shape=None, along=None, **options):
+    """The search that train.py has with these options."""
+    cfg = settings.Train(**{"n": 2, "t": 8, "seed_start": SEED} | options)
+    return es.strategy(cfg, shape, np.zeros(10), lambda: (np.ones(10), along))
+
+
+@pytest.mark.parametrize("o", es.STRATEGIES)
+def test_all_ranks_together_have_one_population(o):
+    """Catches a population of one rank's candidates."""
+    assert asked_for(o=o).ask().shape == (16, 10)
+
+
+@pytest.mark.parametrize("o", ["openes", "pepg"])
+def test_the_learning_rate_is_that_of_the_option(o):
+    """Catches --learning_rate without effect in one of the strategies that have it."""
+    one, other = (evolve(asked_for(o=o, learning_rate=rate), 1) for rate in (0.5, 1.5))
+    assert np.abs(one._mean).max() > 1e-3
+    np.testing.assert_allclose(other._mean, 3 * one._mean)
+
+
+def test_as_many_directions_are_searched_as_are_asked_for(rng):
+    """Catches coordinates for the weights of one number of the action only, or none for its bias."""
+    shape = controller.Controller("z", 4, 2, 2, bias=True)
+    strategy = asked_for(shape, rng.standard_normal((10, 8)), directions=3)
+    np.testing.assert_allclose(strategy.mean, 1)
+    assert strategy.ask().shape == (16, 10)

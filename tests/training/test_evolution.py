@@ -41,7 +41,7 @@ def start(tmp_path):
     """(Config, ...) -> the evolution as one more start of the same command has it, the process before having ended."""
     opened = []
 
-    def begin(cfg=None, folder=tmp_path, fresh=False, parents=PARENTS, may_change=(), seed=1000, strategy=None):
+    def begin(cfg=None, folder=tmp_path, fresh=False, parents=PARENTS, may_change=(), seed=1000, strategy=None, **more):
         for run in opened:
             run._stage._lock_file.close()
         opened.clear()
@@ -49,7 +49,7 @@ def start(tmp_path):
         arguments = argparse.Namespace(run=str(folder), fresh=fresh)
         cfg = cfg or Config()
         strategy = strategy or es.CMA(np.zeros(SIZE), cfg.n * cfg.t, 0.5, seed)
-        run = evolution.Evolution(arguments, GAME, BASE, cfg, parents, strategy, may_change)
+        run = evolution.Evolution(arguments, GAME, BASE, cfg, parents, strategy, may_change, **more)
         opened.append(run)
         return run
 
@@ -116,11 +116,68 @@ def test_the_files_are_the_authors(start, tmp_path):
     assert config == {"config": dataclasses.asdict(Config(generations=1)), "parents": PARENTS}
 
 
-def test_seconds_go_on_from_before_the_stop(start, tmp_path):
+def metrics(folder):
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (folder / "log" / f"{BASE}.metrics.jsonl").read_text().splitlines()]
+
+
+def test_metrics_have_the_names_of_what_they_are(start, tmp_path):
+    """Catches the least taken for the greatest return, and the best evaluation shown in place of the latest."""
+    run = start()
+    run.strategy.tell(run.strategy.ask()[:, 0])
+    run.add_generation(np.array([[1.0, 3.0], [4.0, 6.0], [-2.0, 0.0]]), np.ones((3, 2), int))
+    for score in (9.0, 4.0):
+        run.add_evaluation(score)
+    generation = {"es/return_mean": 2.0, "es/return_min": -1.0, "es/return_max": 5.0}
+    assert metrics(tmp_path) == [{"step": 1} | row for row in (generation, {"es/evaluation": 9}, {"es/evaluation": 4})]
+
+
+def test_what_was_logged_after_the_last_checkpoint_is_forgotten(start, tmp_path):
+    """Catches generations that stand twice in metrics.jsonl, because a kill came between them and a checkpoint."""
+    run = evolve(start(), 2)
+    before = metrics(tmp_path)
+    run.add_generation(np.ones((6, 3)), np.ones((6, 3), int))
+    assert metrics(tmp_path) != before
+    assert start().generation == 2
+    assert metrics(tmp_path) == before
+
+
+def test_an_update_of_the_policy_gradient_is_a_row(start, tmp_path):
+    """Catches columns in another order, and the steps of an update in place of all steps so far."""
+    run = start()
+    learnt = {"entropy": 1.5, "value_loss": 0.25, "tether": 0.125, "moved": 0.0625}
+    for mean in (7.126, 8.0):
+        run.add_update(learnt | {"reward": 0.5, "ends": 0.1, "steps": 30.0}, mean)
+    rows = [[number, *rest] for number, _, *rest in run.hist]
+    assert rows == [[1, 7.13, 1.5, 0.25, 0.125, 0.0625, 30], [2, 8.0, 1.5, 0.25, 0.125, 0.0625, 60]]
+    named = {f"ppo/{name}": value for name, value in learnt.items()}
+    assert metrics(tmp_path)[0].items() >= (named | {"step": 1, "ppo/return_mean": 7.126}).items()
+
+
+def test_metas_say_where_scores_are_from_and_what_is_not_verified(start, tmp_path):
+    """Catches the score of a game told as a dream's, one of another generation, and an origin that is forgotten."""
+    run = start(score_of="game", unverified=True)
+    for score in (5.0, 9.0, 7.0):
+        run.add_generation(np.ones((6, 3)), np.ones((6, 3), int))
+        run.add_evaluation(score)
+    run.save()
+    metas = {
+        kind: provenance.read(str(tmp_path / "log" / f"{BASE}.{kind}"), what, "game")
+        for kind, what in (("json", "controller"), ("best.json", "controller"), ("log.json", "evolution"))
+    }
+    assert all(meta["unverified"] for meta in metas.values())
+    assert (metas["best.json"]["score"]["of"], metas["best.json"]["generation"]) == ("game", 2)
+    assert (metas["log.json"]["score"], metas["json"]["generation"]) == ({"of": "game"}, 3)
+
+
+@pytest.mark.parametrize("kept", ["checkpoint.npz", "npz"])
+def test_seconds_go_on_from_before_the_stop(start, tmp_path, kept):
     """Catches a clock that starts at zero with every start, so that the plotted time runs back."""
     run = start()
     run._began -= 100
     evolve(run, 1)
+    if kept == "npz":
+        os.remove(tmp_path / "log" / f"{BASE}.checkpoint.npz")
     run = start()
     run._began -= 100
     evolve(run, 1)

@@ -13,7 +13,7 @@ from common.game import find
 from common.play import select
 from common.runtime import cli, files, mpi, provenance, settings
 from common.runtime.cli import UserError
-from common.training import es, evolution, evolve
+from common.training import dreams, es, evolution, evolve
 
 GAME = types.SimpleNamespace(name="game")
 PARENTS = {"vae": "a" * 64, "rnn": "b" * 64}
@@ -120,6 +120,44 @@ def test_a_finished_search_keeps_its_last_evaluation(tmp_path):
     evolved(tmp_path, hill, generations=3)
     assert hill.evaluated == []
     assert written(tmp_path) == before
+
+
+def test_a_killed_search_goes_on_from_its_last_checkpoint(tmp_path):
+    """Catches a checkpoint that is written at the end only: a kill would lose hours."""
+
+    class Killed(Hill):
+        def play(self, population, seeds):
+            if len(self.evaluated) == 2:
+                raise KeyboardInterrupt
+            return super().play(population, seeds)
+
+    with pytest.raises(KeyboardInterrupt):
+        evolved(tmp_path, Killed(), generations=10)
+    logs = json.loads(str(files.read_npz(tmp_path / "log" / f"{BASE}.checkpoint.npz")["logs"]))
+    assert [len(logs[kind]) for kind in ("hist", "log")] == [7, 1]  # the second evaluation has not ended
+
+
+def test_ranks_share_the_candidates_of_a_search():
+    """Catches one rank's candidates taken for the population, in the name of the logs or among the groups of tracks."""
+    cfg = settings.GameTrain(n=2, t=3, num_episode=2, track_groups=2)
+    assert evolve._base(find("carracing"), cfg) == "carracing.cma.2.6"
+    arena = types.SimpleNamespace(_cfg=cfg, _episodes_of=lambda generation: generation)
+    run = types.SimpleNamespace(generation=1, seeds=np.arange)
+    np.testing.assert_array_equal(evolve.GameArena.seeds(arena, run), [[0, 1], [2, 3]] * 3)
+
+
+def test_each_mdn_rnn_dreams_from_its_own_starts_with_dropout(monkeypatch):
+    """Catches an MDN-RNN given the memory of another, dropout that is ignored, and an MDN-RNN without an episode."""
+    made = []
+    monkeypatch.setattr(mpi, "start", lambda make_worker, threads: make_worker())
+    monkeypatch.setattr(dreams, "ensemble", lambda *_: ["one", "other"])
+    monkeypatch.setattr(dreams, "starts", lambda *_: ["of one", "of other"])
+    monkeypatch.setattr(dreams, "dream_world", lambda game, cfg, loaded, *rest: made.append(rest))
+    evolve._dream_arena(find("doomrnn"), settings.DreamTrain(dropout=0.25), None, None, None, None)
+    assert made == [("one", "of one", 0.25), ("other", "of other", 0.25)]
+    for few in ({"num_episode": 1}, {"eval_episodes": 1}):
+        with pytest.raises(UserError, match="2 MDN-RNNs need as many episodes"):
+            evolve._dream_arena(find("doomrnn"), settings.DreamTrain(**few), None, None, None, None)
 
 
 def test_fewer_episodes_at_first():
@@ -302,17 +340,18 @@ def test_games_are_made_once_for_each_set_of_rules(patience, rules, monkeypatch)
 
 @pytest.mark.parametrize("rows", [3, 16, 100])
 def test_directions_are_found_in_as_many_games_as_step_together(rows, monkeypatch):
-    """Catches more episodes than games, and some of them that are not played."""
+    """Catches more episodes than games, some of them that are not played, and games that end early as in training."""
     monkeypatch.setattr(mpi, "start", lambda make_worker, threads: make_worker())
     played = []
 
     def features_of_play(world, shape, mean, seeds, action_of):
-        assert len(seeds) <= rows
+        assert (len(seeds) <= rows, world) == (True, "under the rules of the game")
         played.extend(seeds)
         return np.ones((2 * len(seeds), 5))
 
-    cfg = types.SimpleNamespace(fewer_episodes="", num_episode=2, block_rows=rows)
-    arena = evolve.GameArena(lambda hurried: None, None, None, cfg, 2)
+    cfg = types.SimpleNamespace(fewer_episodes="", num_episode=2, block_rows=rows, patience=9)
+    worlds = {True: "hurried", False: "under the rules of the game"}
+    arena = evolve.GameArena(worlds.get, None, None, cfg, 2)
     arena._candidates = types.SimpleNamespace(features_of_play=features_of_play)
     assert arena.features(np.zeros(4)).shape == (32, 5)
     np.testing.assert_array_equal(played, es.DIRECTION_SEEDS)

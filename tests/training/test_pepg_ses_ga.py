@@ -116,6 +116,23 @@ def test_a_generation_of_the_genetic_algorithm_is_that_of_a_plain_loop():
     np.testing.assert_allclose(strategy.mean, three.mean(axis=0), atol=0.6e-4)
 
 
+def test_of_equally_fit_candidates_small_ones_become_elites(rng):
+    """Catches large weights that cost nothing, or are worth something."""
+    strategy, population = search("ga", popsize=30), rng.standard_normal((30, 10))
+    strategy._asked = population
+    strategy.tell(np.full(30, 7.0))
+    sizes = np.square(population).mean(axis=1)
+    np.testing.assert_array_equal(strategy._elites, population[sizes.argsort()[:3]])
+
+
+def test_the_spread_of_the_genetic_algorithm_is_that_of_its_children():
+    """Catches noise alone taken for the spread, where parents differ by more than that."""
+    strategy = search("ga", size=200, popsize=400)
+    strategy._elites = np.repeat([[-3.0], [3.0]], 200, axis=1)
+    assert strategy.rms_stdev == pytest.approx(strategy.ask()[2:].std(), rel=0.01)
+    assert strategy.rms_stdev > 3
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("function", [sphere, ellipsoid])
 def test_they_find_known_optima(name, function):
