@@ -17,8 +17,8 @@ from common.play import agents, play
 from common.runtime import cli, devices, files, provenance, settings
 from common.runtime.cli import UserError
 from common.studio import session
-from common.training import dreams, evolution, evolve, ppo
-from common.worlds import games
+from common.training import dreams, evolution, evolve, policy_gradient, ppo
+from common.worlds import games, tensor_dreams
 
 import toy
 
@@ -318,6 +318,67 @@ def test_the_tether_on_a_linear_controller_holds_the_network_to_that(made, tmp_p
     assert held_to[0] is None
     policy = network.policy_for(game.config, FEATURES, TINY.hidden, weight)
     np.testing.assert_array_equal(held_to[1], np.zeros(policy.network.parameters))
+
+
+def test_every_update_has_the_tether_asked_for(made, tmp_path, monkeypatch):
+    """Catches a reference that is held to with no weight."""
+    game, run, asked = made[0], another(made, tmp_path), []
+    linear(made, run)
+
+    def update(self, *how):
+        asked.append(how)
+        raise UserError("enough seen")
+
+    monkeypatch.setattr(ppo.PPO, "update", update)
+    assert train(game, run, "--start_from", "log/linear.json", "--tether", 0.25).code == 2
+    assert asked == [(TINY.learning_rate, 0.25)]
+
+
+def test_it_learns_in_the_dreams_asked_for(made, tmp_path, monkeypatch):
+    """Catches a horizon, a dropout or a mode that is ignored; each of the two blocks dreams half of the rows."""
+    game, run, asked = made[0], another(made, tmp_path), []
+
+    def noted(rnns, starts, *how):
+        asked.append((len(rnns), len(starts), *how))
+        raise UserError("enough seen")
+
+    monkeypatch.setattr(tensor_dreams, "Dreams", noted)
+    words = "--horizon", 6, "--temperature", 0.8, "--dropout", 0.3, "--controller_mode", "zh", "--rows", 32
+    done = train(game, run, *words)
+    assert done.refused("enough seen"), done.err
+    assert asked == [(2, 2, 0.8, toy.ALIVE, 32, 0.3, "zh", None, 6, 0.0)]
+
+
+def test_what_plays_is_told(made, tmp_path, monkeypatch):
+    """Catches scores of one implementation of the game that are said to be another's."""
+    asked = []
+
+    def noted(arguments, game, name, cfg, *more):
+        asked.append(cfg.backend)
+        raise UserError("enough seen")
+
+    monkeypatch.setattr(evolution, "Evolution", noted)
+    game = dataclasses.replace(made[0], backend_here=lambda name: f"in place of {name}")
+    run = another(made, tmp_path)
+    assert train(game, run, "--world", "game", "--backend", "fast").refused("enough seen")
+    assert asked == ["in place of fast"]
+
+
+@pytest.mark.parametrize(
+    ("world", "heads", "ends", "wanted"),
+    [
+        ("dream", False, 0.1, 10),
+        ("dream", True, 0.1, 5),
+        ("dream", False, 0, 512),
+        ("game", False, 0.1, 0.5 * 512 / 16),
+    ],
+)
+def test_the_return_of_an_update_is_that_of_an_episode(world, heads, ends, wanted):
+    """Catches the reward of a step, or of all rows together, for that of an episode."""
+    metrics = {"reward": 0.5, "steps": 512.0, "ends": ends}
+    loaded = argparse.Namespace(rnn=argparse.Namespace(shape=argparse.Namespace(heads=heads)))
+    found = policy_gradient._return_of(metrics, argparse.Namespace(world=world, rows=16), loaded)
+    assert found == pytest.approx(wanted)
 
 
 def test_an_update_that_is_not_finite_ends_it_at_the_last_checkpoint_from_which_it_goes_on(made, tmp_path, monkeypatch):

@@ -354,3 +354,92 @@ def test_adam_begins_when_the_policy_does():
     learner.update(1e-3)  # 8 steps of Adam, each about as long as the learning rate
     moved = np.abs(learner.arrays()["networks"][: policy.network.parameters] - before)
     assert 0.004 < moved.max() < 0.0085
+
+
+def test_noise_is_new_in_every_update_and_at_every_step():
+    """Catches the same actions and dreams in every update, or at every step of one, and a seed without effect."""
+
+    def shown(seed, updates):
+        cfg, found = dataclasses.replace(QUICK, seed_start=seed, epochs=1, blocks=1), []
+        learner = ppo.PPO(Bandit(), SMALL, cfg)
+        begun = learner.arrays()
+        for _ in range(updates):
+            learner.update()
+            found.append(learner.arrays()["world0"])
+        return learner, begun, found
+
+    learner, begun, (one, two) = shown(1000, 2)
+    _, other_begun, (other,) = shown(1001, 1)
+    assert not np.isin(two, one).any()
+    assert not np.isin(other, one).any()
+    for name in ("networks", "world0"):
+        assert not np.array_equal(begun[name], other_begun[name])
+    layers = SMALL.network.unpack(tf.zeros(SMALL.network.parameters))
+    _, data = learner._collect(learner.world, layers, (tf.constant(one),), tf.constant([5, 6]))
+    features, drawn = tf.reshape(data.features, [17, 64, 2])[..., 0].numpy(), data.drawn[..., 0].numpy()
+    assert len(np.unique(features)) > 0.99 * features.size
+    assert len(np.unique(drawn, axis=0)) == 16
+    assert not np.array_equal(drawn[1:] - 1, np.sign(features[1:-1])), "an action must not be drawn as the world is"
+
+
+def test_blocks_of_a_minibatch_learn_as_the_whole_does():
+    """Catches steps that no block learns from, and losses that are added up."""
+    one, other = (
+        ppo.PPO(Bandit(), SMALL, dataclasses.replace(QUICK, epochs=1, blocks=blocks, value_updates=0))
+        for blocks in (1, 4)
+    )
+    assert other.update(1e-2) == pytest.approx(one.update(1e-2), rel=1e-3, abs=1e-5)
+    np.testing.assert_allclose(other.arrays()["networks"], one.arrays()["networks"], atol=1e-3)
+
+
+class Wage(Bandit):
+    """Every step brings 1, for ever."""
+
+    def step(self, state, action, seed):
+        return self.start(seed), tf.ones([self.rows]), tf.zeros([self.rows], tf.bool)
+
+
+def test_the_value_is_what_is_to_come():
+    """Catches discount and lambda exchanged, a value that learns advantages, and rewards that are not scaled."""
+    cfg = dataclasses.replace(QUICK, value_updates=99, blocks=1, discount=0.5, gae_lambda=0.9, reward_scale=0.25)
+    learner, metrics = learned(Wage(), SMALL, cfg, 40)
+    assert metrics["reward"] == 1
+    arrays = learner.arrays()
+    _, layers = learner._unpack(tf.constant(arrays["networks"]))
+    folded = network.folded(layers, *ppo._spread(arrays["feature_mean"], arrays["feature_square"]))
+    value = learner._value(folded, np.float32([[-0.5, 1], [0.5, 1]]))
+    np.testing.assert_allclose(value, 0.25 / (1 - 0.5), atol=0.05)
+
+
+def test_the_clipping_range_is_that_of_the_option():
+    """Catches --clip without effect."""
+    quick = dataclasses.replace(QUICK, blocks=1, minibatch=64, value_updates=0)
+    near, far = (learned(Bandit(), SMALL, dataclasses.replace(quick, clip=clip), 1)[1] for clip in (0.01, 9.0))
+    assert near["moved"] < far["moved"] / 2
+
+
+def test_adam_is_a_plain_loop(rng):
+    """Against float64. Catches a long gradient that is not scaled down, moments exchanged, and their bias kept."""
+    gradients = [rng.normal(size=6) * scale for scale in (0.01, 10.0, 0.1)]
+    state = (tf.constant(rng.normal(size=6), tf.float32), tf.zeros(6), tf.zeros(6), tf.constant(0))
+    x, mean, square = np.array(state[0], float), np.zeros(6), np.zeros(6)
+    for step, gradient in enumerate(gradients, 1):
+        state = ppo._adam(state, tf.constant(gradient, tf.float32), tf.constant(0.1))
+        gradient = gradient * min(1.0, 0.5 / np.linalg.norm(gradient))
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        rate = 0.1 * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+        x -= rate * mean / (np.sqrt(square) + 1e-5)
+        np.testing.assert_allclose(state[0], x, rtol=1e-4)
+    assert int(state[3]) == 3
+
+
+def test_features_are_measured_over_all_first_updates(rng):
+    """Catches the mean of the latest update alone, and updates that count unequally."""
+    learner = ppo.PPO(Bandit(), SMALL, QUICK)
+    now = tuple(tf.constant(learner.arrays()[name]) for name in ("networks", "feature_mean", "feature_square"))
+    parts = [rng.normal(k, 1 + k, (50, 2)).astype(np.float32) for k in range(3)]
+    for k, part in enumerate(parts):
+        now = learner._measured(*now, tf.constant(k), tf.constant(part))
+    every = np.concatenate(parts)
+    np.testing.assert_allclose(now[1], every.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(now[2], np.square(every).mean(axis=0), rtol=1e-4)
