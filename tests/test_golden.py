@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from commands import GAMES, call, in_this_process  # noqa: F401
 
-from common.agent import mdnrnn, vae
+from common.agent import controller, mdnrnn, vae
 from common.data import recordings, series
 from common.play import agents, play, record, select
 from common.runtime import files, parallel, provenance, runs, settings
@@ -352,6 +352,42 @@ def test_training_has_rules_of_its_own_and_the_mean_has_the_games(small_run, tmp
             assert block.action_of is env.action_of
 
 
+def test_what_plays_is_told(small_run, tmp_path, car, tried):
+    """Catches scores of one implementation of the game that are said to be another's."""
+    run = copy_run(small_run, "carracing", tmp_path)
+    game = dataclasses.replace(car, backend_here=lambda name: {"envpool": "gym"}[name])
+    words = ["-t", 4, "--num_episode", 1, "--generations", 1, "--eval_episodes", 1, "--backend", "envpool"]
+    trained(game, run, *words)
+    assert {block.world.games.backend for block in tried} == {"gym"}
+    meta = json.loads((run / "log" / "carracing.cma.1.4.best.json.meta.json").read_text())
+    assert (meta["score"]["backend"], meta["config"]["backend"]) == ("gym", "gym")
+
+
+@pytest.mark.parametrize("mode", ["z", "zch"])
+def test_directions_are_of_what_the_controller_named_reads(small_run, tmp_path, monkeypatch, mode):
+    """Catches a search along directions that begins at zero, and --controller_mode or --directions without effect."""
+    run, found, asked = copy_run(small_run, "doomrnn", tmp_path), [], []
+    shape = controller.Controller(mode, 4, 8, 1, bias=False)
+    start = np.linspace(0.1, 0.9, shape.parameters).round(4)
+    controller.write(str(run / "start.json"), start)
+    about = {"controller_mode": mode}, small_run[1]["doomrnn"], 1.0
+    provenance.write(str(run / "start.json"), "controller", "doomrnn", *about, unverified=False)
+
+    def features_of_play(world, shape, mean, seeds, action_of):
+        asked.append((mean, seeds.tolist()))
+        return np.random.default_rng(1).normal(size=(50, shape.input_size))
+
+    monkeypatch.setattr(candidates, "features_of_play", features_of_play)
+    monkeypatch.setattr(evolve, "evolve", lambda run, arena, cfg: found.append((run.mean, run.strategy.ask())))
+    words = ["-t", 200, "--directions", 2, "--start_from", "start.json", "--controller_mode", mode, "--sigma_init", 0.1]
+    trained(DOOM, run, *words)
+    (mean, population), ((played, seeds),) = *found, asked
+    np.testing.assert_allclose(mean, start, atol=1e-6)
+    np.testing.assert_allclose(played, start, atol=1e-6)
+    assert seeds == es.DIRECTION_SEEDS.tolist()
+    assert np.linalg.matrix_rank(population - start, tol=0.01) == 2
+
+
 def test_more_tracks_come_with_the_generation_they_are_told_for(small_run, tmp_path, car, tried, told):
     """Catches a schedule of tracks that is a generation late: "1:1" is one track in the first generation only."""
     run = copy_run(small_run, "carracing", tmp_path)
@@ -669,8 +705,100 @@ def test_the_noise_of_the_vae_follows_from_the_seed_and_the_step(rng):
     assert handed == [[3, 1], [3, 2], [3, 3]]
 
 
+@pytest.fixture
+def recorded_run(small_run, tmp_path):
+    """A run of Doom with two recordings, and an earlier VAE in earlier.json."""
+    for seed in (2000, 2001):
+        frames, none = np.full((6, 64, 64, 3), seed % 256, np.uint8), np.zeros(6)
+        recordings.write(str(tmp_path / "record"), seed, frames, none, none, np.arange(6) == 5)
+    provenance.copy(str(small_run[0] / "doomrnn" / DOOM.config.TRAINED["vae"]), str(tmp_path / "earlier.json"))
+    return tmp_path
+
+
+def test_the_vae_trains_as_its_options_say(recorded_run, monkeypatch):
+    """Catches --mirror, --seed or --start_from without effect, and a start that its checkpoint or its meta forgets."""
+    asked, begun, stream, run = [], [], recordings.FrameStream, recorded_run
+
+    def spy(folder, batch_size, seed, **how):
+        asked.append((batch_size, seed, how["mirror"]))
+        return stream(folder, batch_size, seed, **how)
+
+    def step(self, number):
+        begun.append([variable.numpy() for variable in self.model.paper_weights])
+        return 1.0, 2.0
+
+    monkeypatch.setattr(recordings, "FrameStream", spy)
+    monkeypatch.setattr(trainers.VaeTrainer, "step", step)
+    monkeypatch.setattr(trainers.VaeTrainer, "reconstructions", lambda self: np.zeros((128, 64, 3)))
+    words = ["--z_size", 4, "--batch_size", 4, "--steps", 2, "--seed", 5, "--mirror", "--start_from", "earlier.json"]
+    done = call(vae_and_rnn.train_vae, DOOM, "--preset", "smoke", "--run", run, *words, "--unverified")
+    assert done.code == 0, done.err
+    assert asked == [(4, 5, True)]
+    earlier = str(run / "earlier.json")
+    for found, wanted in zip(begun[0], commands.weights.read(earlier), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    meta = json.loads((run / "tf_vae" / "vae.json.meta.json").read_text())
+    assert meta["parents"]["start_from"] == files.sha256(earlier)
+    source = str(files.read_npz(str(run / "tf_vae" / "checkpoint.npz"))["state_source"])
+    assert source != stream(str(run / "record"), 4, 5, game="doomrnn").source
+
+
+def test_the_series_is_encoded_as_its_options_say(small_run, recorded_run, monkeypatch):
+    """Catches --mirror or --episodes_per_part without effect, and a VAE that is not the run's own."""
+    run, asked, real = copy_run(small_run, "doomrnn", recorded_run), [], series.encode
+
+    def encode(missing, parts, coder, folder, *how):
+        asked.append((len(missing), coder.z_size, *how))
+        real(missing, parts, coder, folder, *how)
+
+    monkeypatch.setattr(series, "encode", encode)
+    words = ["--mirror", "--episodes_per_part", 1, "--unverified"]
+    done = call(vae_and_rnn.encode, DOOM, "--preset", "smoke", "--run", run, *words)
+    assert done.code == 0, done.err
+    assert asked == [(2, 4, 1, True)]
+    meta = json.loads((run / "series" / "series.npz.meta.json").read_text())
+    assert meta["parents"]["vae"] == small_run[1]["doomrnn"]["vae"]
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_chunks_are_of_the_episodes_and_sizes_of_the_config(monkeypatch, mirror):
+    """Catches mirror images left out, or of another game; the share of the newest, a seed or a size without effect."""
+    monkeypatch.setattr(series, "StreamBatches", lambda *how: how)
+    monkeypatch.setattr(series, "MixedBatches", lambda *how: how)
+
+    class Part(str):
+        def with_mirror_images(self, factors):
+            return f"{self} and images by {factors}"
+
+        def split(self, count, flag):
+            assert (count, flag) == (3, "--newest")
+            return Part("old"), Part("new")
+
+    images = f" and images by {CAR.config.MIRROR}" * mirror
+    cfg = settings.Rnn(mirror=mirror, newest_share=0.25, streams=4, sequence_length=9, seed=7, heads=True)
+    assert vae_and_rnn._chunks(CAR, cfg, Part("all")) == (f"all{images}", 4, 9, 7, True)
+    mixed = vae_and_rnn._chunks(CAR, dataclasses.replace(cfg, newest=3), Part("all"))
+    assert mixed == (f"old{images}", f"new{images}", 0.25, 4, 9, 7, True)
+
+
+def test_an_mdn_rnn_knows_all_that_it_goes_on_from(small_run):
+    """Catches the first of several that is forgotten: a controller evolved in that one could not go on."""
+    run = small_run[0] / "doomrnn"
+    path = str(run / "later.json")
+    model = mdnrnn.MDNRNN(mdnrnn.Shape(4, 1, 8, True))
+    commands.weights.write_rnn(path, model, DOOM.config.RNN_FILE_ORDER)
+    about = {}, {"vae": small_run[1]["doomrnn"]["vae"], "start_from": "b" * 64}, 1.0
+    provenance.write(path, "rnn", "doomrnn", *about, unverified=False, trained_on_from=["b" * 64, "a" * 64])
+    cfg, parents, made_of = settings.Rnn(start_from="later.json"), {}, []
+    here = commands.namespace(run=str(run))
+    known = vae_and_rnn._start_rnn(DOOM, cfg, here, model, parents, made_of)
+    assert known == [files.sha256(path), "b" * 64, "a" * 64]
+    assert parents == {"start_from": files.sha256(path)}
+    assert [meta["sha256"] for meta in made_of] == [files.sha256(path)]
+
+
 def test_the_mdn_rnn_trains_on_known_and_is_validated_on_unseen_episodes(small_run, tmp_path, rng, monkeypatch):
-    """Catches training on the held-out episodes, validating on the others, and a restart weight not handed on."""
+    """Catches training on the held-out episodes, validating on the others, and options or origins not handed on."""
     run = copy_run(small_run, "doomrnn", tmp_path)
     length = [10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 30, 50]
     (run / "series").mkdir()
@@ -679,7 +807,7 @@ def test_the_mdn_rnn_trains_on_known_and_is_validated_on_unseen_episodes(small_r
     provenance.write(path, "series", "doomrnn", {}, {"vae": small_run[1]["doomrnn"]["vae"]}, 1.0, unverified=False)
     (run / "tf_rnn" / "rnn.json").unlink()
     (run / "tf_rnn" / "rnn.json.meta.json").unlink()
-    seen = types.SimpleNamespace(frames=[], unseen=[], weight=[])
+    seen = types.SimpleNamespace(frames=[], unseen=[], weight=[], mixtures=[])
     resume, init = trainers.RnnTrainer.resume, trainers.RnnTrainer.__init__
 
     def spy_resume(self, stage, batches, source):
@@ -688,6 +816,7 @@ def test_the_mdn_rnn_trains_on_known_and_is_validated_on_unseen_episodes(small_r
 
     def spy_init(self, cfg, shape, restart_weight, *more):
         seen.weight.append(restart_weight)
+        seen.mixtures.append(shape.mixtures)
         init(self, cfg, shape, restart_weight, *more)
 
     monkeypatch.setattr(trainers.RnnTrainer, "resume", spy_resume)
@@ -696,12 +825,18 @@ def test_the_mdn_rnn_trains_on_known_and_is_validated_on_unseen_episodes(small_r
         trainers.RnnTrainer, "losses_on", lambda self, unseen: seen.unseen.append(unseen.length.tolist()) or (0, 0)
     )
     monkeypatch.setattr(trainers.RnnTrainer, "dreams", lambda *more: np.zeros((128, 64, 3)))
-    words = ["--hidden_size", 8, "--streams", 2, "--sequence_length", 8, "--steps", 2, "--restart_weight", 7.5]
+    monkeypatch.setattr(vae_and_rnn, "_start_rnn", lambda *more: ["a" * 64, "b" * 64])
+    words = ["--start_from", "earlier.json", "--mixtures", 3, "--hidden_size", 8, "--streams", 2, "--steps", 2]
+    words += ["--sequence_length", 8, "--restart_weight", 7.5]
     done = call(vae_and_rnn.train_rnn, DOOM, "--preset", "smoke", "--run", run, *words, "--validation_episodes", 2)
     assert done.code == 0, done.err
     assert seen.frames == [(length[:-2], sum(length[:-2]))]
     assert seen.unseen == [[30, 50]]
-    assert seen.weight == [7.5]
+    assert (seen.weight, seen.mixtures) == ([7.5], [3])
+    first, _ = json.loads((run / "tf_initial_z" / "initial_z.json").read_text())
+    assert len(np.unique(first, axis=0)) == len(length)  # of all episodes, those of the validation too
+    meta = json.loads((run / "tf_rnn" / "rnn.json.meta.json").read_text())
+    assert meta["trained_on_from"] == ["a" * 64, "b" * 64]
 
 
 def test_evolution_asks_for_what_the_config_says():

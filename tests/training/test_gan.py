@@ -233,6 +233,17 @@ def test_the_learning_rate_of_a_side_that_rests_falls_on(tmp_path, rng, monkeypa
     np.testing.assert_allclose(rates, np.outer([0, 1, 2, 3], [1e-3 / 3] * 3), rtol=0.01)
 
 
+def test_the_trainer_follows_its_config(monkeypatch):
+    """Catches --gan_gamma without effect, and adversaries that remember as many gradients as the encoder."""
+    given = []
+    monkeypatch.setattr(gan, "train_step_of", lambda *parts: given.append(parts[3]))
+    trainer = gan.GanTrainer(dataclasses.replace(CFG, gan_gamma=0.7, learning_rate=2e-4))
+    assert given == [0.7]
+    assert [optimizer.beta_1 for optimizer in trainer.optimizers] == [0.9, 0.5, 0.5]
+    rates = [float(optimizer.learning_rate) for optimizer in trainer.optimizers]
+    assert rates == pytest.approx([2e-4] * 3)
+
+
 def test_it_learns_to_tell_frames_apart(rng):
     """Catches a decoder that is only judged, or an encoder without a gradient: all frames would be decoded alike."""
     frames, parts = np.zeros((4, 64, 64, 3), np.uint8), Parts()

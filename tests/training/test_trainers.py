@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from common.agent import mdnrnn, vae
 from common.data import series
+from common.runtime import devices as devices_of_this_machine
 from common.runtime import files, runs, settings
 from common.runtime.cli import UserError
 from common.runtime.devices import nan_unless_finite
@@ -125,15 +126,19 @@ def start_rnn(folder, data, cfg=RNN, source="a" * 64):
         stage._lock_file.close()
 
 
-def test_a_resumed_training_is_an_uninterrupted_one(tmp_path, data):
-    """Catches a memory, an optimiser, an order of chunks or a noise that is not the same after a stop."""
+@pytest.mark.parametrize("save", ["save", "save_if_due"])
+def test_a_resumed_training_is_an_uninterrupted_one(tmp_path, data, save):
+    """Catches a memory, an optimiser, an order of chunks or a noise that is not the same after a stop, or a kill."""
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
     whole, _, _ = start_rnn(tmp_path / "whole", data)
     losses = [whole.step(step) for step in range(1, 7)]
-    trainer, _, _ = start_rnn(tmp_path / "parts", data)
+    cfg = dataclasses.replace(RNN, checkpoint_seconds=0.0)
+    trainer, _, _ = start_rnn(tmp_path / "parts", data, cfg)
     assert [trainer.step(step) for step in range(1, 4)] == losses[:3]
-    trainer.save(3)
+    getattr(trainer, save)(3)
+    with pytest.raises(UserError, match="its training began on other data"):
+        start_rnn(tmp_path / "parts", data, source="b" * 64)
     trainer, _, done = start_rnn(tmp_path / "parts", data)
     assert done == 3
     assert [trainer.step(step) for step in range(4, 7)] == losses[3:]
@@ -185,6 +190,63 @@ def test_what_is_dreamt_is_shown_below_what_was_seen(tmp_path, data):
     np.testing.assert_array_equal(seen, data.mu[[0, 3, 6, 9]])
     np.testing.assert_array_equal(dreamt[0], seen[0])
     assert np.abs(dreamt[1:] - seen[1:]).max() > 1e-3
+
+
+def test_a_dream_has_the_actions_of_the_episode_it_is_shown_below(tmp_path, data, monkeypatch):
+    """Catches one action for the whole dream, actions a step late, and a dream that does not begin as an episode."""
+    trainer, _, _ = start_rnn(tmp_path, data)
+    steps = []
+
+    def next_of(model, weights, state, start, action, *noise):
+        steps.append((float(start[0]), action[0]))
+        return *state, None
+
+    monkeypatch.setattr(trainers.dream, "next_of", next_of)
+    trainer.dreams(data, lambda z: np.zeros((len(z), 64, 64, 3), np.float32), steps=12)
+    assert [start for start, _ in steps] == [1.0] + [0.0] * 10
+    np.testing.assert_array_equal([action for _, action in steps], data.action[:11])
+
+
+def test_frames_are_shown_above_their_reconstructions():
+    """Catches rows exchanged, and the noise of z in the pictures."""
+    trainer = trainers.VaeTrainer(settings.Vae(z_size=4))
+    trainer._frames = tf.constant(np.random.default_rng(1).integers(0, 256, (5, 64, 64, 3), np.uint8))
+    seen, made = trainer.reconstructions(3).reshape(2, 64, 3, 64, 3).swapaxes(1, 2)
+    np.testing.assert_array_equal(seen, trainer._frames[:3].numpy() / np.float32(255))
+    mu, _ = trainer.model.encode(trainer._frames[:3])
+    np.testing.assert_allclose(made, trainer.model.decode(mu), atol=1e-6)
+
+
+def test_the_seed_decides_the_initial_weights():
+    """Catches runs of different seeds that begin with the same weights."""
+
+    def new(seed):
+        cfg = dataclasses.replace(RNN, seed=seed)
+        return trainers.Trainer(cfg, lambda: mdnrnn.MDNRNN(mdnrnn.Shape(3, 1, 8, True))).model.get_weights()
+
+    one, same, other = (new(seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one[0], same[0])
+    assert (one[0] != other[0]).all()
+
+
+def test_a_training_step_has_the_options_of_the_config(monkeypatch):
+    """Catches --rare_pixels, --dropout, --output or --restart_z without effect."""
+    given = []
+
+    def noted(model, optimizer, strategy, *options):
+        given.append(options)
+        return None, None
+
+    monkeypatch.setattr(trainers.vae, "train_step_of", noted)
+    monkeypatch.setattr(trainers.mdnrnn, "train_step_of", noted)
+    trainers.VaeTrainer(settings.Vae(z_size=4, rare_pixels=0.5))
+    shape, pay = mdnrnn.Shape(3, 1, 8, True), settings.Pay(-1, 6, -50, 10, 100, 0.1)
+    for output, restart_z in (("mixture", False), ("gaussian", True)):
+        cfg = dataclasses.replace(RNN, dropout=0.25, output=output, restart_z=restart_z, streams=4)
+        trainers.RnnTrainer(cfg, shape, 7.0, pay)
+    blocks = devices_of_this_machine.blocks_of(4)
+    rnn = [(7.0, 0.25, pay, gaussian, blocks, gaussian) for gaussian in (False, True)]
+    assert given == [(0.5,), *rnn]
 
 
 def test_rows_that_do_not_divide_are_the_users_mistake():
