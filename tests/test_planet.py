@@ -373,6 +373,71 @@ def test_the_order_of_random_episodes_updates_and_planned_ones(undisturbed):
     assert played == list(range(200_000, 200_007))
 
 
+def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monkeypatch):
+    """Catches another random policy, preset or backend, batches or noise that repeat, and noise in a validation."""
+    scores, _ = validated
+    scores += [1.0]
+    game, policies, planned, batches, optimizers, played_on = dot_game(small=SMALL), [], [], [], [], []
+    game.config.EXTRACT = {"laptop": "of laptop", "small": "of small"}
+
+    def policy(episodes, cfg):
+        policies.append((episodes.tolist(), cfg))
+        return Uniform(episodes, None)
+
+    def train_step_of(model, optimizer, cfg):
+        optimizers.append((float(optimizer.learning_rate), optimizer.epsilon, optimizer.global_clipnorm))
+
+        def step(chunks, shown, seed):
+            batches.append((chunks.frames.tobytes(), shown.tolist(), seed.tolist()))
+            return {"image": 1.0}
+
+        return step
+
+    def plans(self, planner, episodes, noise=0.0):
+        planned.append((planner, episodes.tolist(), noise))
+        return Uniform(episodes, None)
+
+    def real_games(rows, backend, **rules):
+        played_on.append(backend)
+        return games.Games([DotGame() for _ in range(rows)])
+
+    monkeypatch.setattr(planet.rssm, "train_step_of", train_step_of)
+    monkeypatch.setattr(play_planet.Agent, "planner", lambda self, seed=0: f"planner {seed}")
+    monkeypatch.setattr(play_planet.Agent, "policy", plans)
+    monkeypatch.setattr(play_planet.Agent, "world", lambda self, played: played)
+    game = dataclasses.replace(
+        game,
+        random_policies=game.random_policies | {"other": policy},
+        real_games=real_games,
+        backend_here=lambda name: f"in place of {name}",
+    )
+    flags = "--policy other --backend fast --noise 0.4 --seed 6 --learning_rate 0.003 --epsilon 0.02 --clip 7"
+    flags += " --updates 9 --episodes 5 --decoded_share 0.34 --batch_size 4 --validate_every 0"
+    trained(game, tmp_path, "--preset", "small", *flags.split())
+    assert policies == [([200_000, 200_001, 200_002], "of small")]
+    validation = [seeds.PLANNED_GAMES, seeds.PLANNED_GAMES + 1]
+    assert planned == [("planner 6", [200_003, 200_004], 0.4), ("planner 6", validation, 0.0)]
+    np.testing.assert_allclose(optimizers, [(0.003, 0.02, 7)])
+    assert set(played_on) == {"in place of fast"}
+    assert [seed for *_, seed in batches] == [[6, 4 * step] for step in range(18)]
+    assert len({frames for frames, *_ in batches}) == 18
+    assert {len(set(shown)) for _, shown, _ in batches} == {4}  # 0.34 of 4 x 3
+    assert len({tuple(shown) for _, shown, _ in batches}) > 15
+
+
+def test_sizes_are_those_of_the_config(monkeypatch):
+    """Catches two sizes exchanged, and a path or a limit without effect."""
+    sizes = {"deterministic": 7, "stochastic": 3, "hidden": 5, "head": 4, "depth": 2, "paths": "stochastic"}
+    cfg = dataclasses.replace(SMALL, **sizes, horizon=2, iterations=5, candidates=10, elite=3)
+    cfg = dataclasses.replace(cfg, action_repeat=3, reward_limit=12.5, memory_frames=99)
+    assert planet.shape_of(dot_game(), cfg) == Shape(2, False, **sizes)
+    assert planet.check(dot_game(), cfg) == Search(horizon=2, iterations=5, candidates=10, elite=3)
+    monkeypatch.setattr(planet, "Replay", lambda *given, **ends: (*given, ends))
+    assert planet.new_replay(dot_game(), cfg) == (2, 3, 12.5, 99, {})
+    doom, car = (planet.new_replay(find(name), cfg)[-1] for name in ("doomrnn", "carracing"))
+    assert (doom, car) == ({"end_before": 2100}, {"fall_below": -50.0})
+
+
 def test_its_meta_says_what_it_was_made_of(undisturbed):
     """Catches a result of which nobody can tell where it comes from."""
     with open(undisturbed / "tf_planet" / "rssm.npz.meta.json") as file:
@@ -462,9 +527,9 @@ def validated(monkeypatch):
 def test_the_best_model_on_validation_is_the_result(validated, tmp_path):
     """Catches a result that is the last model, or the best of the games it learned in."""
     scores, written = validated
-    scores += [5.0, 3.0, 9.0]
+    scores += [5.0, 5.0, 9.0]
     trained(dot_game(laptop=SMALL), tmp_path)
-    assert written == [5.0, 9.0]
+    assert written == [5.0, 9.0]  # of equals the first
 
 
 def test_the_best_score_survives_a_new_start(validated, tmp_path):
@@ -627,6 +692,23 @@ def test_an_rssm_survives_its_file_and_other_weights_are_refused(rng, tmp_path):
     model.biases["prior"].assign(np.full(8, np.nan))
     with pytest.raises(UserError, match="not written, because a weight is not finite"):
         files_planet.write(path, model, search, 4)
+
+
+def test_a_run_plays_its_own_model_before_the_one_that_ships(rng, tmp_path, capsys):
+    """Catches a run that trained a model and plays the one that ships, and a silent choice."""
+    game, run = dot_game(), str(tmp_path / "run")
+    game.config.__file__ = str(tmp_path / "game" / "config.py")
+    with pytest.raises(UserError, match=r"--run .*run: no such folder"):
+        files_planet.find(game, run)
+    os.makedirs(tmp_path / "run" / "tf_planet")
+    with pytest.raises(UserError, match=r"neither .*run/tf_planet/rssm\.npz nor an RSSM that ships is there"):
+        files_planet.find(game, run)
+    places = tmp_path / "game" / "planet" / "rssm.npz", tmp_path / "run" / "tf_planet" / "rssm.npz"
+    for path, said in zip(places, (True, False), strict=True):
+        os.makedirs(path.parent, exist_ok=True)
+        files_planet.write(str(path), tiny_model(rng, action_size=2), Search(), 1)
+        assert os.path.samefile(files_planet.find(game, run, unverified=True)[0], path)
+        assert ("run has none of its own" in capsys.readouterr().out) == said
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,46 @@ def test_noise_of_states_differs_between_candidates_steps_and_plans():
     assert len(np.unique(games)) == 4 * 5
 
 
+def test_candidates_are_drawn_anew_in_every_iteration_and_at_every_step(monkeypatch):
+    """Catches candidates that are the same ones, scaled, in every iteration, or those of another step."""
+    drawn, normal = [], tf.random.stateless_normal
+
+    def noted(shape, seed):
+        drawn.append(tuple(np.array(seed)))
+        return normal(shape, seed)
+
+    monkeypatch.setattr(tf.random, "stateless_normal", noted)
+    tf.config.run_functions_eagerly(True)
+    try:
+        for seed in (4, 9):
+            plans = Planner(Line(False), Search(2, 3, 5, 2), (-1.0,), (1.0,), seed)
+            for step in (7, 8):
+                plans.plan(at(0.0), step)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert len(set(drawn)) == len(drawn) == 2 * 2 * (1 + 3)
+
+
+def test_a_search_begins_at_no_action_and_half_as_wide_as_the_range(monkeypatch):
+    """Catches a search as wide as the range, and one that begins in the middle of a range that holds no action."""
+    tried = []
+
+    def returns_of_plans(model, weights, state, actions, noise):
+        tried.append(actions.numpy())
+        return tf.zeros(actions.shape[:2])
+
+    monkeypatch.setattr(planner, "returns_of_plans", returns_of_plans)
+    tf.config.run_functions_eagerly(True)
+    try:
+        plans = Planner(Line(False), Search(1, 1, 20_000, 2), (-1.0, 0.0, 3.0), (1.0, 6.0, 5.0))
+        plans.plan(at(0.0), 1)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    np.testing.assert_array_equal(plans.width, [1, 3, 1])
+    beyond = (tried[0][0, :, 0] > [0.5, 1.5, 3.5]).mean(axis=0)  # half a deviation
+    np.testing.assert_allclose(beyond, 0.3085, atol=5 * 0.46 / np.sqrt(20_000))
+
+
 def test_a_plan_of_an_rssm_is_worth_more_than_random_plans(rng):
     """Catches a planner that does not reach the model's rewards: state, weights or noise handed on wrongly."""
     model = RSSM(Shape(2, True, deterministic=8, stochastic=3, hidden=8, head=8, depth=1), "float32")

@@ -100,6 +100,23 @@ def test_gru_is_kerass(rng):
     np.testing.assert_allclose(ours, cell(x, h)[0], atol=1e-5)
 
 
+def test_a_new_memory_keeps_what_it_has():
+    """Catches a GRU that begins with half-open gates, and forgets within a few steps."""
+    model = RSSM(SMALL, "float32")
+    assert model.biases["gru_x"].numpy().tolist() == [1.0] * 12 + [0.0] * 6
+    assert not model.biases["gru_h"].numpy().any()
+
+
+def test_only_what_is_decoded_is_spread_by_noise(rng):
+    """Catches levels of colours learnt as they are, to which a decoder can fit too well, and noise in what is read."""
+    model, chunks = random_model(rng, dataclasses.replace(SMALL, paths="deterministic")), random_chunks(rng, 4, 3)
+    one, other = (
+        rssm.losses_of(model, chunks, all_shown(chunks), np.array([seed, 40], np.int32), CONFIG) for seed in (3, 4)
+    )
+    assert {name for name in one if one[name] != other[name]} == {"image"}
+    np.testing.assert_allclose(one["image"], other["image"], rtol=1e-2)
+
+
 def test_transition_reads_state_and_action_and_a_std_has_its_least_value(rng):
     """Catches an action that is not read, and a standard deviation below 0.1 (or the softplus left out)."""
     model = random_model(rng)

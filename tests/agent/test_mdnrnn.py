@@ -386,3 +386,25 @@ def test_two_blocks_train_as_one_does(rng):
         ended.append([np.array(losses), np.stack(memory), *rnn.get_weights()])
     for one, two in zip(*ended, strict=True):
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_have_noise_and_dropout_of_their_own(rng, monkeypatch):
+    """Catches one draw for both halves of the streams."""
+    shape, drawn, losses_of = Shape(3, 1, 6, True), [], mdnrnn.losses_of
+
+    def noted(rnn, batch, state, noise, weight, mask, *more):
+        drawn.append((noise.numpy(), mask.numpy()))
+        return losses_of(rnn, batch, state, noise, weight, mask, *more)
+
+    monkeypatch.setattr(mdnrnn, "losses_of", noted)
+    rnn, optimizer = random_rnn(rng, shape), keras.optimizers.SGD(0.1)
+    step, _ = mdnrnn.train_step_of(rnn, optimizer, tf.distribute.get_strategy(), 10.0, 0.5, blocks=2)
+    batch = tuple(map(tf.constant, stream_batch(rng, shape, 8, 5)))
+    tf.config.run_functions_eagerly(True)
+    try:
+        step(batch, rnn.initial_state(8), np.array([1000, 1], np.int32))
+    finally:
+        tf.config.run_functions_eagerly(False)
+    (noise, mask), (other_noise, other_mask) = drawn
+    assert (noise != other_noise).all()
+    assert (mask != other_mask).any()

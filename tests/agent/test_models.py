@@ -83,12 +83,15 @@ def test_only_what_was_made_for_each_other_is_loaded(game, capsys):
     hashes = toy.write_models(game, paths)
     loaded = models.load(game, paths)
     assert (loaded.hashes, loaded.paths, loaded.unverified) == (hashes, paths, False)
+    assert loaded.about() == {"models": hashes}
     assert (loaded.vae.z_size, loaded.rnn.shape.hidden_size, loaded.initial_z[0].shape) == (toy.Z, toy.H, (3, toy.Z))
     for name in ("rnn", "initial_z"):
         whole = provenance.read(paths[name], name, "toy")
         provenance.save(paths[name], whole | {"parents": {"vae": "0" * 64}})
         with pytest.raises(UserError, match=rf"{name}\.json: was made on another VAE \(000000000000\)"):
             models.load(game, paths)
+        mixed = models.load(game, paths, unverified=True)
+        assert (mixed.unverified, mixed.about()) == (True, {"models": hashes, "unverified": True})
         provenance.save(paths[name], whole)
     for name in models.NAMES:
         os.rename(paths[name] + provenance.ENDING, "aside")
@@ -101,6 +104,18 @@ def test_only_what_was_made_for_each_other_is_loaded(game, capsys):
     loaded = models.load(game, paths, unverified=True)
     assert (loaded.hashes, loaded.unverified) == (hashes, True)
     assert capsys.readouterr().err.count("unverified: ") == 3
+
+
+def test_an_mdn_rnn_goes_on_from_all_that_were_before_it():
+    """Catches the one before it alone, or the first of several alone."""
+    for parents, more, known in (
+        ({}, {}, "a"),
+        ({"start_from": "b"}, {}, "ab"),
+        ({"start_from": "b"}, {"trained_on_from": ["b", "c"]}, "abc"),
+    ):
+        metas = {"rnn": {"parents": parents} | more}
+        loaded = models.Models(None, None, None, {"rnn": "a"}, {}, metas)
+        assert [name for name in "abcd" if loaded.goes_on_from(name)] == list(known)
 
 
 def test_dreams_are_shown_with_the_runs_own_vae_only(game):

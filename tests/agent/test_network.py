@@ -39,6 +39,16 @@ def test_a_network_is_a_float64_loop_over_its_flat_vector(rng):
     np.testing.assert_array_equal(network.pack(net.unpack(tf.constant(flat))), flat)
 
 
+def test_a_new_network_is_undecided_whatever_its_size():
+    """Catches units that saturate where they read much, and a last layer that prefers an action."""
+    net = network.Network((400, 100, 50, 3))
+    for last in (0.0, 0.5):
+        parts = net.unpack(net.initial(np.random.default_rng(1), last))
+        assert not any(bias.any() for bias, _ in parts)
+        spread = [weight.std() * np.sqrt(len(weight)) for _, weight in parts]
+        np.testing.assert_allclose(spread, [1, 1, last], rtol=0.25)
+
+
 def test_folded_layers_read_features_as_they_are(rng):
     """Catches a mean or a scale on the wrong side, and an opposite that is none."""
     net = network.Network((3, 5, 2))
@@ -82,7 +92,7 @@ def test_entropy_and_divergence_are_means_of_log_probabilities(head, rng):
 
 
 def test_a_linear_controller_under_a_network_presses_the_buttons_of_its_game(rng):
-    """Catches left for right, a threshold of the game that is not that of the base, and a network that is not added."""
+    """Catches left for right, another threshold or sharpness, and a network that is not added."""
     from doomrnn import config, doomreal
 
     weight, x = rng.normal(size=6), rng.normal(size=(500, 6)).astype(np.float32)
@@ -92,6 +102,9 @@ def test_a_linear_controller_under_a_network_presses_the_buttons_of_its_game(rng
     pressed = [doomreal.buttons(np.tanh(row @ weight)) for row in x]
     assert [doomreal.buttons(row[0]) for row in action] == pressed
     assert len({tuple(row) for row in pressed}) == 3
+    u = np.tanh(x @ weight)
+    logits = 5 * np.stack([-u - 1 / 3, 0 * u, u - 1 / 3], axis=1)
+    np.testing.assert_allclose(policy.outputs(zeros, x), logits, atol=1e-4)
     other = policy.network.unpack(rng.normal(size=policy.network.parameters).astype(np.float32))
     added = policy.outputs(other, x) - policy.outputs(zeros, x)
     np.testing.assert_allclose(added, policy.network(other, x), rtol=1e-3, atol=1e-4)
