@@ -603,6 +603,10 @@ MUTANTS = [
     ("common/agent/rssm.py", "target = image_of(target, tf.random.stateless_uniform(tf.shape(target), seed))",
      "target = image_of(target)"),
     ("common/agent/planet.py", "for path in (own, shipped) if", "for path in (shipped, own) if"),
+    # rnn_train.py
+    ("common/training/vae_and_rnn.py", "config.RESTART, cfg.mixtures, cfg.heads)", "config.RESTART, heads=cfg.heads)"),
+    ("common/training/vae_and_rnn.py", "*data.initial_z())", "*known.initial_z())"),
+    ("common/training/vae_and_rnn.py", "parents, unverified, trained_on_from=trained_on_from)", "parents, unverified)"),
 ]  # fmt: skip
 """(module, text that stands in it once, what to put in its place)"""
 
