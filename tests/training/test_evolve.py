@@ -154,7 +154,8 @@ def test_each_mdn_rnn_dreams_from_its_own_starts_with_dropout(monkeypatch):
     monkeypatch.setattr(dreams, "starts", lambda *_: ["of one", "of other"])
     monkeypatch.setattr(dreams, "dream_world", lambda game, cfg, loaded, *rest: made.append(rest))
     evolve._dream_arena(find("doomrnn"), settings.DreamTrain(dropout=0.25), None, None, None, None)
-    assert made == [("one", "of one", 0.25), ("other", "of other", 0.25)]
+    assert len(made) == 4
+    assert set(made) == {(rnn, f"of {rnn}", dropout) for rnn in ("one", "other") for dropout in (0.25, 0.0)}
     for few in ({"num_episode": 1}, {"eval_episodes": 1}):
         with pytest.raises(UserError, match="2 MDN-RNNs need as many episodes"):
             evolve._dream_arena(find("doomrnn"), settings.DreamTrain(**few), None, None, None, None)
