@@ -139,7 +139,7 @@ EXTRACT = {
 VAE = {
     "paper": VAE_PAPER,
     "laptop": replace(VAE_PAPER, steps=13000, batch_size=64, learning_rate=1e-3, schedule="cosine"),
-    "dream": replace(VAE_PAPER, steps=6000, batch_size=64, learning_rate=1e-3, schedule="cosine", mirror=True),
+    "dream": replace(VAE_PAPER, steps=9000, batch_size=64, learning_rate=1e-3, schedule="cosine", mirror=True),
     "smoke": replace(VAE_PAPER, steps=100, batch_size=64, learning_rate=1e-3, schedule="cosine"),
 }
 SERIES = dict.fromkeys(("paper", "smoke"), settings.Series(episodes_per_part=50))
@@ -243,7 +243,20 @@ PPO_LAPTOP = Ppo(
 PPO = {
     "laptop": PPO_LAPTOP,
     # no hidden layers: with 128 and 64 units it soon finds what the MDN-RNN has wrong, and in the game the car stands
-    "dream": replace(PPO_LAPTOP, hidden="", generations=50, eval_steps=50, discount=0.995),
+    "dream": replace(
+        PPO_LAPTOP,
+        hidden="",
+        generations=100,
+        epochs=4,
+        minibatch=2048,
+        learning_rate=1e-3,
+        discount=0.995,
+        entropy=0.0,
+        value_updates=10,
+        eval_steps=50,
+        starts=8000,
+        horizon=300,
+    ),
     "smoke": replace(
         PPO_LAPTOP,
         generations=6,
@@ -276,24 +289,16 @@ PPO_GAME = {
     "laptop": PPO_GAME_LAPTOP,
     "smoke": replace(PPO_GAME_LAPTOP, generations=2, rows=4, minibatch=200, patience=40, eval_steps=2, eval_episodes=2),
 }
-SHORT_LEASH = {"patience": 80}  # until the car drives: what comes after is nearly all grass
-IN_DREAM = {"o": "ppo", "value_updates": 5}
-FROM_SHORT = settings.Round(
-    own=64,
-    explore=0.15,
-    record=SHORT_LEASH,
-    rnn={"steps": 500, "newest": 192},
-    train=IN_DREAM | {"start_games": 192},
-    games=16,
+# a third of the steps explore: of a car that only drives well the MDN-RNN learns that the road bends as the car steers
+FROM_DREAM = settings.Round(
+    own=240,
+    explore=0.3,
+    record={"patience": 100, "gymnasium_share": 0.0},
+    own_share=0.7,
+    rnn={"steps": 2000, "streams": 16, "validation_episodes": 20},
+    train={"o": "ppo", "start_games": 440},
+    games=32,
 )
-FROM_LONGER = settings.Round(
-    own=128,
-    record={"patience": 150},
-    rnn={"steps": 700, "newest": 384},
-    train=IN_DREAM | {"start_games": 384, "horizon": 120},
-    games=16,
-)
-SEES_AGAIN = {"steps": 3000, "learning_rate": 5e-4}  # the VAE, with frames of a car that drives
 LONGER_CHUNKS = {
     "streams": 48,
     "sequence_length": 200,
@@ -347,17 +352,13 @@ ITERATE = {
         (
             settings.Round(
                 random=800,
-                record=SHORT_LEASH,
+                record={"max_frames": 400},
                 vae={},
                 rnn={"steps": 2000},
-                train=IN_DREAM | {"value_updates": 10, "start_games": 800},
-                games=16,
+                train={"o": "ppo", "start_games": 800},
+                games=32,
             ),
-            *[FROM_SHORT] * 3,
-            replace(FROM_LONGER, vae=SEES_AGAIN),
-            *[FROM_LONGER] * 5,
-            replace(FROM_LONGER, vae=SEES_AGAIN),
-            *[FROM_LONGER] * 5,
+            *[FROM_DREAM] * 7,
         ),
         mb_per_episode=3.0,
         backend="envpool",
