@@ -15,7 +15,8 @@ Python. It continues bit for bit. Its controller is a file with a meta, which al
 
 import os
 import sys
-from typing import Any
+from io import BufferedIOBase
+from typing import Any, cast
 
 from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
 import gymnasium
@@ -161,7 +162,7 @@ def main() -> None:
         agent.learn(min(STEPS_PER_SAVE, arguments.steps - agent.num_timesteps), reset_num_timesteps=False)
         files.write_json(path + ".json", learns_in)
         with files.atomic(path) as file:
-            agent.save(file)
+            agent.save(cast(BufferedIOBase, file))
 
     episodes = np.arange(arguments.seed, arguments.seed + arguments.episodes)
     returns, lengths = play.measure(
