@@ -235,7 +235,7 @@ def with_a_torn_meta(source, target):
 
 
 PLAYERS = [(name, script) for name in GAMES for script in ("model", "extract", "train", "dream_model")]
-PLAYERS.append(("doomrnn", "fidelity"))  # of games in which dreams end
+PLAYERS.append(("doomrnn", "fidelity"))  # the models here expect no reward, of which CarRacing's would tell
 DAMAGES = (without_meta, edited, with_edited_meta, with_the_meta_of_another, with_a_torn_meta)
 
 

@@ -43,6 +43,7 @@ INTERRUPT_SECONDS = 2.0  # that a stage has to end by itself after Ctrl-C
 MEMORY_GB = 3.5  # the most memory that a stage needs
 FORESEEN = 0.5  # share of the deaths; if fewer are foreseen, the VAE does not show what kills
 SURPRISED = 1.5  # times as many deaths as the MDN-RNN expects
+LOST = 0.1  # of what a game paid before it stopped; a dream that pays so much more afterwards is none of that game
 Span = tuple[str, int, int]
 """("random" or "own", first seed, episodes) of what one command records"""
 
@@ -106,7 +107,9 @@ class Iteration:
         self._record_folder, self._picture = os.path.join(run, "record"), os.path.join(run, "rounds.png")
         self._first_seed = seeds.TRAINING[0] + (seed - 1) * SEEDS_PER_RUN
         needed = ["extract", "vae_train", "series", "rnn_train", "train", "pick_best", "model"]
-        needed += ["fidelity"] * game.config.RESTART
+        # whether the dream can be compared with the game: the MDN-RNN predicts its ends, or what it pays
+        self._comparable = game.config.RESTART or getattr(game.config.RNN[preset], "heads", False)
+        needed += ["fidelity"] * self._comparable
         lacking = [f"{name}.py" for name in needed if not os.path.exists(os.path.join(game.folder, f"{name}.py"))]
         if lacking:
             raise UserError(f"{game.folder}: has no {', '.join(lacking)}, which the rounds need; see docs/new_game.md")
@@ -528,9 +531,9 @@ class Iteration:
             self._note(number, "agent", **self._state["done"][f"{number - 1}/agent"])
         file = self._controller(number)
         self._score(number, "", file, folder, one.games)
-        if self._game.config.RESTART:
+        if self._comparable:
             fidelity = self._made_again(number, "fidelity", os.path.join(folder, "fidelity.json"))
-            flags = {"": file, "games": max(10, one.games // 2), "out": fidelity}
+            flags = {"": file, "games": max(10, one.games // 2), "out": fidelity} | self._backend()
             self._stage(number, "fidelity", "fidelity", flags, folder, preset=False)
         line = self._line(number, folder, file)
         self._lines.append(line)
@@ -730,6 +733,7 @@ def words(line: dict[str, Any]) -> str:
         f"{line['random_games']} + {line['own_games']} games recorded, {text}"
         f"game {real['mean']:.1f} ± {real['stderr']:.1f} (standard error, {real['n']} validation games)"
         + (f"\n{faithful(line['fidelity'])}" if line.get("fidelity", {}).get("by_logit") else "")
+        + (f"\n{paid(line['fidelity'])}" if line.get("fidelity", {}).get("where_it_stops_paying") else "")
     )
 
 
@@ -761,6 +765,31 @@ def faithful(found: dict[str, Any]) -> str:
     known = f", {expected:.0f} expected" if expected else ""
     foreseen = f"{recall:.0%} of them foreseen at {found['false_alarms']:.1%} false alarms"
     return f"{text}\n{seen} deaths in these games{known}, {foreseen}: spend time on {part}"
+
+
+def paid(found: dict[str, Any]) -> str:
+    """What fidelity.py found where the game stops paying, in words, and what the next round should spend its time on.
+
+    If the MDN-RNN expects pay that does not come though it is shown the frames, it needs more training. If only the
+    dream goes on paying, it has not learnt what the actions do there: the road bends as the car steers, as in the
+    recordings of a car that drives well. Games help in which steps explore.
+    """
+    there = found["where_it_stops_paying"]
+    text = f"{there['games']} of {there['of']} games stop paying"
+    if not there["games"]:
+        return text
+    game, expected, dreamt = (sum(there[name][-2:]) / 2 for name in ("game", "expected", "dreamt"))
+    more = LOST * there["game"][0]
+    if expected - game > more:
+        part = "the MDN-RNN: it expects pay that does not come"
+    elif dreamt - game > more:
+        part = "own games that explore: where the game stops paying, the dream goes on"
+    else:
+        part = "the controller: dream and game agree"
+    return (
+        f"{text}: 30 to 50 steps later 10 steps pay {game:.1f} in the game, {expected:.1f} as the MDN-RNN expects, "
+        f"{dreamt:.1f} in the dream: spend time on {part}"
+    )
 
 
 def draw(lines: list[dict[str, Any]], path: str, title: str) -> None:

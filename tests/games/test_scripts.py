@@ -22,11 +22,11 @@ BOTH = {
     "dream_model": (play, "watch_dream"),
     "pick_best": (select, "main"),
     "planet": (planet, "main"),
+    "fidelity": (fidelity, "main"),
 }
 SCRIPTS = {
     "carracing": BOTH | {"dream_env": (play, "play_dream")},
-    "doomrnn": BOTH
-    | {"doomrnn": (play, "play_dream"), "doomreal": (play, "play_game"), "fidelity": (fidelity, "main")},
+    "doomrnn": BOTH | {"doomrnn": (play, "play_dream"), "doomreal": (play, "play_game")},
 }
 OTHERS = {"__init__", "config", "game", "env", "ppo_train"}  # no scripts, and two with a main of their own
 

@@ -1,13 +1,15 @@
-"""common/play/fidelity.py: deaths and their prediction, counted by hand, in games and dreams of known lengths."""
+"""common/play/fidelity.py: deaths, pay and their prediction, by hand, in games and dreams of known lengths."""
 
 import sys
 import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from common.play import agents, fidelity, play
 from common.runtime import cli, files
+from common.runtime.settings import Pay
 
 MOST = 12  # steps of an episode
 MODELS = types.SimpleNamespace(metas={"rnn": {"config": {"restart_weight": 10.0}}})
@@ -80,8 +82,10 @@ def game(monkeypatch):
     monkeypatch.setattr(play, "dreams", dreams)
     monkeypatch.setattr(fidelity.devices, "for_blocks", lambda: None)
     monkeypatch.setattr(fidelity, "AGES", (0, 4, 8, MOST + 5))
-    config = types.SimpleNamespace(MAX_STEPS=MOST)
-    return types.SimpleNamespace(config=config, real_games=lambda rows: Episodes())
+    config = types.SimpleNamespace(MAX_STEPS=MOST, RESTART=True)
+    return types.SimpleNamespace(
+        config=config, backends=("",), backend_here=lambda name: name, real_games=lambda rows, backend: Episodes()
+    )
 
 
 def call(game, monkeypatch, *words):
@@ -179,3 +183,135 @@ def test_games_are_of_validation_seeds_only(game, monkeypatch, capsys):
         call(game, monkeypatch, "FILE", "--games", 60_001)
     assert end.value.code == 2
     assert "--games" in capsys.readouterr().err
+
+
+# -- where the game stops paying ---------------------------------------------------------------------------------------
+
+PAY = Pay(least=-1.0, most=6.0, fall_below=-50.0, cost=20.0)
+
+
+class Counting:
+    """An MDN-RNN with heads that expects the first number of h. Its dream adds the action to h."""
+
+    shape = types.SimpleNamespace(heads=True)
+
+    def prepared(self):
+        return "weights"
+
+    def expect(self, weights, hidden):
+        assert weights == "weights"
+        return types.SimpleNamespace(reward=tf.constant(hidden)[:, 0])
+
+    @staticmethod
+    def next_of(rnn, weights, state, restart, action, uniform, normal, temperature):
+        assert temperature == 1.0
+        z, h, c = state
+        return z, h + action + 100 * restart[:, tf.newaxis], c, 0 * restart
+
+
+def drive(stop, length, rng):
+    """(z, h, c, action, reward) of a game that pays 1 per step, and from step `stop` on nothing, but costs 0.1."""
+    reward = np.where(np.arange(length) < stop, 1.0, -0.1)
+    state = (rng.normal(size=(length, size)).astype(np.float32) for size in (2, 3, 3))
+    return *state, rng.normal(size=(length, 1)).astype(np.float32), reward
+
+
+def test_a_game_stops_paying_where_much_is_followed_by_little():
+    """Catches games that never paid or that end, a lap that is finished, and one large cost taken for a stop."""
+    rng = np.random.default_rng(1)
+    assert fidelity._stops(drive(200, 400, rng)[-1]) == 191  # until then 10 points and 50 costs of 0.1 are too much
+    assert fidelity._stops(drive(30, 400, rng)[-1]) is None  # 30 points are too few before it
+    assert fidelity._stops(drive(400, 400, rng)[-1]) is None
+    assert fidelity._stops(drive(200, 250, rng)[-1]) is None  # nobody knows what the 60 steps after it would pay
+    once = np.ones(400)
+    once[200] = -100
+    assert fidelity._stops(once) is None
+
+
+def test_the_dream_goes_on_from_before_the_stop_with_the_actions_that_were_played(monkeypatch):
+    """Catches an action or state of another step, a memory that is lost, pay beyond the range, a restart in between."""
+    rng = np.random.default_rng(1)
+    monkeypatch.setattr(fidelity.dream, "next_of", Counting.next_of)
+    drives = [drive(200, 400, rng), drive(400, 400, rng), drive(120, 300, rng)]
+    found = fidelity.where_it_stops_paying(Counting(), drives, PAY)
+    assert (found["games"], found["of"]) == (2, 3)
+    wanted = {"game": [], "expected": [], "dreamt": []}
+    for (_, h, _, action, reward), stop in ((drives[0], 191), (drives[2], 111)):
+        first = stop - 10
+        wanted["game"].append(reward[first : first + 60])
+        wanted["expected"].append(np.clip(h[first + 1 : first + 61, 0], -1, 6))
+        wanted["dreamt"].append(np.clip(h[first, 0] + np.cumsum(action[first : first + 60, 0]), -1, 6))
+    for name, rows in wanted.items():
+        np.testing.assert_allclose(found[name], np.mean(rows, axis=0).reshape(6, 10).sum(axis=1), atol=6e-3)
+
+
+def test_no_game_that_stops_paying_is_no_figure():
+    """Catches a mean of nothing, which is NaN and no JSON."""
+    found = fidelity.where_it_stops_paying(Counting(), [drive(400, 400, np.random.default_rng(1))], PAY)
+    assert found == {"games": 0, "of": 1, "game": [], "expected": [], "dreamt": []}
+
+
+class Drives(Episodes):
+    """Games that pay their seed in every step; the state of a row is its seed and its step."""
+
+    def reset(self, seeds):
+        super().reset(seeds)
+        self.state = self._state()
+        return self.state
+
+    def _state(self):
+        return tuple(np.stack([self.seeds, np.full(len(self.seeds), self.steps)], axis=1) for _ in range(3))
+
+    def step(self, action):
+        reward = self.seeds % 7
+        _, _, done = super().step(action)
+        self.state = self._state()
+        return self.state, reward, done
+
+
+def test_what_was_paid_and_remembered_is_noted_for_each_game(game, monkeypatch, tmp_path):
+    """Catches rows that change places when one of them ends, a backend that is ignored, dream and game exchanged."""
+    agent = agents.load(game, None)
+    agent.models = types.SimpleNamespace(rnn=Counting(), about=dict)
+    agent.policy = Idle
+    asked, given = [], []
+    monkeypatch.setattr(play, "dreams", lambda game, models, temperature: asked.append(temperature) or Drives())
+    monkeypatch.setattr(
+        fidelity, "where_it_stops_paying", lambda rnn, episodes, pay: given.extend(episodes) or {"games": 3}
+    )
+    config = types.SimpleNamespace(MAX_STEPS=MOST, RESTART=False)
+    paying = types.SimpleNamespace(
+        config=config,
+        pay=PAY,
+        backends=("slow", "fast"),
+        backend_here=lambda name: name,
+        real_games=lambda *words: asked.append(words) or Drives(),
+    )
+    path = tmp_path / "fidelity.json"
+    call(paying, monkeypatch, "FILE", "--games", 12, "--dreams", 10, "--backend", "fast", "--out", path)
+    found, first = files.read_json(path), fidelity.FIRST_SEED
+    for name, count in (("real", 12), ("dream", 10)):
+        returns = [length_of(seed) * (seed % 7) for seed in range(first, first + count)]
+        assert (found[name]["mean"], found[name]["n"]) == (pytest.approx(np.mean(returns)), count)
+    assert found["where_it_stops_paying"] == {"games": 3}
+    assert {words[1] for words in asked if isinstance(words, tuple)} == {"fast"}
+    assert {words for words in asked if not isinstance(words, tuple)} == {1.0}
+    assert len(given) == 12
+    for seed, (z, _, _, action, reward) in zip(range(first, first + 12), given, strict=True):
+        steps = np.arange(length_of(seed))
+        np.testing.assert_array_equal(z, np.stack([np.full(len(steps), seed), steps], axis=1))
+        assert len(action) == len(reward) == len(steps)
+        assert set(reward) == {seed % 7}
+
+
+def test_an_mdnrnn_without_heads_is_named(game, monkeypatch, capsys):
+    """Catches a traceback, or a comparison with a dream that pays nothing."""
+    agent = agents.load(game, None)
+    agent.models = types.SimpleNamespace(
+        rnn=types.SimpleNamespace(shape=types.SimpleNamespace(heads=False)), paths={"rnn": "rnn.json"}
+    )
+    game.config.RESTART = False
+    with pytest.raises(SystemExit) as stopped:
+        call(game, monkeypatch, "FILE")
+    assert stopped.value.code == 2
+    assert "rnn.json: expects no reward" in capsys.readouterr().err

@@ -271,6 +271,15 @@ def test_a_game_that_cannot_be_lost_has_no_fidelity(folder, tmp_path):
     assert "fidelity" not in files.read_json(tmp_path / "run" / "rounds.json")[0]
 
 
+def test_an_mdnrnn_that_expects_rewards_has_its_dream_compared(folder, tmp_path):
+    """Catches a game without deaths of which nobody learns whether its dream pays as it does, or in another engine."""
+    game = game_in(folder, RESTART=False, RNN=dict.fromkeys(PRESETS, settings.Rnn(heads=True)))
+    game.config.ITERATE["small"] = dataclasses.replace(game.config.ITERATE["small"], backend="fast")
+    assert start(game, tmp_path / "run")[0] == 0
+    asked = [flags_of(words) for words in commands(folder) if words[0] == "fidelity"]
+    assert [flags["--backend"] for flags in asked] == ["fast"] * len(game.config.ITERATE["small"].rounds)
+
+
 def test_the_usual_preset_is_that_of_a_laptop(folder, tmp_path):
     """Catches rounds of another preset where none is named."""
     game = game_in(folder)
@@ -1111,6 +1120,25 @@ def test_a_round_says_where_time_is_to_be_spent(changed, part):
     assert text.splitlines()[0].endswith("by age: 0-200: 0.5 and 0.25")
     assert f"spend time on {part}" in text
     assert f"{changed.get('deaths', 10)} deaths in these games, 9 expected" in text
+
+
+@pytest.mark.parametrize(
+    ("expected", "dreamt", "part"),
+    [(-1.0, -0.5, "the controller"), (-1.0, 3.0, "own games that explore"), (2.0, 3.0, "the MDN-RNN")],
+)
+def test_a_round_says_whether_the_dream_stops_paying(expected, dreamt, part):
+    """Catches the first steps taken for the last, dream and game exchanged, and an advice that does not follow."""
+    rows = {"game": -1.0, "expected": expected, "dreamt": dreamt}
+    there = {"games": 3, "of": 8} | {name: [8.0] * 4 + [last - 0.5, last + 0.5] for name, last in rows.items()}
+    text = iterate.paid({"where_it_stops_paying": there})
+    assert "3 of 8 games stop paying: " in text
+    assert f"{-1.0} in the game, {expected} as the MDN-RNN expects, {dreamt} in the dream: spend time on {part}" in text
+
+
+def test_games_that_all_go_on_paying_are_no_advice():
+    """Catches a traceback where no car leaves the road."""
+    there = {"games": 0, "of": 8, "game": [], "expected": [], "dreamt": []}
+    assert iterate.paid({"where_it_stops_paying": there}) == "0 of 8 games stop paying"
 
 
 def test_without_deaths_there_is_no_advice():
