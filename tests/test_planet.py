@@ -714,7 +714,7 @@ def test_a_run_plays_its_own_model_before_the_one_that_ships(rng, tmp_path, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--horizon", "0"], "argument --horizon: 0: give a number from 1 up"),
+        (["train", "--horizon", "0"], "argument --horizon: 0: give a number from 1 to 10000"),
         (["train", "--elite", "300"], "--candidates 100: fewer than --elite 300, the best of them"),
         (["norender", "1000", "--run", "nowhere"], "--run nowhere: no such folder"),
         (["play"], "argument mode: invalid choice: 'play'"),

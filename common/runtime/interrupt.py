@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 MESSAGE = "interrupted; the same command continues from the last checkpoint"
-GRACE = 0.5  # seconds between Ctrl-C and the end
+GRACE = 1.0  # seconds between Ctrl-C and the end
 _interrupted = threading.Event()
 
 

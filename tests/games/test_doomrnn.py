@@ -252,7 +252,7 @@ def bad(made, tmp_path):
     (tmp_path / "empty" / "record").mkdir(parents=True)
     (tmp_path / "short.json").write_text("[[0.1, 0.2, 0.3]]")
     smoke = ["--preset", "smoke", "--run"]
-    yield "extract", ["--preset", "smoke", "--run", tmp_path / "short.json"], "no such folder"
+    yield "extract", ["--preset", "smoke", "--run", tmp_path / "short.json"], "is not a folder"
     yield "extract", ["--preset", "smoke", "--run", tmp_path, "--first_seed", "399999"], "--first_seed"
     yield "extract", ["--episode", "5"], "--episode"
     yield "vae_train", [*smoke, tmp_path], "bash extract.bash"

@@ -44,7 +44,7 @@ sys.path[:0] = [{tests!r}]
 import test_iterate
 from common.runtime import cli
 from common.training import iterate, ship
-iterate.NOTE_SECONDS, iterate.INTERRUPT_SECONDS = 0.1, 0.5
+iterate.NOTE_SECONDS = 0.1
 cli.run_main(lambda: iterate.main(test_iterate.game_in({folder!r}), ""))
 """
 
