@@ -1,6 +1,6 @@
 """Small wrong changes to the code, one at a time: each must turn a test red.
 
-python tests/mutants.py [--only TEXT] [--workers 2]     # make mutants; half an hour on two cores
+python tests/mutants.py [--only TEXT] [--workers 2]     # make mutants
 
 Each change is made in a copy of the repository, and only the tests of its module are run there; before, they are run
 without any change. A change that no test notices is printed as GREEN: a test is missing. EQUIVALENT names the changes
