@@ -200,7 +200,8 @@ def test_a_plan_of_two_rounds_gives_these_commands(folder, tmp_path):
         + ("--backend", "fast"),
         ("model", "stubreal", "norender", f"{one}/{log}.picked.json", iterate.REPORT, "--run", one)
         + ("--episodes", 5, "--out", f"{one}/scores.json", "--backend", "fast"),
-        ("fidelity", f"{one}/{log}.picked.json", "--run", one, "--games", 10) + ("--out", f"{one}/fidelity.json"),
+        ("fidelity", f"{one}/{log}.picked.json", "--run", one, "--games", 10)
+        + ("--out", f"{one}/fidelity.json", "--backend", "fast"),
         ("extract", *small, "--run", run, "--max_frames", 9, "--episodes", 2, "--first_seed", 62006),
         ("extract", *small, "--run", one, "--max_frames", 9, "--episodes", 8, "--first_seed", 62008)
         + ("--explore", 0.3, "--controller", f"../round1/{log}.picked.json"),
@@ -216,7 +217,8 @@ def test_a_plan_of_two_rounds_gives_these_commands(folder, tmp_path):
         + ("--also_in", "../round2/rnn2/tf_rnn/rnn.json,../round2/rnn3/tf_rnn/rnn.json"),
         ("model", "stubreal", "norender", f"{two}/{log}.best.json", iterate.REPORT, "--run", two)
         + ("--episodes", 7, "--out", f"{two}/scores.json", "--backend", "fast"),
-        ("fidelity", f"{two}/{log}.best.json", "--run", two, "--games", 10) + ("--out", f"{two}/fidelity.json"),
+        ("fidelity", f"{two}/{log}.best.json", "--run", two, "--games", 10)
+        + ("--out", f"{two}/fidelity.json", "--backend", "fast"),
     ]
     got = commands(folder)
     for found, wanted in zip(got, expected, strict=False):
