@@ -26,6 +26,7 @@ TEMPERATURE = 0.7  # at which the authors watched the dream
 DREAM_REWARD = 0.0  # an MDN-RNN without heads does not predict the reward of the game
 # a tile brings 3 to 4.4, and at high speed two come in a step; leaving the field costs 100
 PAY = settings.Pay(least=-1.0, most=6.0, fall_below=-50.0, cost=20.0)
+STOPS_PAYING = (60, 35.0, 5.0)  # as where the car leaves the road: 60 steps pay more than 35, the next 60 less than 5
 TRAINED = {"vae": "tf_vae/vae.json", "rnn": "tf_rnn/rnn.json", "initial_z": "tf_initial_z/initial_z.json"}
 SHIPPED: tuple[dict[str, str], ...] = (
     {"vae": "vae/vae.json", "rnn": "rnn/rnn.json", "initial_z": "initial_z/initial_z.json"},

@@ -375,7 +375,7 @@ MUTANTS = [
     ("common/play/fidelity.py", "tf.zeros([len(chosen)])", "tf.ones([len(chosen)])"),
     ("common/play/fidelity.py", "slice(stop - LEAD, stop - LEAD + FOLLOWED + 1)", "slice(stop, stop + FOLLOWED + 1)"),
     ("common/play/fidelity.py", "self._live = self._live[~done]", "self._live = self._live[: len(reward) - done.sum()]"),
-    ("common/training/iterate.py", ' or getattr(game.config.RNN[preset], "heads", False)', ""),
+    ("common/training/iterate.py", "= game.config.RESTART or expects", "= game.config.RESTART"),
     ("common/training/iterate.py", "elif dreamt - game > more:", "elif game - dreamt > more:"),
     ("common/training/iterate.py", "(sum(there[name][-2:]) / 2 for name", "(sum(there[name][:2]) / 2 for name"),
     ("common/play/fidelity.py", '"stderr": scores["stderr"]', '"stderr": scores["std"]'),

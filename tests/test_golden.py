@@ -67,7 +67,7 @@ def test_doom_has_the_time_limit_of_the_config(take_cover):
 
 
 def test_the_keys_of_doom_are_its_actions():
-    """Catches left and right exchanged for a person, whose game is otherwise the agent's."""
+    """Catches left and right exchanged when a person plays."""
     assert [DOOM.keyboard_action(keys) for keys in ({"left"}, {"right"}, set(), {"left", "right"})] == [
         [-1],
         [1],

@@ -33,11 +33,6 @@ FIRST_SEED = 440_000  # of the real validation games, and of the dreams
 AGES = (0, 200, 400, 600, 1000, 1500)  # steps; deaths are counted between one and the next, or the end of the time
 FALSE_ALARMS = 0.003  # share of the steps without a death; the recall of deaths is given at this rate
 LOGITS = (-6, -4, -2, 0, 2)  # of the restart flag; steps and deaths are counted below, between and above them
-SPAN, PAYS, STOPS = (
-    60,
-    35.0,
-    5.0,
-)  # a game stops paying: so many steps pay more than the one, the next less than the other
 LEAD, FOLLOWED, PART = 10, 60, 10  # steps: dreamt on from so long before it, for so many, paid per so many
 
 
@@ -158,6 +153,8 @@ def _payment(game: Game, agent: Any, backend: str, played: np.ndarray, dreamt_of
         UserError: the MDN-RNN has no heads.
     """
     rnn = agent.models.rnn
+    if not hasattr(game.config, "STOPS_PAYING"):
+        raise UserError(f"{game.title}: has no STOPS_PAYING in its config.py, which says when a game stops paying")
     if not rnn.shape.heads:
         raise UserError(
             f"{agent.models.paths['rnn']}: expects no reward (it has no heads), so its dream pays nothing; train one "
@@ -175,7 +172,7 @@ def _payment(game: Game, agent: Any, backend: str, played: np.ndarray, dreamt_of
     return {
         "real": _score(real),
         "dream": _score(dreamt),
-        "where_it_stops_paying": where_it_stops_paying(rnn, episodes, game.pay),
+        "where_it_stops_paying": where_it_stops_paying(rnn, episodes, game.pay, game.config.STOPS_PAYING),
     }
 
 
@@ -185,7 +182,11 @@ def _score(returns: np.ndarray) -> dict[str, Any]:
 
 
 def where_it_stops_paying(
-    rnn: mdnrnn.MDNRNN, episodes: list[tuple[np.ndarray, ...]], pay: Pay, seed: int = 0
+    rnn: mdnrnn.MDNRNN,
+    episodes: list[tuple[np.ndarray, ...]],
+    pay: Pay,
+    stops: tuple[int, float, float],
+    seed: int = 0,
 ) -> dict[str, Any]:
     """What game, MDN-RNN and dream pay from LEAD steps before a game stops paying.
 
@@ -193,6 +194,7 @@ def where_it_stops_paying(
         rnn: an MDN-RNN with heads.
         episodes: of each, (z [T, Z], h [T, H], c [T, H], action [T, A], reward [T]), see Paid.
         pay: of the game; rewards are clipped to its range.
+        stops: when a game stops paying, STOPS_PAYING of its config.
         seed: of the noise of the dreams.
 
     Returns:
@@ -202,7 +204,7 @@ def where_it_stops_paying(
     """
     chosen = []
     for z, h, c, action, reward in episodes:
-        stop = _stops(reward)
+        stop = _stop(reward, *stops)
         if stop is not None:
             steps = slice(stop - LEAD, stop - LEAD + FOLLOWED + 1)
             chosen.append([part[steps] for part in (z, h, c, action, reward)])
@@ -229,11 +231,11 @@ def where_it_stops_paying(
     return found
 
 
-def _stops(reward: np.ndarray) -> int | None:
-    """The first step after SPAN steps that paid more than PAYS, and before SPAN that pay less than STOPS."""
+def _stop(reward: np.ndarray, span: int, much: float, little: float) -> int | None:
+    """The first step after `span` steps that paid more than `much`, and before `span` that pay less than `little`."""
     total = np.concatenate([[0.0], np.cumsum(np.clip(reward, -1, None))])
-    for t in range(SPAN, len(reward) - SPAN):
-        if total[t] - total[t - SPAN] > PAYS and total[t + SPAN] - total[t] < STOPS:
+    for t in range(span, len(reward) - span):
+        if total[t] - total[t - span] > much and total[t + span] - total[t] < little:
             return t
     return None
 

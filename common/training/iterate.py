@@ -108,7 +108,8 @@ class Iteration:
         self._first_seed = seeds.TRAINING[0] + (seed - 1) * SEEDS_PER_RUN
         needed = ["extract", "vae_train", "series", "rnn_train", "train", "pick_best", "model"]
         # whether the dream can be compared with the game: the MDN-RNN predicts its ends, or what it pays
-        self._comparable = game.config.RESTART or getattr(game.config.RNN[preset], "heads", False)
+        expects = getattr(game.config.RNN[preset], "heads", False) and hasattr(game.config, "STOPS_PAYING")
+        self._comparable = game.config.RESTART or expects
         needed += ["fidelity"] * self._comparable
         lacking = [f"{name}.py" for name in needed if not os.path.exists(os.path.join(game.folder, f"{name}.py"))]
         if lacking:

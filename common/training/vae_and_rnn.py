@@ -122,7 +122,7 @@ def encode(game: Game, description: str | None) -> None:
 
 
 def _of_the_gone(game: Game, result: str, known: list[dict[str, Any]], gone: int) -> list[dict[str, Any]]:
-    """Where encoded episodes came from whose recordings were removed. The earlier meta of the series tells it.
+    """The origins of encoded episodes of which the recordings were removed, from the earlier meta of the series.
 
     Args:
         game: the game.

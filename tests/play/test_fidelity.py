@@ -187,6 +187,7 @@ def test_games_are_of_validation_seeds_only(game, monkeypatch, capsys):
 
 # -- where the game stops paying ---------------------------------------------------------------------------------------
 
+STOPS = 60, 35.0, 5.0
 PAY = Pay(least=-1.0, most=6.0, fall_below=-50.0, cost=20.0)
 
 
@@ -219,13 +220,15 @@ def drive(stop, length, rng):
 def test_a_game_stops_paying_where_much_is_followed_by_little():
     """Catches games that never paid or that end, a lap that is finished, and one large cost taken for a stop."""
     rng = np.random.default_rng(1)
-    assert fidelity._stops(drive(200, 400, rng)[-1]) == 191  # until then 10 points and 50 costs of 0.1 are too much
-    assert fidelity._stops(drive(30, 400, rng)[-1]) is None  # 30 points are too few before it
-    assert fidelity._stops(drive(400, 400, rng)[-1]) is None
-    assert fidelity._stops(drive(200, 250, rng)[-1]) is None  # nobody knows what the 60 steps after it would pay
+    assert (
+        fidelity._stop(drive(200, 400, rng)[-1], *STOPS) == 191
+    )  # until then 10 points and 50 costs of 0.1 are too much
+    assert fidelity._stop(drive(30, 400, rng)[-1], *STOPS) is None  # 30 points are too few before it
+    assert fidelity._stop(drive(400, 400, rng)[-1], *STOPS) is None
+    assert fidelity._stop(drive(200, 250, rng)[-1], *STOPS) is None  # nobody knows what the 60 steps after it would pay
     once = np.ones(400)
     once[200] = -100
-    assert fidelity._stops(once) is None
+    assert fidelity._stop(once, *STOPS) is None
 
 
 def test_the_dream_goes_on_from_before_the_stop_with_the_actions_that_were_played(monkeypatch):
@@ -233,7 +236,7 @@ def test_the_dream_goes_on_from_before_the_stop_with_the_actions_that_were_playe
     rng = np.random.default_rng(1)
     monkeypatch.setattr(fidelity.dream, "next_of", Counting.next_of)
     drives = [drive(200, 400, rng), drive(400, 400, rng), drive(120, 300, rng)]
-    found = fidelity.where_it_stops_paying(Counting(), drives, PAY)
+    found = fidelity.where_it_stops_paying(Counting(), drives, PAY, STOPS)
     assert (found["games"], found["of"]) == (2, 3)
     wanted = {"game": [], "expected": [], "dreamt": []}
     for (_, h, _, action, reward), stop in ((drives[0], 191), (drives[2], 111)):
@@ -247,7 +250,7 @@ def test_the_dream_goes_on_from_before_the_stop_with_the_actions_that_were_playe
 
 def test_no_game_that_stops_paying_is_no_figure():
     """Catches a mean of nothing, which is NaN and no JSON."""
-    found = fidelity.where_it_stops_paying(Counting(), [drive(400, 400, np.random.default_rng(1))], PAY)
+    found = fidelity.where_it_stops_paying(Counting(), [drive(400, 400, np.random.default_rng(1))], PAY, STOPS)
     assert found == {"games": 0, "of": 1, "game": [], "expected": [], "dreamt": []}
 
 
@@ -277,9 +280,9 @@ def test_what_was_paid_and_remembered_is_noted_for_each_game(game, monkeypatch, 
     asked, given = [], []
     monkeypatch.setattr(play, "dreams", lambda game, models, temperature: asked.append(temperature) or Drives())
     monkeypatch.setattr(
-        fidelity, "where_it_stops_paying", lambda rnn, episodes, pay: given.extend(episodes) or {"games": 3}
+        fidelity, "where_it_stops_paying", lambda rnn, episodes, pay, stops: given.extend(episodes) or {"games": 3}
     )
-    config = types.SimpleNamespace(MAX_STEPS=MOST, RESTART=False)
+    config = types.SimpleNamespace(MAX_STEPS=MOST, RESTART=False, STOPS_PAYING=STOPS)
     paying = types.SimpleNamespace(
         config=config,
         pay=PAY,
@@ -310,8 +313,18 @@ def test_an_mdnrnn_without_heads_is_named(game, monkeypatch, capsys):
     agent.models = types.SimpleNamespace(
         rnn=types.SimpleNamespace(shape=types.SimpleNamespace(heads=False)), paths={"rnn": "rnn.json"}
     )
-    game.config.RESTART = False
+    game.config.RESTART, game.config.STOPS_PAYING = False, STOPS
     with pytest.raises(SystemExit) as stopped:
         call(game, monkeypatch, "FILE")
     assert stopped.value.code == 2
     assert "rnn.json: expects no reward" in capsys.readouterr().err
+
+
+def test_a_game_that_does_not_say_when_it_stops_paying_is_named(game, monkeypatch, capsys):
+    """Catches a traceback, or CarRacing's points taken for those of another game."""
+    agents.load(game, None).models = types.SimpleNamespace(rnn=Counting())
+    game.title, game.config.RESTART = "Stub", False
+    with pytest.raises(SystemExit) as stopped:
+        call(game, monkeypatch, "FILE")
+    assert stopped.value.code == 2
+    assert "Stub: has no STOPS_PAYING in its config.py" in capsys.readouterr().err

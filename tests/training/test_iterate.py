@@ -275,7 +275,9 @@ def test_a_game_that_cannot_be_lost_has_no_fidelity(folder, tmp_path):
 
 def test_an_mdnrnn_that_expects_rewards_has_its_dream_compared(folder, tmp_path):
     """Catches a game without deaths of which nobody learns whether its dream pays as it does, or in another engine."""
-    game = game_in(folder, RESTART=False, RNN=dict.fromkeys(PRESETS, settings.Rnn(heads=True)))
+    game = game_in(
+        folder, RESTART=False, STOPS_PAYING=(60, 35.0, 5.0), RNN=dict.fromkeys(PRESETS, settings.Rnn(heads=True))
+    )
     game.config.ITERATE["small"] = dataclasses.replace(game.config.ITERATE["small"], backend="fast")
     assert start(game, tmp_path / "run")[0] == 0
     asked = [flags_of(words) for words in commands(folder) if words[0] == "fidelity"]
