@@ -24,14 +24,23 @@ TINY = {
     "rnn_train": ["--steps", 60, "--streams", 4, "--sequence_length", 16, "--hidden_size", 32,
                   "--validation_episodes", 1, "--report_every", 3],
     "train": ["--generations", 12, "-t", 8, "--num_episode", 2, "--eval_steps", 3, "--eval_episodes", 8],
+    "ppo": ["-o", "ppo", "--ends", "threshold", "--generations", 40, "--steps", 8, "--rows", 16, "--minibatch", 64,
+            "--hidden", "8", "--value_updates", 2, "--eval_steps", 3, "--eval_episodes", 8, "--temperature", 2],
 }  # fmt: skip
-MAKES = {"vae_train": "tf_vae/vae.json", "rnn_train": "tf_rnn/rnn.json", "train": "log/doomrnn.cma.2.8.best.json"}
+SCRIPT = {"ppo": "train"}  # where the stage is not the name of its script
+MAKES = {
+    "vae_train": "tf_vae/vae.json",
+    "rnn_train": "tf_rnn/rnn.json",
+    "train": "log/doomrnn.cma.2.8.best.json",
+    "ppo": "log/doomrnn.ppo.8.16.best.json",
+}
 LOGS = {
     "vae_train": "tf_vae/metrics.jsonl",
     "rnn_train": "tf_rnn/metrics.jsonl",
     "train": "log/doomrnn.cma.2.8.log.json",
+    "ppo": "log/doomrnn.ppo.8.16.log.json",
 }
-NEEDS = {"vae_train": ["record"], "rnn_train": ["series", "tf_vae"], "train": []}  # with the models that ship
+NEEDS = {"vae_train": ["record"], "rnn_train": ["series", "tf_vae"], "train": [], "ppo": []}  # models that ship
 OTHER_TIMES = '''
 """Loaded by Python at its start: a clock that is set forward and back by years, again and again."""
 import random, time
@@ -42,12 +51,12 @@ time.time = lambda: now() + told.choice([-3e8, -5, 0, 60, 3e8])
 
 def arguments(name, run, *more):
     often = [] if name in ("extract", "series") else ["--checkpoint_seconds", 0]
-    return [name, "--preset", "smoke", "--run", run, *TINY[name], *often, *more]
+    return [SCRIPT.get(name, name), "--preset", "smoke", "--run", run, *TINY[name], *often, *more]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A run folder in which every stage has been run once, undisturbed, `train` beside it in `shipped`."""
+    """A run folder in which every stage has been run once, undisturbed, those that train a controller in `shipped`."""
     run = tmp_path_factory.mktemp("undisturbed")
     (run / "shipped").mkdir()
     for name in TINY:
@@ -58,7 +67,7 @@ def made(tmp_path_factory):
 
 def home(run, name):
     """Where in `made` a stage was run."""
-    return run / "shipped" if name == "train" else run
+    return run / "shipped" if MAKES.get(name, "").startswith("log/") else run
 
 
 @pytest.fixture
@@ -123,7 +132,7 @@ STORM = {
 }
 
 
-@pytest.mark.parametrize("name", ["vae_train", "rnn_train", "train"])
+@pytest.mark.parametrize("name", MAKES)
 def test_a_storm_of_faults_ends_where_an_undisturbed_training_does(made, run_of, tmp_path, table, name):
     """Catches any state that a checkpoint forgets, a step counted twice, and what a full disk or memory leaves torn."""
     run, rng = run_of(name), np.random.default_rng(1000)
@@ -159,18 +168,21 @@ def test_a_storm_of_faults_ends_where_an_undisturbed_training_does(made, run_of,
 def test_a_training_that_breaks_stops_at_its_last_good_checkpoint(run_of, table, name):
     """Catches NaN weights that are saved, and a message that does not say which batch it was."""
     run = run_of(name)
-    code, output = processes.finish("doomrnn", *arguments(name, run, "--learning_rate", 1e30, "--schedule", "constant"))
+    code, output = processes.finish("doomrnn", *arguments(name, run, "--learning_rate", 1e6, "--schedule", "constant"))
     assert code == 2, output
     assert re.search(r"step \d+: ", output.splitlines()[-1])
     assert not (run / MAKES[name]).exists()
-    path = (run / MAKES[name]).parent / "checkpoint.npz"
-    if path.exists():
+    for path in (run / MAKES[name]).parent.glob("*checkpoint.npz"):
         with np.load(path) as saved:
             assert all(np.isfinite(saved[key]).all() for key in saved.files if saved[key].dtype.kind == "f")
     table(f"{name}: loss that is not finite", 1, "steps since the last checkpoint")
 
 
-def test_dreams_that_break_end_the_evolution(made, tmp_path, table):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("train", "no candidate of this generation has a finite fitness"), ("ppo", "update 1: ")],
+)
+def test_dreams_that_break_end_the_training(made, tmp_path, table, name, says):
     """Catches a broken MDN-RNN in whose dreams nobody ever dies, the best fitness there is."""
     run = tmp_path
     for trained in ("tf_vae", "tf_initial_z"):
@@ -179,11 +191,11 @@ def test_dreams_that_break_end_the_evolution(made, tmp_path, table):
     arrays = json.loads((made / "tf_rnn" / "rnn.json").read_text())
     arrays[2] = (np.array(arrays[2]) * 10.0**33).tolist()  # output_w
     (run / "tf_rnn" / "rnn.json").write_text(json.dumps(arrays))
-    code, output = processes.finish("doomrnn", *arguments("train", run, "--unverified"))
+    code, output = processes.finish("doomrnn", *arguments(name, run, "--unverified"))
     assert code == 2, output
-    assert "no candidate of this generation has a finite fitness" in output.splitlines()[-1]
-    assert not (run / MAKES["train"]).exists()
-    table("train: dreams that are not finite", 1, "nothing: no generation was done")
+    assert says in output.splitlines()[-1]
+    assert not (run / MAKES[name]).exists()
+    table(f"{name}: dreams that are not finite", 1, "nothing: no generation was done")
 
 
 def test_every_fault_of_the_soak(tmp_path, table):
