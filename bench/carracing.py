@@ -8,7 +8,7 @@ one_at_a_time_steps_per_s   one Gymnasium car on one core, one call of VAE, MDN-
 ratio_per_core              agent_steps_per_s on one core / one_at_a_time_steps_per_s
 game_fraction               agent_steps_per_s / game_steps_per_s
 
-Weights do not matter to speed: V, M and the controllers are random. Medians of several rounds.
+Weights do not matter to speed: the VAE, the MDN-RNN and the controllers are random. Medians of several rounds.
 """
 
 import time

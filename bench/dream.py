@@ -1,7 +1,7 @@
 """How fast the Doom dream runs: in batch on all cores, one dream at a time, and against this machine's own matmul.
 
-All figures come from one run, each the median of several interleaved repetitions, because machines are noisy. M has the
-paper's sizes and the weights that ship; no dream ends early, so that every batch stays full.
+All figures come from one run, each the median of several interleaved repetitions, because machines are noisy. The
+MDN-RNN has the paper's sizes and the weights that ship; no dream ends early, so that every batch stays full.
 
     python bench/dream.py [--out FILE]
 """

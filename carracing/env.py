@@ -6,7 +6,7 @@
     gym        gym 0.26's CarRacing (v2)
     envpool    EnvPool's CarRacing-v2 in C++, ten times as fast, not anti-aliased: recording and training in bulk
     draft      that of Gymnasium, drawn in half the width and height and without the dashboard, three times as fast.
-               The frames differ from those of Gymnasium by a few levels of 255. For training
+               The frames differ from those of Gymnasium by a few levels of 255. For quick validation
 
 Physics, reward and colours are the same in all. A seed gives the same track on all but envpool.
 No TensorFlow here, so that recorders and the processes that play Python games stay small.

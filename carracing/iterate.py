@@ -3,7 +3,7 @@
 Rounds are data in config.py. After each round the controller plays real validation games; DIR/rounds.json gets a line,
 and DIR/rounds.png shows the scores over time. After an interruption the same command continues where it was.
 
-    python iterate.py --run ../runs/car --seed 1                # laptop preset, overnight on two cores
+    python iterate.py --run ../runs/car --seed 1                # laptop preset
     python iterate.py --preset smoke --run ../runs/carsmoke     # minutes
     python iterate.py --preset dream --run ../runs/cardream     # the controller learns in the dream alone
     python iterate.py --ship ../runs/car                        # make the agent of a finished run the one that ships

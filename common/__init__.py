@@ -1,4 +1,4 @@
-"""World Models: what every game shares. It knows nothing of any game.
+"""World Models: what every game shares.
 
 Importing it makes the dreams known to Gymnasium: gymnasium.make("WorldModels/DoomTakeCoverDream-v0"), and of any game
 by the name of its package: gymnasium.make("WorldModels/Dream-v0", game="mygame"). TensorFlow is loaded only then.

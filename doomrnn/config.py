@@ -1,7 +1,7 @@
 """What is true of DoomTakeCover, and the presets of every stage.
 
 paper: the authors' numbers. laptop: what two cores do in hours; EXTRACT and VAE are those of the first round of the
-weights that ship. smoke: minutes, for tests.
+weights in tf_models/. smoke: minutes, for tests.
 """
 
 from dataclasses import dataclass, replace

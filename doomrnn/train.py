@@ -9,7 +9,8 @@ itself again under mpirun. The number of ranks does not change the result.
     python train.py -n 2 -t 32              # 2 ranks, population 64
     mpirun -np 8 --hostfile hosts python train.py
     python train.py --world game --start_from log/doomrnn.cma.16.64.best.json     # its logs are doomrnn.game.*
-    python train.py -o ppo                  # a network as the controller, by a policy gradient in the dream
+    python train.py -o ppo --run DIR        # a network, by a policy gradient in the dream of a run of your own
+    python train.py -o ppo --ends threshold       # the same in the dream of the MDN-RNN that ships
     python train.py -o ppo --world game     # such a network in the real game
     python train.py --also_in ../runs/earlier/tf_rnn/rnn.json     # half of the dreams in another MDN-RNN
 """

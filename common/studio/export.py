@@ -1,7 +1,7 @@
 """A static page: the dream itself in any browser, from any web server, without Python.
 
     python -m common.studio.export                                              # the games that ship, in site/
-    python -m common.studio.export --run runs/doom/round6 --game doomrnn --out site/   # a run's own weights and controller
+    python -m common.studio.export --run runs/doom/round4 --game doomrnn --out site/   # a run's own weights and controller
     python -m common.studio.export --game doomrnn --controller log/doomrnn.ppo.64.512.best.json       # another agent
 
 Writes a folder of files: the studio's page, and for every game a manifest and its weights in float16. A game that is

@@ -1,7 +1,7 @@
 """The studio: a web page, served from this machine, in which you or the agent play inside the dream, or the real game.
 
-    python -m common.studio                                   # every game whose weights are there
-    python -m common.studio --game doomrnn --run runs/doom/round6    # one game, with a run's own weights and controller
+    python -m common.studio                                   # every game that has its weights
+    python -m common.studio --game doomrnn --run runs/doom/round4    # one game, with a run's own weights and controller
 
 Only this machine can reach it, unless --host says otherwise: it asks for no password. The page is in page/, what it
 plays in session.py. The same page without Python: export.py.
@@ -171,7 +171,7 @@ def main() -> None:
     names = game.names()
     parser = cli.OneLineParser(description=__doc__)
     parser.add_argument("--game", choices=names, help="only this game")
-    parser.add_argument("--run", metavar="DIR", help="the run (of --game) whose weights, controller and frames to use")
+    parser.add_argument("--run", metavar="DIR", help="the run (of --game) with the weights, controller and frames to use")
     parser.add_argument("--controller", default="", metavar="FILE", help="the controller (of --game) that is the agent")
     parser.add_argument("--host", default="127.0.0.1", help="address to serve at; 0.0.0.0 lets the network in")
     parser.add_argument("--port", type=int, default=8765, help="port to serve at; 0 takes a free one")
@@ -192,7 +192,7 @@ def main() -> None:
 
     devices.for_blocks()
     found = {name: game.find(name) for name in ([arguments.game] if arguments.game else names)}
-    # a page opens with the first: one whose dream brings reward, if there is one
+    # a page opens with the first: one with a dream that brings reward, if there is one
     found = dict(sorted(found.items(), key=lambda item: -item[1].config.DREAM_REWARD))
     runs = {name: os.path.abspath(arguments.run or found[name].folder) for name in found}
     offered = []

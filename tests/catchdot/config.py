@@ -28,3 +28,6 @@ RNN = {
     )
 }
 TRAIN = {"laptop": settings.DreamTrain(n=1, t=8, num_episode=4, generations=4, eval_steps=2, eval_episodes=16)}
+_FIRST = settings.Round(random=60, vae={}, rnn={}, train={}, games=20)
+_SECOND = settings.Round(own=30, rnn={}, train={}, games=20)
+ITERATE = {"laptop": settings.Iterate((_FIRST, _SECOND), mb_per_episode=0.1)}

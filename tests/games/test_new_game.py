@@ -13,7 +13,8 @@ import pytest
 from common.runtime.files import ROOT
 
 CATCHDOT = os.path.join(ROOT, "tests", "catchdot")
-SCRIPTS = ("extract", "vae_train", "series", "rnn_train", "train", "model", "dream_model")
+STAGES = ("extract", "vae_train", "series", "rnn_train", "train")
+SCRIPTS = (*STAGES, "model", "dream_model", "iterate", "pick_best", "fidelity")
 BEST = "log/catchdot.cma.4.8.best.json"
 ELSEWHERE = '''
 """In the folder that the new game's package is in: its dream for any RL library, and the studio."""
@@ -64,7 +65,7 @@ def folder(tmp_path_factory):
     """The new game's folder, in which every stage has been run once as its guide says."""
     folder = tmp_path_factory.mktemp("games") / "catchdot"
     shutil.copytree(CATCHDOT, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for script in ("extract", "vae_train", "series", "rnn_train", "train"):
+    for script in STAGES:
         run(f"{script}.py", cwd=folder)
     return folder
 
