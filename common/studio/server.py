@@ -171,7 +171,9 @@ def main() -> None:
     names = game.names()
     parser = cli.OneLineParser(description=__doc__)
     parser.add_argument("--game", choices=names, help="only this game")
-    parser.add_argument("--run", metavar="DIR", help="the run (of --game) with the weights, controller and frames to use")
+    parser.add_argument(
+        "--run", metavar="DIR", help="the run (of --game) with the weights, controller and frames to use"
+    )
     parser.add_argument("--controller", default="", metavar="FILE", help="the controller (of --game) that is the agent")
     parser.add_argument("--host", default="127.0.0.1", help="address to serve at; 0.0.0.0 lets the network in")
     parser.add_argument("--port", type=int, default=8765, help="port to serve at; 0 takes a free one")
