@@ -1,10 +1,17 @@
 """The presets `paper` are the authors' numbers, and what is true of a game is true of it: config.py of both games."""
 
+import inspect
+import os
+
 import pytest
 from commands import GAMES
 
 from common.agent import mdnrnn
 from common.play import agents
+from common.runtime import cli, files
+from common.training import iterate
+
+from carracing import env
 
 DOOM, CAR = (GAMES[name].config for name in ("doomrnn", "carracing"))
 
@@ -89,3 +96,73 @@ def test_recordings_of_the_laptop_are_as_the_documents_say():
     has(CAR.RNN["laptop"], steps=4000, streams=100, sequence_length=64)
     for config in (DOOM, CAR):  # whoever asks rnn_train.py for --mirror has to have encoded the images
         assert config.SERIES["laptop"].mirror
+
+
+def test_carracings_laptop_and_dream_are_as_the_documents_say():
+    """Catches a z that is drawn where the mean was better, a car that stands for 1,000 frames, and other dreams."""
+    has(CAR.TRAIN["laptop"], n=1, t=64, generations=200, fewer_episodes="110:1,300:4", patience=100, sample_z=False)
+    has(CAR.TRAIN_DREAM["laptop"], directions=40, averaging=0.8, sigma_init=0.3, horizon=100, starts=3000)
+    has(CAR.PPO["laptop"], discount=0.99, gae_lambda=0.95, reward_scale=0.05, horizon=100, starts=3000)
+    has(CAR.PPO["dream"], hidden="", discount=0.995, epochs=4, entropy=0.0, starts=8000, horizon=300, generations=100)
+    has(CAR.PPO_GAME["laptop"], patience=100, reward_scale=0.05, entropy=0.0)
+    for presets in (CAR.TRAIN_DREAM, CAR.PPO, CAR.PPO_GAME):
+        has(presets["laptop"], sample_z=False)
+    has(CAR.EXTRACT["dream"], episodes=800)
+    has(CAR.VAE["dream"], steps=9000, batch_size=64, mirror=True)
+    has(CAR.RNN["dream"], heads=True, mirror=True, dropout=0.05, sequence_length=200, streams=32, steps=600)
+    has(CAR.TRAIN_DREAM["dream"], generations=30, t=64, num_episode=16)
+    assert CAR.STOPS_PAYING == (60, 35.0, 5.0)
+
+
+def test_scores_of_carracing_are_gymnasiums():
+    """Catches another implementation of the game where none is asked for: its tracks and its frames are others."""
+    assert GAMES["carracing"].backends == ("gymnasium", "gym", "envpool", "draft")
+    assert env.available("") == inspect.signature(env.real_games).parameters["backend"].default == "gymnasium"
+
+
+def made_what_ships(file):
+    """What log/ tells of the run of Doom's `laptop` preset from which the agent that ships came."""
+    return files.read_json(os.path.join(files.ROOT, "log", f"doomrnn.laptop.1.{file}.json"))
+
+
+def test_dooms_laptop_is_what_made_the_agent_that_ships():
+    """Catches a preset of a stage that is no longer the one of the run in the README."""
+    presets = {"vae_train.py": DOOM.VAE, "series.py": DOOM.SERIES, "rnn_train.py": DOOM.RNN}
+    seen = set()
+    for meta in made_what_ships("metas"):
+        script, *words = meta["command"]
+        if script != "pick_best.py":
+            of_train = GAMES["doomrnn"].ppo_presets("") if "ppo" in words else GAMES["doomrnn"].train_presets("")
+            cfg, _ = cli.parse(presets.get(script, of_train), None, words)
+            has(cfg, **meta["config"])
+            seen.add(script)
+    assert seen == {*presets, "train.py"}
+
+
+def test_dooms_rounds_are_those_that_made_the_agent_that_ships():
+    """Catches a round with other flags, a share of games that changed, and scores of fewer games."""
+    metas, lines = made_what_ships("metas"), made_what_ships("rounds")
+    recorded = [row["command"] for meta in metas for row in meta["parents"].get("recordings", [])]
+    said = {" ".join(words) + " " for words in (*(meta["command"] for meta in metas), *recorded)}
+    rounds = DOOM.ITERATE["laptop"].rounds
+    for number, (one, line) in enumerate(zip(rounds, lines, strict=True), 1):
+        for script, flags in (("vae_train", one.vae), ("rnn_train", one.rnn), ("train", one.train)):
+            of_round = [
+                text for text in said if text.startswith(f"{script}.py --preset laptop --run RUN/round{number} ")
+            ]
+            assert bool(of_round) == (flags is not None)
+            assert all(f"{' '.join(iterate._words(flags))} " in text for text in of_round)
+            assert script != "rnn_train" or not one.own or f"--newest_share {one.own_share} " in of_round[0]
+        if one.own:
+            words = " ".join(iterate._words(one.record | {"episodes": one.own}))
+            assert [text for text in said if f"{words} " in text and f"--explore {one.explore} " in text]
+        assert (line["real"]["n"], line["random_games"]) == (one.games, rounds[0].random)
+
+
+def test_planet_is_its_papers():
+    """Catches a number that is not Hafner et al.'s, in either game."""
+    for config in (DOOM, CAR):
+        has(config.PLANET["paper"], horizon=12, iterations=10, candidates=1000, elite=100, random_episodes=5)
+        has(config.PLANET["paper"], deterministic=200, stochastic=30, hidden=200, free_nats=3.0, overshooting=0)
+        has(config.PLANET["paper"], batch_size=50, sequence_length=50, updates=100, clip=1000.0)
+        has(config.PLANET["paper"], learning_rate=1e-3, epsilon=1e-4, noise=0.3)
