@@ -990,3 +990,32 @@ def test_an_rssm_learns_from_training_seeds_only(tmp_path, seed):
     assert done.code == 2, done
     assert "are not all for training" in done.err
     assert not (tmp_path / planet.FOLDER).exists()
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_the_agent_of_a_preset_ships_with_the_models_it_was_evolved_on(name):
+    """Catches `ships` of a preset that names another agent's models, which --ship would then overwrite."""
+    config = GAMES[name].config
+    for cfg in config.ITERATE.values():
+        path = os.path.join(ROOT, cfg.controller or config.SHIPPED_CONTROLLER)
+        if os.path.exists(path):
+            parents = provenance.read(path, "controller", name)["parents"]
+            for kind, file in config.SHIPPED[cfg.ships].items():
+                assert parents[kind] == files.sha256(os.path.join(GAMES[name].folder, file))
+
+
+def test_an_edited_file_shows_in_the_commit(tmp_path, monkeypatch):
+    """Catches results of edited code that claim to be those of the commit."""
+    git = ["git", "-C", tmp_path, "-c", "user.name=x", "-c", "user.email=x@x"]
+    (tmp_path / "code.py").write_text("1")
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"], ["tag", "-am", "x", "v1"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(files, "ROOT", str(tmp_path))
+    said = []
+    for text in ("1", "2"):
+        (tmp_path / "code.py").write_text(text)
+        provenance.commit.cache_clear()
+        said.append(provenance.commit())
+    provenance.commit.cache_clear()
+    assert re.fullmatch("[0-9a-f]{40}", said[0])
+    assert said[1] == f"{said[0]}-dirty"

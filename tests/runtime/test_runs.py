@@ -230,6 +230,11 @@ def test_the_time_of_earlier_starts_counts(stage_of, monkeypatch):
     stage.restore([])
     clock[0] += 7
     assert stage.seconds == 57
+    with open(stage.result, "w") as file:
+        file.write("[]")
+    stage.write_meta("tiny", "x", {}, unverified=False)
+    with open(stage.result + ".meta.json") as file:
+        assert json.load(file)["seconds"] == 57
 
 
 def test_metrics_after_the_checkpoint_are_forgotten(stage_of):

@@ -1,13 +1,15 @@
 """common/training/dreams.py: where the dreams of several MDN-RNNs start, and by which rules they are dreamt."""
 
 import argparse
+import dataclasses
 import types
 
 import numpy as np
 import pytest
 
-from common.agent import mdnrnn
+from common.agent import mdnrnn, weights
 from common.runtime import files, provenance, settings
+from common.runtime.cli import UserError
 from common.training import dreams
 from common.worlds import tensor_dreams
 
@@ -70,6 +72,20 @@ def test_each_mdn_rnn_remembers_the_newest_games_by_itself(game, loaded, recorde
     np.testing.assert_array_equal(found[0].mu, found[1].mu)
     assert np.abs(found[0].h - found[1].h).max() > 0.01
     assert not np.array_equal(starts(4)[0].mu, found[0].mu)
+
+
+@pytest.mark.parametrize(("change", "says"), [({"hidden_size": 9}, "9 cells"), ({"heads": True}, "heads")])
+def test_an_mdn_rnn_of_another_size_is_refused(game, loaded, tmp_path, change, says):
+    """Catches dreams of one MDN-RNN that pay points beside those of another that pay 1 for a step."""
+    path, shape = str(tmp_path / "other.json"), dataclasses.replace(loaded.rnn.shape, **change)
+    weights.write_rnn(path, mdnrnn.MDNRNN(shape, "float32"), game.config.RNN_FILE_ORDER)
+    about = {"vae": "a" * 64, "start_from": "b" * 64}
+    provenance.write(path, "rnn", "toy", {"restart_weight": 7.0}, about, 1.0, unverified=False)
+    loaded.hashes["rnn"], loaded.paths = "b" * 64, {"vae": "vae.json", "rnn": "rnn.json"}
+    loaded.metas["rnn"] |= {"sha256": "b" * 64, "parents": {}}
+    arguments = argparse.Namespace(run=str(tmp_path), unverified=False)
+    with pytest.raises(UserError, match=says):
+        dreams.ensemble(game, path, arguments, loaded, provenance.Parents({}, False))
 
 
 def test_dreams_are_dreamt_by_the_rules_of_the_config(game, loaded):

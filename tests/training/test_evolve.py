@@ -5,6 +5,7 @@ import dataclasses
 import json
 import types
 
+import commands
 import numpy as np
 import pytest
 
@@ -356,3 +357,17 @@ def test_directions_are_found_in_as_many_games_as_step_together(rows, monkeypatc
     arena._candidates = types.SimpleNamespace(features_of_play=features_of_play)
     assert arena.features(np.zeros(4)).shape == (32, 5)
     np.testing.assert_array_equal(played, es.DIRECTION_SEEDS)
+
+
+def test_a_job_is_counted_by_the_checkpoint_of_its_search(tmp_path, monkeypatch):
+    """Catches a file that no generation changes: a night over MPI would be given up after three deaths in all."""
+    asked = []
+
+    def launch(*how):
+        asked.append(how)
+        raise UserError("enough seen")
+
+    monkeypatch.setattr(mpi, "launch", launch)
+    words = "--preset", "smoke", "-n", 2, "-t", 3, "--run", tmp_path
+    assert commands.call(evolve.main, find("doomrnn"), *words).refused("enough seen")
+    assert asked == [(2, str(tmp_path / "log" / "doomrnn.cma.4.6.checkpoint.npz"))]

@@ -349,6 +349,28 @@ def test_it_learns_in_the_dreams_asked_for(made, tmp_path, monkeypatch):
     assert asked == [(2, 2, 0.8, toy.ALIVE, 32, 0.3, "zh", None, 6, 0.0)]
 
 
+def test_it_learns_in_all_mdn_rnns_from_where_their_dreams_start(made, tmp_path, monkeypatch):
+    """Catches --also_in and --starts without effect, and evaluations in dreams that start elsewhere."""
+    game, run, found = made[0], another(made, tmp_path), {}
+
+    def ensemble(game, also_in, arguments, loaded, made_of):
+        found["rnns"] = [loaded.rnn, argparse.Namespace(shape=loaded.rnn.shape)]
+        return found["rnns"]
+
+    def dream_world(game, cfg, loaded, rnn, pool):
+        found["evaluated"] = rnn, pool
+        raise UserError("enough seen")
+
+    monkeypatch.setattr(dreams, "ensemble", ensemble)
+    monkeypatch.setattr(dreams, "starts", lambda *_: ["of one", "of the other"])
+    monkeypatch.setattr(tensor_dreams, "Dreams", lambda rnns, starts, *how: found.update(learns=(rnns, starts)))
+    monkeypatch.setattr(dreams, "dream_world", dream_world)
+    done = train(game, run, "--also_in", "other.json", "--starts", 5)
+    assert done.refused("enough seen"), done.err
+    assert found["learns"] == (found["rnns"], ["of one", "of the other"])
+    assert found["evaluated"] == (found["rnns"][0], "of one")
+
+
 def test_what_plays_is_told(made, tmp_path, monkeypatch):
     """Catches scores of one implementation of the game that are said to be another's."""
     asked = []

@@ -209,6 +209,25 @@ def test_each_model_of_an_ensemble_dreams_with_its_own_noise(rng):
         assert np.abs(z[:3] - z[3:]).min() > 1e-4
 
 
+def test_each_model_dreams_by_its_own_weights_and_begins_anew_from_its_own_starts(rng):
+    """Catches several MDN-RNNs of which only the first ever dreams, and a start with another one's memory."""
+    rnns = [random_rnn(rng, mdnrnn.Shape(3, 1, 4, True)) for _ in range(2)]
+    for rnn in rnns:
+        rnn.output_b.assign(tf.concat([[-100.0], rnn.output_b[1:]], axis=0))  # no dream ends by itself
+    games, places = recorded_games(rng), np.array([[0, 3], [1, 3]])
+    pools = [tensor_dreams.at_places(rnn, games, places, 1) for rnn in rnns]
+    long, short = (tensor_dreams.Dreams(rnns, pools, 1.0, most, 4) for most in (100, 4))
+    state, action = long.start(tf.constant([1000, 0])), rng.uniform(-1, 1, (4, 1)).astype(np.float32)
+    after, *_ = long.step(state, action, tf.constant([1000, 1]))
+    anew, *_ = short.step(state, action, tf.constant([1000, 1]))  # age 3 of 4: all begin anew
+    for k, rows in enumerate((slice(0, 2), slice(2, 4))):
+        z, h, c, *_ = (part[rows] for part in state)
+        wanted, _ = rnns[k].step(rnns[k].prepared(), mdnrnn.inputs_of(z, action[rows], tf.zeros([2])), (h, c))
+        np.testing.assert_allclose(after[1][rows], wanted, atol=1e-5)
+        for found in (*h.numpy(), *anew[1][rows].numpy()):
+            assert np.abs(pools[k].h - found).max(axis=1).min() < 1e-6
+
+
 def test_places_are_drawn_in_balance():
     """Within five standard errors. Catches shares that are swapped, a place before its reward, or past a game's end."""
     reward = np.full(400, -0.1)
