@@ -6,6 +6,7 @@ Exact numbers and spies, so that code can be moved about and the science cannot 
 import argparse
 import dataclasses
 import json
+import shutil
 import types
 
 import commands
@@ -338,6 +339,20 @@ def car(monkeypatch):
     )
 
 
+def test_what_may_change_when_a_search_goes_on(small_run, tmp_path, car, tried):
+    """Catches a search that refuses what changes no candidate, and one that goes on with another sigma."""
+    run, words = copy_run(small_run, "carracing", tmp_path / "1"), ["-t", 4, "--num_episode", 2]
+    trained(car, run, *words, "--generations", 1)
+    changes = {"patience": 9, "backend": "gym", "eval_episodes": 3, "block_rows": 5, "track_groups": 2}
+    for generations, (flag, value) in enumerate(changes.items(), 2):
+        # the spies keep what holds the lock of the folder, as a process would until its end
+        run = shutil.copytree(run, tmp_path / str(generations))
+        trained(car, run, *words, f"--{flag}", value, "--generations", generations)
+    run = shutil.copytree(run, tmp_path / "last")
+    again = ["--preset", "smoke", "-n", 1, "--run", run, *words, "--generations", 9, "--sigma_init", 0.2]
+    assert call(evolve.main, car, *again).refused("sigma_init 0.1 -> 0.2")
+
+
 @pytest.mark.parametrize("sample_z", [True, False])
 def test_training_has_rules_of_its_own_and_the_mean_has_the_games(small_run, tmp_path, car, tried, sample_z):
     """Catches a mean scored under the patience of training, candidates without it, and --no-sample_z ignored."""
@@ -459,6 +474,22 @@ def worlds(monkeypatch):
 
     monkeypatch.setattr(play, "measure", measure)
     return found
+
+
+@pytest.mark.parametrize(
+    ("world", "words", "said"),
+    [
+        ("doomrnn", ["--temperature", 0.5], {"game": "doomrnn", "backend": "dream", "temperature": 0.5}),
+        ("doomreal", [], {"game": "doomreal", "backend": "vizdoom", "temperature": None}),
+    ],
+)
+def test_a_score_file_says_which_world_was_played(small_run, worlds, tmp_path, world, words, said):
+    """Catches a score of the dream that is told as one of the game, and one at another temperature."""
+    game, out = dataclasses.replace(DOOM, real_games=lambda rows, backend="": None), tmp_path / "scores.json"
+    run = small_run[0] / "doomrnn"
+    done = call(play.main, game, world, "norender", "agent.json", 460_000, "--run", run, "--out", out, *words)
+    assert done.code == 0, done.err
+    assert {name: json.loads(out.read_text()).get(name) for name in said} == said
 
 
 def test_the_dream_has_the_temperature_asked_for(small_run, worlds):
@@ -827,11 +858,11 @@ def test_the_mdn_rnn_trains_on_known_and_is_validated_on_unseen_episodes(small_r
     monkeypatch.setattr(trainers.RnnTrainer, "dreams", lambda *more: np.zeros((128, 64, 3)))
     monkeypatch.setattr(vae_and_rnn, "_start_rnn", lambda *more: ["a" * 64, "b" * 64])
     words = ["--start_from", "earlier.json", "--mixtures", 3, "--hidden_size", 8, "--streams", 2, "--steps", 2]
-    words += ["--sequence_length", 8, "--restart_weight", 7.5]
+    words += ["--sequence_length", 8, "--restart_weight", 7.5, "--validate_every", 1]
     done = call(vae_and_rnn.train_rnn, DOOM, "--preset", "smoke", "--run", run, *words, "--validation_episodes", 2)
     assert done.code == 0, done.err
     assert seen.frames == [(length[:-2], sum(length[:-2]))]
-    assert seen.unseen == [[30, 50]]
+    assert seen.unseen == [[30, 50]] * 2
     assert (seen.weight, seen.mixtures) == ([7.5], [3])
     first, _ = json.loads((run / "tf_initial_z" / "initial_z.json").read_text())
     assert len(np.unique(first, axis=0)) == len(length)  # of all episodes, those of the validation too

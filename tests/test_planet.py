@@ -812,3 +812,29 @@ def test_dreams_in_lockstep_are_single_dreams_with_the_models_reward(dreaming):
         assert reward == pytest.approx(rewards[1], abs=0.05)
         decoded = model.decode(State(observations[1:2, :8], observations[1:2, 8:]))[0] + 0.5
         np.testing.assert_allclose(many.render()[1], np.clip(decoded, 0, 1) * 255, atol=3)
+
+
+def test_the_seed_decides_the_initial_weights(tmp_path, monkeypatch):
+    """Catches three seeds that begin with the same weights."""
+    asked = []
+
+    def for_training(seed):
+        asked.append(seed)
+        raise UserError("enough seen")
+
+    monkeypatch.setattr(planet.devices, "for_training", for_training)
+    with pytest.raises(UserError, match="enough seen"):
+        trained(dot_game(laptop=SMALL), tmp_path, "--seed", "6")
+    assert asked == [6]
+
+
+def test_a_run_does_not_go_on_with_other_recordings(undisturbed, tmp_path):
+    """Catches a recording that is gone without a word when the same command goes on."""
+    record, run = tmp_path / "mine", tmp_path / "run"
+    shutil.copytree(undisturbed / "tf_planet" / "record", record)
+    run.mkdir()
+    cfg = dataclasses.replace(SMALL, random_episodes=0, episodes=1, updates=1, recordings=str(record))
+    trained(dot_game(laptop=cfg), run)
+    min(record.glob("*.npz")).unlink()
+    with pytest.raises(UserError, match="recordings_read 7 -> 6"):
+        trained(dot_game(laptop=cfg), run)

@@ -8,7 +8,7 @@ from commands import GAMES
 
 from common.agent import mdnrnn
 from common.play import agents
-from common.runtime import cli, files
+from common.runtime import cli, files, provenance
 from common.training import iterate
 
 from carracing import env
@@ -157,6 +157,18 @@ def test_dooms_rounds_are_those_that_made_the_agent_that_ships():
             words = " ".join(iterate._words(one.record | {"episodes": one.own}))
             assert [text for text in said if f"{words} " in text and f"--explore {one.explore} " in text]
         assert (line["real"]["n"], line["random_games"]) == (one.games, rounds[0].random)
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_the_agent_of_a_preset_ships_with_the_models_it_was_evolved_on(name):
+    """Catches `ships` of a preset that names another agent's models, which --ship would then overwrite."""
+    config = GAMES[name].config
+    for cfg in config.ITERATE.values():
+        path = os.path.join(files.ROOT, cfg.controller or config.SHIPPED_CONTROLLER)
+        if os.path.exists(path):
+            parents = provenance.read(path, "controller", name)["parents"]
+            for kind, file in config.SHIPPED[cfg.ships].items():
+                assert parents[kind] == files.sha256(os.path.join(GAMES[name].folder, file))
 
 
 def test_planet_is_its_papers():

@@ -178,3 +178,42 @@ def test_a_variant_that_a_game_lacks_is_refused(tmp_path):
     """Catches two actions asked of Doom, after hours of the others."""
     words = "--game", "doomrnn", "--run", tmp_path, "--only", "two actions"
     assert commands.call(lambda *_: variants.main(), find("doomrnn"), *words).refused("--only two actions")
+
+
+def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch):
+    """Catches losses on episodes that were trained on, scores of test games, and one seed that stands for three."""
+    budget = {"preset": "smoke", "episodes": None, "generations": 5, "games": 7, "unseen": 3, "world": ""}
+    bench, ran = variants.Bench(find("doomrnn"), types.SimpleNamespace(run=str(tmp_path), **budget)), []
+
+    def command(script, *flags):
+        words = [script, *map(str, flags)]
+        ran.append(words)
+        if script == "train":
+            path = os.path.join(words[words.index("--run") + 1], "log", "doomrnn.cma.4.16.best.json")
+            variants.files.write_json(path, [[0.0]])
+        if script == "model":
+            variants.files.write_json(words[words.index("--out") + 1], {"episodes": [{"return": 1.0}] * 7})
+
+    monkeypatch.setattr(bench, "_command", command)
+    bench._unseen()
+    for seed in (0, 1):
+        bench._returns(bench._evolved(str(tmp_path / "standard"), seed, ("-o", "ga")))
+    assert ran[0][-4:] == ["--first_seed", "390000", "--episodes", "3"]
+    trains = [words for words in ran if words[0] == "train"]
+    assert [words[words.index("-s") + 1] for words in trains] == ["0", "1"]
+    assert all(words[-2:] == ["-o", "ga"] for words in trains)
+    scored = [words for words in ran if words[0] == "model"]
+    assert all(words[1:3] == ["doomreal", "norender"] and words[4] == "460000" for words in scored)
+    for game in commands.GAMES.values():
+        assert all(cfg.first_seed + cfg.episodes <= variants.UNSEEN_SEED for cfg in game.config.EXTRACT.values())
+
+
+@pytest.mark.parametrize("name", commands.GAMES)
+def test_every_variant_but_the_standard_changes_its_stage(name):
+    """Catches a variant that is the standard compared with itself."""
+    config = find(name).config
+    of = {"extract": config.EXTRACT, "vae_train": config.VAE, "rnn_train": config.RNN, "train": config.TRAIN}
+    for variant in variants.variants_of(find(name)):
+        stage, flags = variants.VARIANTS[variant]
+        changed = variants.cli.parse(of[stage], None, ["--preset", "smoke", *flags])[0] != of[stage]["smoke"]
+        assert changed == (variant != "standard"), variant

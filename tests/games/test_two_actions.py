@@ -241,3 +241,15 @@ def test_random_starts_are_for_recording_in_gymnasium_only(small, tmp_path, monk
     assert all(rule == ("gymnasium", {"random_start": True}) for rule in rules)
     assert not any(hasattr(cfg, "random_start") for cfg in (config.TRAIN["laptop"], config.PLANET["laptop"]))
     assert argparse.Namespace(**dataclasses.asdict(config.EXTRACT["paper"])).random_start is False
+
+
+def test_keys_and_random_play_have_two_numbers(run, small, tmp_path, monkeypatch):
+    """Catches three numbers that reach an MDN-RNN which reads two."""
+    shown, where = [], ("--run", run, "--video", tmp_path / "a.gif")
+    monkeypatch.setattr(play, "watch", lambda world, policy, *more: shown.append(policy) or (0.0, 1))
+    monkeypatch.setattr(play.video, "has_display", lambda: False)
+    for main, words in ((play.play_dream, ()), (play.main, ("render", "random"))):
+        done = commands.call(main, small, *words, *where)
+        assert done.code == 0, done.err
+    assert shown[0]._action_of({"down"}).tolist() == pytest.approx([0, -0.8])
+    assert shown[1].act(None).shape == (1, 2)

@@ -328,3 +328,10 @@ def test_a_game_that_does_not_say_when_it_stops_paying_is_named(game, monkeypatc
         call(game, monkeypatch, "FILE")
     assert stopped.value.code == 2
     assert "Stub: has no STOPS_PAYING in its config.py" in capsys.readouterr().err
+
+
+def test_the_usual_numbers_of_games_and_dreams(game, monkeypatch, tmp_path):
+    """Catches a comparison with ten dreams: iterate.py asks for no number of them."""
+    call(game, monkeypatch, "FILE", "--out", tmp_path / "f.json")
+    found = files.read_json(tmp_path / "f.json")
+    assert (found["real"]["n"], found["dream"]["n"]) == (100, 512)

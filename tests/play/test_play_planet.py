@@ -81,3 +81,9 @@ def test_render_shows_the_planned_game(planned, monkeypatch, tmp_path):
     np.testing.assert_array_equal(picture[:, :256], video.panels(world.frames[0]))
     np.testing.assert_array_equal(picture[:, 256:], video.panels(believed))
     assert "seed 1234 reward 7.0" in done.out
+
+
+def test_a_budget_that_cannot_be_is_refused(planned):
+    """Catches a search that fails in its first decision, after the model is loaded."""
+    with pytest.raises(AssertionError, match="--candidates 3: fewer than --elite 5"):
+        planned("norender", 1234, "--candidates", 3, "--elite", 5)

@@ -13,7 +13,7 @@ from commands import in_this_process  # noqa: F401
 
 from common.data import recordings
 from common.play import record
-from common.runtime import devices, files, parallel, settings
+from common.runtime import devices, files, parallel, provenance, settings
 from common.runtime.cli import UserError, option
 from common.training import evolve, vae_and_rnn
 from common.worlds import games, rollouts
@@ -363,6 +363,18 @@ def test_an_agent_records_on_the_backends_and_by_the_rules_of_random_players(pla
     assert len(played_by_agent("--patience", 3, "--workers", 1)) == 4
     rules = {"patience": 3, "charged": False}
     assert sorted(Told.made) == [(2, "fast", rules), (2, "slow", rules)]
+
+
+def test_an_interrupted_recording_does_not_go_on_with_another_agent(played_by_agent, monkeypatch):
+    """Catches games of two agents under the name of one."""
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "_record_agent", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            played_by_agent()
+    hashes = provenance.read("run/c.json", "controller", "toy")["parents"]
+    toy.write_controller("run/c.json", toy.game_in("run"), hashes, [0.7, 0, 0, 0, 0])
+    with pytest.raises(UserError, match=r"2000\.begun\.json: .*by another agent"):
+        played_by_agent()
 
 
 def test_each_episode_of_an_agent_explores_by_its_seed(played_by_agent):

@@ -63,3 +63,13 @@ def test_the_validation_says_which_mean_is_best(chosen):
     assert about["best"] == about["means"][1]
     assert (about["best"]["generation"], about["best"]["mean"], about["best"]["n"]) == (20, 50.0, 500)
     assert {world.games for world in worlds} == {"slow"}
+
+
+def test_a_mean_of_another_length_is_known_before_any_is_played(run, tmp_path, monkeypatch):
+    """Catches an hour of games before the last mean is found to fit no controller."""
+    path, of = str(tmp_path / "x.log.json"), str(run / "log" / "doomrnn.cma.2.4.log.json")
+    files.write_json(path, [[10, 1.0, [0.0] * 20], [20, 2.0, [0.0] * 19]])
+    parents = provenance.read(of, "evolution", "doomrnn")["parents"]
+    provenance.write(path, "evolution", "doomrnn", {"sample_z": False}, parents, 1.0, unverified=False)
+    monkeypatch.setattr(play, "measure", lambda *_: pytest.fail("it began to play"))
+    assert commands.call(select.main, DOOM, path, "--run", run).refused("holds 19 parameters", "has 20")

@@ -309,6 +309,14 @@ def test_the_last_line_is_the_command_that_scores_the_best_round_on_validation_g
     seeds.check([460_000], "validation", "the seed")
 
 
+def test_more_rnns_are_for_a_round_in_the_dream(folder, tmp_path):
+    """Catches MDN-RNNs that are trained for hours, and a train.py that has no use for them."""
+    second = dataclasses.replace(SECOND, train={"world": "game"})
+    game = game_in(folder, (FIRST, second), TRAIN_GAME=dict.fromkeys(PRESETS, settings.GameTrain()))
+    assert refused(start(game, tmp_path / "run"), "round 2 has more_rnns", "training in the dream")
+    assert commands(folder) == []
+
+
 def test_each_round_has_a_line_and_the_picture_shows_it(folder, tmp_path):
     """Catches games of one round counted for another, a dream score that is the real one, and time that falls."""
     run = str(tmp_path / "run")
