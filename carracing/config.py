@@ -71,9 +71,7 @@ class Extract(settings.Extract):
 class Train(settings.GameTrain):
     """Evolving the controller in the game."""
 
-    controller_mode: str = option(
-        "zh", "what the controller reads: z, z_hidden, zc, zh or zch", choices=settings.CONTROLLER_MODES
-    )
+    controller_mode: str = option("zh", settings.READS, choices=settings.CONTROLLER_MODES)
     patience: int = option(
         0,
         "training only: an episode without reward for so many steps is ended, and charged the cost of the steps left; "
@@ -90,23 +88,21 @@ class Train(settings.GameTrain):
 class DreamTrain(settings.DreamTrain):
     """Evolving the controller in the dream alone."""
 
-    controller_mode: str = option(
-        "zh", "what the controller reads: z, z_hidden, zc, zh or zch", choices=settings.CONTROLLER_MODES
-    )
+    controller_mode: str = option("zh", settings.READS, choices=settings.CONTROLLER_MODES)
 
 
 @dataclass(frozen=True)
 class Ppo(settings.Ppo):
     """Learning the controller, a network, by a policy gradient in the dream."""
 
-    controller_mode: str = option("zh", "what the controller reads: z, zc, zh or zch", choices=("z", "zc", "zh", "zch"))
+    controller_mode: str = option("zh", settings.NETWORK_READS, choices=("z", "zc", "zh", "zch"))
 
 
 @dataclass(frozen=True)
 class GamePpo(settings.GamePpo):
     """Learning the controller, a network, by a policy gradient in the game."""
 
-    controller_mode: str = option("zh", "what the controller reads: z, zc, zh or zch", choices=settings.NETWORK_MODES)
+    controller_mode: str = option("zh", settings.NETWORK_READS, choices=settings.NETWORK_MODES)
     patience: int = option(
         0,
         "while learning: an episode without reward for so many steps is ended, and charged the cost of the steps left; "

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import fnmatch
 import glob
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GAMES = ("carracing", "doomrnn")
 MINUS = "\N{MINUS SIGN}"
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "log/README.md"]
 PAGES += [f"{game}/README.md" for game in GAMES]
 PAGES += sorted(os.path.relpath(path, ROOT) for path in glob.glob(f"{glob.escape(ROOT)}/docs/**/*.md", recursive=True))
 NOTEBOOKS = sorted(os.path.relpath(path, ROOT) for path in glob.glob(f"{glob.escape(ROOT)}/notebooks/*.ipynb"))
@@ -222,3 +223,28 @@ def test_minutes_and_memory_of_a_whole_run_are_those_of_its_rounds():
         f"after {passed['minutes']:.0f} minutes ({passed['real']['mean']:.0f} ± {passed['real']['stderr']:.0f}" in table
     )
     assert f"finished after {rounds[-1]['minutes']:.0f}" in table
+
+
+def test_every_module_has_a_line():
+    """Catches a module that was added, renamed or deleted, and a page that says nothing of it."""
+    modules = glob.glob(f"{glob.escape(ROOT)}/common/*/*.py")
+    there = {"/".join(path.split(os.sep)[-2:]) for path in modules if not os.path.basename(path).startswith("__")}
+    said = set()
+    for layer, rows in re.findall(
+        r"^## common/(\w+)/.*?\n(.*?)(?=^## )", text_of("docs/modules.md"), flags=re.M | re.S
+    ):
+        said |= {
+            f"{layer}/{name}"
+            for row in re.findall(r"^\| (`.*?`) \|", rows, flags=re.M)
+            for name in row[1:-1].split("`, `")
+        }
+    assert said == there
+
+
+def test_every_file_of_log_has_a_line():
+    """Catches a file in log/ of which nobody knows what it is, and a line of one that is gone."""
+    names = subprocess.run(["git", "-C", ROOT, "ls-files", "log"], capture_output=True, text=True, check=True).stdout
+    there = [name.removeprefix("log/") for name in names.split() if not name.endswith((".meta.json", "README.md"))]
+    said = re.findall(r"`((?:carracing|doomrnn)[\w.*]+)`", text_of("log/README.md"))
+    assert [name for name in there if not any(fnmatch.fnmatch(name, pattern) for pattern in said)] == []
+    assert [pattern for pattern in said if not fnmatch.filter(there, pattern)] == []

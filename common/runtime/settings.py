@@ -15,6 +15,8 @@ WORLDS = ("dream", "game")  # where a controller is evolved
 # far beyond what a machine can do: a number with a zero too many is refused, and does not fill the memory
 MOST_WORKERS, MOST_ROWS, MOST_CANDIDATES, MOST_STEPS, MOST_UNITS = 4096, 65_536, 100_000, 10_000, 16_384
 NETWORK_MODES = ("z", "zc", "zh", "zch")  # of a controller with hidden layers of any size
+NETWORK_READS = "what the controller reads of z (the VAE) and of h and c (the hidden and the cell state of the LSTM)"
+READS = f"{NETWORK_READS}; z_hidden: z, through a hidden layer of 40 units"
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,9 @@ class Rnn:
         False, "data augmentation: also learn from mirrored episodes; encode them with series.py --mirror"
     )
     newest: int = option(
-        0, "so many episodes, those with the largest seeds, have streams of their own; 0 means none", least=0
+        0, "so many of the latest episodes (largest seeds) fill streams of their own, to be seen more often", least=0
     )
-    newest_share: float = option(0.5, "share of the streams that those have", least=0.01, most=0.99)
+    newest_share: float = option(0.5, "share of the streams that the --newest episodes fill", least=0.01, most=0.99)
     streams: int = option(100, "streams of concatenated episodes, the batch")
     sequence_length: int = option(500, "steps of every stream between two updates; the state is carried over")
     steps: int = option(4000, "training steps")
@@ -230,9 +232,7 @@ class Train:
         "plays; 0 means along every weight",
         least=0,
     )
-    controller_mode: str = option(
-        "zch", "what the controller reads: z, z_hidden, zc, zh or zch", choices=CONTROLLER_MODES
-    )
+    controller_mode: str = option("zch", READS, choices=CONTROLLER_MODES)
     sample_z: bool = option(True, "the controller sees a sample of the posterior of the VAE; --no-sample_z: its mean")
     block_rows: int = option(256, "episodes that step together in one thread")
     seed_start: int = option(0, "decides the candidates and the episodes they meet", "-s", least=0)
@@ -294,7 +294,7 @@ class PolicyGradient:
     )
     eval_steps: int = option(25, "updates between evaluations of the greedy policy")
     eval_episodes: int = option(512, "episodes in such an evaluation")
-    controller_mode: str = option("zch", "what the controller reads: z, zc, zh or zch", choices=NETWORK_MODES)
+    controller_mode: str = option("zch", NETWORK_READS, choices=NETWORK_MODES)
     sample_z: bool = option(True, "in the game the controller sees a sample of z; --no-sample_z: the mean")
     seed_start: int = option(0, "decides initial weights, episodes and actions", "-s", least=0)
     checkpoint_seconds: float = option(60.0, "time between checkpoints [s]")
