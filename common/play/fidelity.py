@@ -116,6 +116,7 @@ def main(game: Game, description: str | None) -> None:
     agent = agents.load(game, arguments)
     compare = _deaths if game.config.RESTART else _payment
     found = compare(game, agent, arguments.backend, np.array(played), np.array(dreamt_of))
+    found["real"] |= {"backend": arguments.backend, "first_seed": played.start}
     if arguments.out:
         files.write_json(arguments.out, found | agent.about() | provenance.about_now(), indent=1)
     print(json.dumps(found))

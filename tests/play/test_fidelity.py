@@ -335,3 +335,11 @@ def test_the_usual_numbers_of_games_and_dreams(game, monkeypatch, tmp_path):
     call(game, monkeypatch, "FILE", "--out", tmp_path / "f.json")
     found = files.read_json(tmp_path / "f.json")
     assert (found["real"]["n"], found["dream"]["n"]) == (100, 512)
+
+
+def test_the_file_says_which_games_were_played(game, monkeypatch, tmp_path):
+    """Catches figures of which nobody knows from which implementation of the game they are."""
+    game.backends = ("slow", "fast")
+    call(game, monkeypatch, "FILE", "--games", 10, "--dreams", 10, "--backend", "fast", "--out", tmp_path / "f.json")
+    real = files.read_json(tmp_path / "f.json")["real"]
+    assert (real["backend"], real["first_seed"]) == ("fast", fidelity.FIRST_SEED)
