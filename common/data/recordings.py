@@ -11,6 +11,7 @@ import collections
 import contextlib
 import hashlib
 import itertools
+import math
 import os
 import re
 import sys
@@ -99,10 +100,10 @@ def has_reward(path: str) -> bool:
         return "reward.npy" in archive.namelist()
 
 
-def _of_this_game(path: str, sizes: Collection[int], game: str, owners: Iterable[tuple[range, str]]) -> int:
+def _of_this_game(path: str, sizes: Collection[int], game: str, spans: Iterable[tuple[range, str]]) -> int:
     """The numbers in an action of a recording; ValueError if it is of another game by them or by its summary."""
     seed, size = int(os.path.basename(path)[:-4]), action_size(path)
-    other = next((owner for span, owner in owners if seed in span), game)
+    other = next((owner for span, owner in spans if seed in span), game)
     if game and other != game:
         raise ValueError(f"{path}: was recorded in {other}, as its summary says, not in {game}")
     if sizes and size and size not in sizes:
@@ -111,14 +112,33 @@ def _of_this_game(path: str, sizes: Collection[int], game: str, owners: Iterable
     return size
 
 
-def _owners(folder: str) -> list[tuple[range, str]]:
-    """[(seeds, the name of the game they were recorded in)] by the summaries of a folder."""
+def owners(folder: str, *endings: str) -> list[tuple[range, str]]:
+    """Which seeds belong to which recording of a folder.
+
+    Args:
+        folder: a record/ folder, or none.
+        *endings: of the files to read: "summary" for finished recordings, "begun" for those that were interrupted.
+
+    Returns:
+        [(seeds, the name of the game they are of)], by first seed; without the files that are damaged.
+    """
     found = []
-    for name in sorted(name for name in os.listdir(folder) if name.endswith(".summary.json")):
+    for name in _by_seed(folder, *endings):
         with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged, as `sources` will say
             about = files.read_json(os.path.join(folder, name))
             found.append((_span_of(about), str(about["game"])))
     return found
+
+
+def _by_seed(folder: str, *endings: str) -> list[str]:
+    """The names of the files <first_seed>.<ending>.json of a folder, by first seed; those without one come last."""
+
+    def place(name: str) -> tuple[float, str]:
+        seed = name.split(".")[0]
+        return int(seed) if re.fullmatch("[0-9]+", seed) else math.inf, name
+
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted((name for name in names if name.endswith(tuple(f".{end}.json" for end in endings))), key=place)
 
 
 def _span_of(about: Mapping[str, Any]) -> range:
@@ -180,13 +200,13 @@ def scan(folder: str, action_sizes: Collection[int] = (), game: str = "") -> tup
     names = [name for name in found if re.fullmatch(r"[0-9]+\.npz", name)]
     for name in sorted(set(found) - set(names)):
         print(f"skipped: {os.path.join(folder, name)}: a recording is named by its seed; rename it, such as 2000.npz")
-    owners = _owners(folder) if game else []
+    spans = owners(folder, "summary") if game else []
     good: list[tuple[str, int, int]] = []
     bad = 0
     for name in sorted(names, key=lambda name: int(name[:-4])):
         try:
             path = os.path.join(folder, name)
-            good.append((path, _frame_count(path), _of_this_game(path, action_sizes, game, owners)))
+            good.append((path, _frame_count(path), _of_this_game(path, action_sizes, game, spans)))
         except ValueError as error:
             bad += 1
             print(f"skipped: {error}")
@@ -217,7 +237,7 @@ def sources(folder: str, paths: Iterable[str]) -> list[dict[str, Any]]:
     """
     left = {int(os.path.basename(path)[:-4]) for path in paths}
     found: list[dict[str, Any]] = []
-    for name in sorted(name for name in os.listdir(folder) if name.endswith(".summary.json")):
+    for name in _by_seed(folder, "summary"):
         try:
             about = files.read_json(os.path.join(folder, name))
             config, span_of = about["config"], _span_of(about)

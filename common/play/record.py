@@ -36,6 +36,8 @@ def main(game: Game, description: str | None) -> None:
     if cfg.min_frames > longest:
         raise UserError(f"--min_frames {cfg.min_frames}: no episode has more than {longest} frames, none would be kept")
     game.recording_blocks([], cfg)  # which refuses what it cannot do
+    if not arguments.fresh:  # before an agent is loaded, which takes seconds
+        _check_seeds_are_free(os.path.join(arguments.run, "record"), cfg)
     with runs.new_run(arguments.run):  # an error leaves no trace
         agent = _agent(game, cfg, arguments) if cfg.controller else None
         acts_by = agent.game.config.ACTION_SIZE if agent else 0
@@ -58,6 +60,7 @@ def record(game: Game, folder: str, cfg: Any, agent: Any = None) -> None:
     parents = {"controller": files.sha256(agent.path), **agent.models.hashes} if agent else {}
     if _recorded_already(summary, game, cfg, parents):
         return
+    _check_seeds_are_free(folder, cfg)  # again: another process may have recorded here until now
     episodes = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
     _note_begun(begun, game, cfg, parents)
     missing = recordings.set_bad_aside(folder, episodes)
@@ -87,6 +90,24 @@ def record(game: Game, folder: str, cfg: Any, agent: Any = None) -> None:
     print(f"{folder}: {kept} episodes{too_short}" + f", {lost} lost to players that died" * (lost > 0))
 
 
+def _check_seeds_are_free(folder: str, cfg: Any) -> None:
+    """UserError if seeds to be recorded are those of another recording of the folder, finished or interrupted.
+
+    Their files would count as there, and the summary would tell of an agent that did not play them.
+    """
+    if os.path.exists(os.path.join(folder, f"{cfg.first_seed}.summary.json")):
+        return  # these were recorded, and are not recorded again
+    last = cfg.first_seed + cfg.episodes - 1
+    spans = [span for span, _ in recordings.owners(folder, "summary", "begun") if span and span[0] != cfg.first_seed]
+    other = next((span for span in spans if span[0] <= last and cfg.first_seed <= span[-1]), None)
+    if other:
+        fewer = f", or at most {other[0] - cfg.first_seed} --episodes" * (cfg.first_seed < other[0])
+        raise UserError(
+            f"{folder}: the seeds {cfg.first_seed} to {last} overlap those of another recording there, {other[0]} to "
+            f"{other[-1]}; give a --first_seed after {max(span[-1] for span in spans)}{fewer}"
+        )
+
+
 def _recorded_already(summary: str, game: Game, cfg: Any, parents: dict[str, str]) -> bool:
     """Whether this recording is complete by its summary, then prints so; UserError if another one is there."""
     if not os.path.exists(summary):
@@ -109,18 +130,22 @@ def _recorded_already(summary: str, game: Game, cfg: Any, parents: dict[str, str
 
 def _note_begun(path: str, game: Game, cfg: Any, parents: dict[str, str]) -> None:
     """Notes what is recorded until the summary tells it; UserError if another recording was begun there."""
-    config = {name: value for name, value in dataclasses.asdict(cfg).items() if name not in MAY_CHANGE}
-    now = json.loads(json.dumps({"game": game.name, "config": config, "parents": parents}))
+    now = json.loads(json.dumps({"game": game.name, "config": dataclasses.asdict(cfg), "parents": parents}))
     try:
-        before = files.read_json(path)
-    except (FileNotFoundError, ValueError):
+        before = _fixed(files.read_json(path))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):  # there is none, or it is damaged
         before = None
-    if before not in (None, now):
+    if before not in (None, _fixed(now)):
         raise UserError(
             f"{path}: recording these seeds was begun with other values or by another agent; give these again, another "
             "--first_seed, or --fresh"
         )
     files.write_json(path, now, indent=1)
+
+
+def _fixed(about: dict[str, Any]) -> dict[str, Any]:
+    """What a recording that goes on must have in common with its beginning."""
+    return about | {"config": {name: value for name, value in about["config"].items() if name not in MAY_CHANGE}}
 
 
 def _writer(game: Game, folder: str, cfg: Any, done: Callable[[int], None]) -> Callable[..., None]:

@@ -122,6 +122,38 @@ def test_an_interrupted_recording_does_not_go_on_with_other_values(extract, monk
     assert not os.path.exists("run/record/2000.begun.json")
 
 
+def test_recordings_do_not_overlap(extract, monkeypatch):
+    """Catches seeds of another recording that count as there, so that nothing is played and all is said to be."""
+    extract("--episodes", 3)
+    extract("--episodes", 2, "--first_seed", 10_000)
+    said = r"run/record: the seeds {} overlap those of another recording there, {}; give a --first_seed after 10001"
+    with pytest.raises(UserError, match=said.format("2002 to 2003", "2000 to 2002") + "$"):
+        extract("--episodes", 2, "--first_seed", 2002)
+    with pytest.raises(UserError, match=said.format("1999 to 2000", "2000 to 2002") + ", or at most 1 --episodes$"):
+        record._check_seeds_are_free("run/record", settings.Extract(first_seed=1999, episodes=2))
+    monkeypatch.setattr(record, "_agent", lambda *_: pytest.fail("it loads the agent first"))
+    with pytest.raises(UserError, match=said.format("9999 to 10000", "10000 to 10001")):
+        extract("--episodes", 2, "--first_seed", 9999, "--controller", "c.json")
+    with pytest.raises(UserError, match=said.format("10001 to 10001", "10000 to 10001")):  # under the lock
+        record.record(GAME, "run/record", settings.Extract(first_seed=10_001, episodes=1))
+    assert sorted(extract("--episodes", 7, "--first_seed", 2003))[-3:] == [2009, 10_000, 10_001]
+    assert sorted(extract("--episodes", 2, "--first_seed", 2002, "--fresh")) == [2002, 2003]
+
+
+def test_an_interrupted_recording_keeps_its_seeds(extract, monkeypatch):
+    """Catches recordings that another agent takes for its own before the first one is complete."""
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "_record_random", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            extract("--episodes", 3)
+    with pytest.raises(UserError, match=r"another recording there, 2000 to 2002; give a --first_seed after 2002$"):
+        extract("--episodes", 1, "--first_seed", 2002)
+    extract("--episodes", 1, "--first_seed", 2005)
+    with pytest.raises(UserError, match=r"2000 to 2005 .*, 2005 to 2005; .* after 2005, or at most 5 --episodes$"):
+        extract("--episodes", 6)
+    assert sorted(extract("--episodes", 5)) == [2000, 2001, 2002, 2003, 2004, 2005]
+
+
 def test_cut_and_short_episodes(extract):
     """Catches an episode of exactly the least length dropped, shorter ones kept, and a cut that is off by one."""
     lengths = {seed: len(episode["obs"]) for seed, episode in extract("--episodes", 40).items()}
@@ -198,11 +230,12 @@ def test_where_recordings_come_from(extract, monkeypatch):
     """Catches a VAE whose meta does not tell which games it has seen, and recordings counted under two commands."""
     extract("--episodes", 3)
     extract("--episodes", 2, "--first_seed", 3000)
+    extract("--episodes", 1, "--first_seed", 10_000)
     recordings.write("run/record", 9, np.zeros((2, 64, 64, 3)), np.zeros(2), np.zeros(2), np.zeros(2))
     paths, _ = recordings.scan("run/record")
     told = recordings.sources("run/record", paths)
     spans = [(row["first_seed"], row["episodes"], row["count"], row["game"]) for row in told[:-1]]
-    assert spans == [(2000, 3, 3, "catchdot"), (3000, 2, 2, "catchdot")]
+    assert spans == [(2000, 3, 3, "catchdot"), (3000, 2, 2, "catchdot"), (10_000, 1, 1, "catchdot")]
     assert told[-1] == {"unknown": 1, "unverified": True}
     with open("run/record/3000.summary.json", "w") as file:
         json.dump({"config": {}}, file)
