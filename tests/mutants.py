@@ -313,6 +313,7 @@ MUTANTS = [
      "Threads(make_worker, parallel.cores())"),
     ("common/play/record.py", "game.config.MAX_STEPS) * most", "game.config.MAX_STEPS)"),
     ("common/play/record.py", "span[0] <= last and cfg.first_seed <= span[-1]", "span[0] <= last and cfg.first_seed < span[-1]"),
+    ("common/play/record.py", 'WHEN_DONE = ("workers",)', "WHEN_DONE = MAY_CHANGE"),
     ("common/play/record.py", '(folder, "summary", "begun")', '(folder, "summary")'),
     ("common/data/recordings.py", "key=lambda name: int(name[:-4])", "key=lambda name: name[:-4]"),
     ("common/data/recordings.py", "frames[flipped] = frames[flipped, :, ::-1]", "frames[flipped] = frames[flipped, ::-1]"),

@@ -20,6 +20,7 @@ from common.runtime.cli import UserError
 from common.worlds import games, rollouts
 
 MAY_CHANGE = "episodes", "workers"  # when an interrupted recording goes on
+WHEN_DONE = ("workers",)  # likewise of a finished one: which process plays an episode changes nothing in it
 START_SECONDS = 60.0  # in which a process has loaded Python and started its games
 Block = tuple[str, np.ndarray]
 _worlds: dict[tuple[str, int], World] = {}
@@ -114,12 +115,12 @@ def _recorded_already(summary: str, game: Game, cfg: Any, parents: dict[str, str
         return False
     try:
         before = files.read_json(summary)
-        known = before["game"], before["config"], before["parents"]
-    except (ValueError, KeyError, TypeError) as error:
+        known = _fixed({name: before[name] for name in ("game", "config", "parents")}, WHEN_DONE)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{summary}: damaged ({error}); remove it, and the missing episodes are recorded again"
         ) from None
-    if known != (game.name, json.loads(json.dumps(dataclasses.asdict(cfg))), parents):
+    if known != _fixed(_about(game, cfg, parents), WHEN_DONE):
         raise UserError(
             f"{summary}: these seeds were recorded with other values or by another agent; give another --first_seed, "
             "or --fresh"
@@ -130,7 +131,7 @@ def _recorded_already(summary: str, game: Game, cfg: Any, parents: dict[str, str
 
 def _note_begun(path: str, game: Game, cfg: Any, parents: dict[str, str]) -> None:
     """Notes what is recorded until the summary tells it; UserError if another recording was begun there."""
-    now = json.loads(json.dumps({"game": game.name, "config": dataclasses.asdict(cfg), "parents": parents}))
+    now = _about(game, cfg, parents)
     try:
         before = _fixed(files.read_json(path))
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):  # there is none, or it is damaged
@@ -143,9 +144,14 @@ def _note_begun(path: str, game: Game, cfg: Any, parents: dict[str, str]) -> Non
     files.write_json(path, now, indent=1)
 
 
-def _fixed(about: dict[str, Any]) -> dict[str, Any]:
-    """What a recording that goes on must have in common with its beginning."""
-    return about | {"config": {name: value for name, value in about["config"].items() if name not in MAY_CHANGE}}
+def _about(game: Game, cfg: Any, parents: dict[str, str]) -> dict[str, Any]:
+    """What identifies a recording, as a file of JSON has it."""
+    return json.loads(json.dumps({"game": game.name, "config": dataclasses.asdict(cfg), "parents": parents}))
+
+
+def _fixed(about: dict[str, Any], may_change: Sequence[str] = MAY_CHANGE) -> dict[str, Any]:
+    """The same without the options that may be others when the command is given again."""
+    return about | {"config": {name: value for name, value in about["config"].items() if name not in may_change}}
 
 
 def _writer(game: Game, folder: str, cfg: Any, done: Callable[[int], None]) -> Callable[..., None]:

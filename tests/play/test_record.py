@@ -66,7 +66,11 @@ def test_recordings_are_complete_only_with_the_same_config(extract, capsys):
     before = os.stat("run/record/2000.npz").st_mtime_ns
     extract("--episodes", 3)
     assert "already recorded" in capsys.readouterr().out
+    extract("--episodes", 3, "--workers", 2)
+    assert "already recorded" in capsys.readouterr().out
     assert os.stat("run/record/2000.npz").st_mtime_ns == before
+    with pytest.raises(UserError, match=r"2000\.summary\.json: these seeds were recorded with other values"):
+        extract("--episodes", 4)
     with pytest.raises(UserError, match=r"2000\.summary\.json: these seeds were recorded with other values"):
         extract("--episodes", 3, "--max_frames", 5)
     with pytest.raises(UserError, match=r"2000\.summary\.json: these seeds were recorded with other values"):
