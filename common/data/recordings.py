@@ -178,6 +178,11 @@ def bad_ones(folder: str, seeds: Iterable[int]) -> int:
     return sum(os.path.exists(os.path.join(folder, f"{seed}.npz.bad")) for seed in seeds)
 
 
+def are_in(folder: str) -> bool:
+    """Whether a folder holds a recording, good or bad; there may be no such folder."""
+    return os.path.isdir(folder) and any(name.endswith(".npz") for name in os.listdir(folder))
+
+
 def scan(folder: str, action_sizes: Collection[int] = (), game: str = "") -> tuple[list[str], np.ndarray]:
     """Lists the recordings of a folder by seed. The bad ones are printed and skipped, but not deleted.
 

@@ -98,17 +98,24 @@ def encode(game: Game, description: str | None) -> None:
     """series.py: record/ and the VAE -> series/. Recordings that are newer than the series are added to it."""
     cfg, arguments = cli.parse(game.config.SERIES, description)
     runs.check_run(arguments)
-    folder = os.path.join(arguments.run, "record")
+    place, folder = (arguments, "series", "series.npz"), os.path.join(arguments.run, "record")
+
+    def opened(vae_path: str) -> runs.Stage:
+        about = {"encoded": {"vae": files.sha256(vae_path)}}
+        return runs.Stage(*place, cfg, may_change=("episodes_per_part",), about=about)
+
+    nothing_new = not recordings.are_in(folder) and runs.is_made(*place)
+    if nothing_new and opened(_vae_of(game, arguments.run)).finished:
+        return
     paths, _ = recordings.scan(folder, game.action_sizes, game.name)
     made_of = recordings.training_sources(folder, paths, arguments.unverified)
     parents: dict[str, Any] = {"recordings": list(made_of)}
     vae_path = _vae_of(game, arguments.run)
     made_of.append(provenance.read(vae_path, "vae", game.name, arguments.unverified))
     parents["vae"] = files.sha256(vae_path)
-    about = {"encoded": {"vae": parents["vae"]}}
     devices.for_training(seed=0)
     coder = weights.read_vae(vae_path)
-    stage = runs.Stage(arguments, "series", "series.npz", cfg, may_change=("episodes_per_part",), about=about)
+    stage = opened(vae_path)
     missing, parts, gone = series.not_encoded(paths, stage.folder)
     if not missing and parts == [stage.result] and stage.finished:
         return
@@ -184,7 +191,9 @@ def train_rnn(game: Game, description: str | None) -> None:
     cfg, arguments = cli.parse(game.config.RNN, description)
     cfg = _one_normal(cfg, game.config.RNN[arguments.preset])
     runs.check_run(arguments)
-    path = os.path.join(arguments.run, "series", "series.npz")
+    place, path = (arguments, "tf_rnn", "rnn.json"), os.path.join(arguments.run, "series", "series.npz")
+    if not os.path.exists(path) and runs.is_made(*place) and runs.Stage(*place, cfg).finished:
+        return
     data = series.Series(path)
     game = game.acting_by(data.action.shape[1])
     config, pay = game.config, game.pay if cfg.heads else None
@@ -192,7 +201,6 @@ def train_rnn(game: Game, description: str | None) -> None:
     parents: dict[str, Any] = {"series": files.sha256(path), "vae": made_of[0]["parents"].get("vae")}
     parents["recordings"] = made_of[0]["parents"].get("recordings", [])
     _check_vae(game, arguments, path, made_of[0])
-    place = arguments, "tf_rnn", "rnn.json"
     if runs.is_made(*place) and (stage := runs.Stage(*place, cfg)).finished:
         meta = provenance.read(stage.result, "rnn", game.name, arguments.unverified)
         if provenance.is_known(meta) and meta["parents"].get("vae") != parents["vae"]:
@@ -248,6 +256,8 @@ def check_ahead(game: Game) -> None:
     stages = cli.check({"vae_train": config.VAE, "series": config.SERIES, "rnn_train": config.RNN})
     (encoding, _), (cfg, arguments) = stages["series"], stages["rnn_train"]
     runs.check_run(arguments)
+    if runs.is_made(arguments, "tf_rnn", "rnn.json"):
+        return  # it is not trained on these recordings, which may be gone
     paths, lengths = recordings.scan(os.path.join(arguments.run, "record"), game.action_sizes, game.name)
     size, paid = recordings.action_size(paths[0]), [recordings.has_reward(path) for path in paths]
     game = game.acting_by(size or config.ACTION_SIZE)

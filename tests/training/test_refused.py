@@ -113,12 +113,46 @@ def test_a_refused_mdn_rnn_may_be_trained_with_another_value(run, monkeypatch, w
     assert tree(run) == before
 
 
-def test_what_is_made_needs_nothing_more(run):
-    """Catches a VAE, done, that asks for the recordings that were removed since."""
+@pytest.mark.parametrize(
+    ("stage", "folder"),
+    [(vae_and_rnn.train_vae, "tf_vae"), (vae_and_rnn.encode, "series"), (vae_and_rnn.train_rnn, "tf_rnn")],
+)
+@pytest.mark.parametrize("emptied", [True, False])
+def test_what_is_made_needs_nothing_more(run, stage, folder, emptied):
+    """Catches models and a series, done, that ask for the recordings or the series that were removed since."""
     shutil.rmtree(run / "record")
+    if emptied:
+        (run / "record").mkdir()
+    if folder != "series":
+        shutil.rmtree(run / "series")
+        shutil.copytree(run / "other" / folder, run / folder)
+    own = ("--z_size", 4) if folder == "tf_vae" else ()
+    for _ in range(2):
+        done = commands.call(stage, GAME, "--run", run, *own)
+        assert (done.code, "already made" in done.out) == (0, True), done
+    others = {"tf_vae": ("--z_size", 5), "series": ("--no-mirror",), "tf_rnn": ("--hidden_size", 7)}
+    assert commands.call(stage, GAME, "--run", run, *others[folder]).refused("started with other values")
+    assert commands.call(stage, GAME, "--run", run, *own, "--fresh").code == 2
+
+
+def test_a_series_remembers_the_vae_without_its_recordings(run):
+    """Catches a config.json from which the VAE is gone, so that a series of two of them can come about."""
+    shutil.rmtree(run / "record")
+    assert commands.call(vae_and_rnn.encode, GAME, "--run", run).code == 0
     shutil.copytree(run / "other" / "tf_vae", run / "tf_vae")
-    done = commands.call(vae_and_rnn.train_vae, GAME, "--run", run, "--z_size", 4)
-    assert (done.code, "already made" in done.out) == (0, True), done
+    assert commands.call(vae_and_rnn.encode, GAME, "--run", run).refused("started with other values")
+
+
+def test_gpu_jobs_that_are_done_need_no_recordings(run):
+    """Catches a check ahead of stages that are finished, and one that is left out though they begin anew."""
+    shutil.rmtree(run / "record")
+    ahead = lambda own, _: vae_and_rnn.check_ahead(own)  # noqa: E731
+    assert refused(commands.call(ahead, GAME, "--run", run), "no such folder")
+    shutil.copytree(run / "other" / "tf_rnn", run / "tf_rnn")
+    before = tree(run)
+    assert commands.call(ahead, GAME, "--run", run).code == 0
+    assert refused(commands.call(ahead, GAME, "--run", run, "--fresh"), "no such folder")
+    assert tree(run) == before
 
 
 def test_a_damaged_vae_leaves_no_series(run):
