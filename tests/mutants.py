@@ -48,6 +48,7 @@ TESTS = {
     "common/runtime/cli.py": "tests/runtime/test_cli.py",
     "common/runtime/devices.py": "tests/runtime/test_devices.py",
     "common/runtime/files.py": "tests/runtime/test_files.py",
+    "common/runtime/interrupt.py": "tests/runtime/test_cli.py tests/runtime/test_interrupt.py",
     "common/runtime/parallel.py": "tests/runtime/test_parallel.py",
     "common/runtime/provenance.py": "tests/test_provenance.py",
     "common/runtime/runs.py": "tests/runtime/test_runs.py",
@@ -446,6 +447,7 @@ MUTANTS = [
     ("carracing/config.py", 'option("envpool", "the implementation of the game", choices=("gymnasium", "gym", "envpool", "draft"))',
      'option("draft", "the implementation of the game", choices=("gymnasium", "gym", "envpool", "draft"))'),
     # provenance, files, seeds
+    ("common/runtime/interrupt.py", '" without --fresh" * ("--fresh" in sys.argv)', '""'),
     ("common/runtime/provenance.py", "if text != _text(meta):", "if False:"),
     ("common/runtime/provenance.py", 'if meta.get("sha256") != files.sha256(path):', "if False:"),
     ("common/runtime/provenance.py", "self.unverified |= any_unverified(meta)", "pass"),

@@ -182,13 +182,14 @@ def run_main(main: Callable[[], None]) -> None:
             if error.errno not in OUTSIDE:
                 raise
             file = error.filename or "a file"
-            message = f"{file}: {error.strerror}; complete files are kept; correct this, and the same command continues"
-            sys.exit(_said(message, 2))
+            then = f"complete files are kept; correct this, and {interrupt.same_command()} continues"
+            sys.exit(_said(f"{file}: {error.strerror}; {then}", 2))
         except MemoryError as error:
-            sys.exit(_said(f"out of memory ({error}); the same command continues from the last checkpoint", 1))
+            then = f"{interrupt.same_command()} continues from the last checkpoint"
+            sys.exit(_said(f"out of memory ({error}); {then}", 1))
         except KeyboardInterrupt:
             noticed.set()
-            sys.exit(_said(interrupt.MESSAGE, 130))
+            sys.exit(_said(interrupt.message(), 130))
         except Exception as error:
             if type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's, which is not loaded for its name
                 raise

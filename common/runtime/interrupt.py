@@ -9,9 +9,18 @@ import threading
 import time
 from collections.abc import Iterator
 
-MESSAGE = "interrupted; the same command continues from the last checkpoint"
 GRACE = 1.0  # seconds between Ctrl-C and the end
 _interrupted = threading.Event()
+
+
+def same_command() -> str:
+    """How to name the command with which stopped work continues: given again, --fresh would set it aside."""
+    return "the same command" + " without --fresh" * ("--fresh" in sys.argv)
+
+
+def message() -> str:
+    """What is said after Ctrl-C."""
+    return f"interrupted; {same_command()} continues from the last checkpoint"
 
 
 @atexit.register  # this module is imported before others: it is called after what they register
@@ -76,7 +85,7 @@ def ends_soon() -> Iterator[threading.Event]:
         if heard:
             time.sleep(GRACE)
             if not noticed.is_set():
-                os.write(2, f"\n{sys.argv[0]}: {MESSAGE}\n".encode())
+                os.write(2, f"\n{sys.argv[0]}: {message()}\n".encode())
             os._exit(130)
 
     def interrupt(*_: object) -> None:

@@ -217,6 +217,24 @@ def test_what_the_machine_lacks_is_one_line(capsys, error, code, says):
     assert line.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device", "a/x.json"), MemoryError("2 TB"), KeyboardInterrupt()]
+)
+@pytest.mark.parametrize(
+    ("words", "says"), [(["--fresh"], "the same command without --fresh continues"), ([], "the same command continues")]
+)
+def test_how_to_go_on_after_beginning_anew(capsys, monkeypatch, error, words, says):
+    """Catches the advice to give --fresh again, which sets aside what was made so far."""
+    monkeypatch.setattr("sys.argv", ["train.py", *words])
+
+    def stopped():
+        raise error
+
+    with pytest.raises(SystemExit):
+        cli.run_main(stopped)
+    assert says in capsys.readouterr().err
+
+
 def test_a_terminal_of_ascii_shows_the_score(monkeypatch):
     """Catches a traceback at the end of a thousand games, for the sign before their standard deviation."""
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")

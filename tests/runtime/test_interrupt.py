@@ -66,6 +66,15 @@ def test_the_shell_is_back_soon(work):
     assert error.strip().splitlines() == ["-c: interrupted; the same command continues from the last checkpoint"]
 
 
+@pytest.mark.parametrize("work", ["time.sleep(LONG)", BUSY["swallowed"]])
+def test_a_command_that_began_anew_is_not_to_be_given_again_as_it_was(work):
+    """Catches the advice to give --fresh again, which sets aside what was made until the interruption."""
+    program = PROGRAM.format(long=LONG, work=work)
+    code, _, error = interrupted([sys.executable, "-c", program, "--fresh"], cwd=ROOT)
+    said = "-c: interrupted; the same command without --fresh continues from the last checkpoint"
+    assert (code, error.strip()) == (130, said)
+
+
 LOADING = f"""
 import time
 print("ready", flush=True)
