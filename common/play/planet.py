@@ -96,5 +96,6 @@ def _parse(game: Game, description: str | None, arguments: Sequence[str] | None)
         parser.add_argument(f"--{field.name}", type=cli.number(int, 1, most), metavar="N", help=text)
     play.add_run(parser, f"{planet.FOLDER}/")
     parsed = parser.parse_args(arguments)
+    play.check_mode(parsed)
     play.check_seeds(parsed)
     return parsed

@@ -17,6 +17,8 @@ from common.worlds import dream, rollouts
 from common.worlds.encoded import EncodedGames
 
 ROWS_PER_BLOCK = 32  # games that step together in one thread
+EPISODES = 100  # that norender plays by default
+FLAGS_OF_MODE = {"norender": ("episodes", "out"), "render": ("video",)}
 Picture = Callable[[Any], np.ndarray]
 """(state) -> its picture, uint8 [H, W, 3]"""
 Screen = video.Video | video.Window
@@ -84,12 +86,15 @@ def _parse(game: Game, description: str | None) -> argparse.Namespace:
     if game.world_names:
         names = [game.world_names["real"], game.world_names["dream"]]
         parser.add_argument("world", choices=names, help="the real game, or the dream of it")
-        _add_temperature(parser, game)
+        _add_temperature(parser, game, in_a_dream_only=True)
     parser.add_argument("mode", choices=["render", "norender"], help="watch one episode, or score many")
     _add_file_and_seed(parser, ", or the word: random")
     add_scoring(parser, game)
     add_run(parser, "tf_*/ and log/")
     arguments = parser.parse_args()
+    check_mode(arguments)
+    if game.world_names:
+        _check_temperature(game, arguments)
     if arguments.file != "random":  # loading the models to find out later would take seconds
         arguments.file = agents.find(arguments.file, arguments.run)
     check_seeds(arguments)
@@ -110,7 +115,8 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
 def add_scoring(parser: argparse.ArgumentParser, game: Game) -> None:
     """How many episodes are played, on which implementation of the game, and where scores and video go."""
     episodes = cli.number(int, 1, seeds.MOST_EPISODES)
-    parser.add_argument("--episodes", type=episodes, default=100, help="to play; episode i has seed + i")
+    text = f"to play; episode i has seed + i (default: {EPISODES})"
+    parser.add_argument("--episodes", type=episodes, help=text)
     parser.add_argument(
         "--out", type=cli.new_file, metavar="FILE", help="write the scores of all episodes here, as JSON"
     )
@@ -129,6 +135,25 @@ def add_backend(parser: argparse.ArgumentParser, game: Game) -> None:
     parser.set_defaults(backend=game.backends[0])
 
 
+def check_mode(arguments: argparse.Namespace) -> None:
+    """Sets how many episodes are played; UserError if there is a flag that has no effect in this mode."""
+    for mode, names in FLAGS_OF_MODE.items():
+        for name in names:
+            if mode != arguments.mode and getattr(arguments, name) is not None:
+                raise UserError(f"--{name}: goes with {mode}, not with {arguments.mode}; leave it out")
+    if arguments.episodes is None:
+        arguments.episodes = EPISODES if arguments.mode == "norender" else 1
+
+
+def _check_temperature(game: Game, arguments: argparse.Namespace) -> None:
+    """Sets the temperature of the dream; UserError if one is given for the real game."""
+    dream = game.world_names["dream"]
+    if arguments.temperature is None:
+        arguments.temperature = game.config.TEMPERATURE
+    elif arguments.world != dream:
+        raise UserError(f"--temperature: goes with {dream}, not with {arguments.world}; leave it out")
+
+
 def check_seeds(arguments: argparse.Namespace) -> None:
     """UserError if an episode has a seed that no game takes."""
     if arguments.seed + arguments.episodes - 1 > cli.LARGEST:
@@ -137,10 +162,11 @@ def check_seeds(arguments: argparse.Namespace) -> None:
         )
 
 
-def _add_temperature(parser: argparse.ArgumentParser, game: Game) -> None:
-    temperature = cli.number(float, 0.01, 100)
-    text = "of the dream; above 1 it is harder and less realistic"
-    parser.add_argument("--temperature", type=temperature, default=game.config.TEMPERATURE, help=text)
+def _add_temperature(parser: argparse.ArgumentParser, game: Game, in_a_dream_only: bool = False) -> None:
+    """Of the dream; None if it is not given, where only one of the worlds of a command is a dream."""
+    temperature, usual = cli.number(float, 0.01, 100), game.config.TEMPERATURE
+    text = f"of the dream; above 1 it is harder and less realistic (default: {usual})"
+    parser.add_argument("--temperature", type=temperature, default=None if in_a_dream_only else usual, help=text)
 
 
 def add_run(parser: argparse.ArgumentParser, holds: str) -> None:

@@ -55,10 +55,9 @@ def main(game: Game, description: str | None) -> None:
     if not presets:
         raise UserError(f"{game.name}: has no rounds; add ITERATE to its config.py")
     usual = "laptop" if "laptop" in presets else next(iter(presets))
-    parser.add_argument("--preset", choices=sorted(presets), default=usual, help=f"which rounds to play ({usual})")
-    parser.add_argument(
-        "--seed", type=cli.number(int, 1, RUNS), default=1, help="decides all random numbers of the run"
-    )
+    parser.add_argument("--preset", choices=sorted(presets), help=f"which rounds to play (default: {usual})")
+    text = "decides all random numbers of the run (default: 1)"
+    parser.add_argument("--seed", type=cli.number(int, 1, RUNS), help=text)
     parser.add_argument("--run", metavar="DIR", help="folder of the run; it is made if it is missing")
     parser.add_argument(
         "--edited",
@@ -70,16 +69,18 @@ def main(game: Game, description: str | None) -> None:
     arguments = parser.parse_args()
     if bool(arguments.run) == bool(arguments.ship):
         raise UserError("give either --run DIR or --ship DIR")
-    if arguments.ship and arguments.edited:
-        raise UserError("--edited: goes with --run DIR, not with --ship DIR")
     if arguments.ship:
+        for name in ("preset", "seed", "edited"):
+            if getattr(arguments, name):
+                raise UserError(f"--{name}: goes with --run DIR, not with --ship DIR; leave it out")
         ship.ship(game, arguments.ship)
         return
     with runs.new_run(arguments.run):
         pass
     held = runs.lock(os.path.join(arguments.run, "lock"))
     files.remove_temporary(arguments.run)
-    Iteration(game, arguments.run, arguments.preset, arguments.seed, presets[arguments.preset], arguments.edited).go()
+    preset, seed = arguments.preset or usual, arguments.seed or 1
+    Iteration(game, arguments.run, preset, seed, presets[preset], arguments.edited).go()
     held.close()
 
 

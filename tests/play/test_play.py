@@ -167,6 +167,38 @@ def test_what_cannot_be_played_is_refused(monkeypatch, game, capsys, words, said
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["real", "norender", "--video", "a.mp4"], "--video: goes with render, not with norender"),
+        (["real", "render", "--out", "s.json"], "--out: goes with norender, not with render"),
+        (["dream", "render", "--episodes", "100"], "--episodes: goes with norender, not with render"),
+        (["real", "norender", "--temperature", "1.0"], "--temperature: goes with dream, not with real"),
+        (["real", "render", "--temperature", "0.5"], "--temperature: goes with dream, not with real"),
+    ],
+)
+def test_a_flag_without_effect_is_refused(tmp_path, monkeypatch, game, words, said):
+    """Catches a video or a file of scores that never comes, one episode for 500, and a temperature of no dream."""
+    monkeypatch.chdir(tmp_path)
+    world, mode, *flags = words
+    done = commands.call(play.main, game, world, mode, "nowhere.json", *flags)
+    assert done.refused(said), done
+
+
+def test_the_last_seed_can_be_watched(monkeypatch, game):
+    """Catches episodes that render does not play, counted on beyond the largest seed."""
+    assert parsed(monkeypatch, game, "real", "render", "random", str(2**31 - 1)).episodes == 1
+
+
+def test_help_tells_the_defaults_that_depend_on_the_mode(monkeypatch, game, capsys):
+    """Catches a default that only the code knows."""
+    with pytest.raises(SystemExit):
+        parsed(monkeypatch, game, "--help")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "episode i has seed + i (default: 100)" in told
+    assert f"less realistic (default: {game.config.TEMPERATURE})" in told
+
+
 @pytest.mark.parametrize("name", ["x.avi", "nowhere/x.gif", "", "/proc/x.mp4", "a" * 252 + ".gif"])
 def test_a_video_that_cannot_be_written_is_known_before_models_are_loaded(monkeypatch, tmp_path, game, capsys, name):
     """Catches seconds of loading, and a traceback after them, for the name of a video."""

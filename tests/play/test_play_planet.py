@@ -87,3 +87,18 @@ def test_a_budget_that_cannot_be_is_refused(planned):
     """Catches a search that fails in its first decision, after the model is loaded."""
     with pytest.raises(AssertionError, match="--candidates 3: fewer than --elite 5"):
         planned("norender", 1234, "--candidates", 3, "--elite", 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["norender", "--video", "a.mp4"], "--video: goes with render, not with norender"),
+        (["render", "--out", "s.json"], "--out: goes with norender, not with render"),
+        (["render", "--episodes", "100"], "--episodes: goes with norender, not with render"),
+    ],
+)
+def test_a_flag_without_effect_is_refused(tmp_path, monkeypatch, words, said):
+    """Catches a video or a file of scores that never comes, said after the model is loaded or not at all."""
+    monkeypatch.chdir(tmp_path)
+    done = commands.call(planet.main, toy.game_in(str(tmp_path / "game")), *words)
+    assert done.refused(said), done

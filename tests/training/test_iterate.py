@@ -1049,6 +1049,13 @@ def test_one_of_run_and_ship(folder, tmp_path):
     assert os.listdir(tmp_path) == ["game"]
 
 
+@pytest.mark.parametrize("words", [("--preset", "small"), ("--seed", 1), ("--edited",)])
+def test_what_ships_has_its_preset_and_seed(folder, tmp_path, words):
+    """Catches the agent of one preset shipped where another one was asked for."""
+    done = call(game_in(folder), "--ship", tmp_path / "none", *words)
+    assert refused(done, f"{words[0]}: goes with --run DIR, not with --ship DIR")
+
+
 @pytest.mark.parametrize("script", ["pick_best", "fidelity"])
 def test_a_script_that_a_later_stage_needs_is_missed_at_the_start(folder, tmp_path, script):
     """Catches a whole round trained in vain, because the game has not all of its scripts."""
