@@ -66,14 +66,15 @@ def main(game: Game, description: str | None) -> None:
         "they had made is moved to DIR/aside<k>",
     )
     parser.add_argument("--ship", metavar="DIR", help="make the agent of this finished run the one that ships")
+    parser.add_argument("--log", metavar="DIR", help="write the rounds and metas of this run to log/, ship nothing")
     arguments = parser.parse_args()
-    if bool(arguments.run) == bool(arguments.ship):
-        raise UserError("give either --run DIR or --ship DIR")
-    if arguments.ship:
+    if sum(map(bool, (arguments.run, arguments.ship, arguments.log))) != 1:
+        raise UserError("give one of --run DIR, --ship DIR and --log DIR")
+    if not arguments.run:
         for name in ("preset", "seed", "edited"):
             if getattr(arguments, name):
-                raise UserError(f"--{name}: goes with --run DIR, not with --ship DIR; leave it out")
-        ship.ship(game, arguments.ship)
+                raise UserError(f"--{name}: goes with --run DIR, not with --ship or --log; leave it out")
+        (ship.ship if arguments.ship else ship.log)(game, arguments.ship or arguments.log)
         return
     with runs.new_run(arguments.run):
         pass

@@ -1,4 +1,4 @@
-"""iterate.py --ship: the best agent of a finished run becomes the one that ships."""
+"""iterate.py --ship and --log: the best agent of a finished run becomes the one that ships; what a run made is told."""
 
 import os
 from typing import Any
@@ -26,22 +26,10 @@ def ship(game: Game, run: str) -> None:
     Raises:
         UserError: the run is of another game, not finished, or a file does not match its meta.
     """
-    try:
-        state = files.read_json(os.path.join(run, "iterate.json"))
-        lines = files.read_json(os.path.join(run, "rounds.json"))
-        of, preset, seed, rounds = (state[name] for name in ("game", "preset", "seed", "rounds"))
-        best = best_of(lines)["round"]
-        picked = {
-            name: os.path.join(run, state["done"][f"{best}/{name}"]["controller"])
-            for name in ("agent", "linear_agent")
-            if f"{best}/{name}" in state["done"] or name == "agent"
-        }
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--ship {run}: not a finished run of iterate.py ({error})") from None
-    if of != game.name:
-        raise UserError(f"--ship {run}: is a run of {of}, not of {game.name}")
-    if len(lines) < len(rounds):
-        raise UserError(f"--ship {run}: {len(lines)} of {len(rounds)} rounds are done; finish it first")
+    state, lines, picked = _read(game, run, "--ship")
+    preset, best = state["preset"], best_of(lines)["round"]
+    if len(lines) < len(state["rounds"]):
+        raise UserError(f"--ship {run}: {len(lines)} of {len(state['rounds'])} rounds are done; finish it first")
     config, cfg = game.config, getattr(game.config, "ITERATE", {}).get(preset)
     if cfg is not None and cfg.linear is not None and "linear" not in best_of(lines):
         raise UserError(f"--ship {run}: its linear controller is not evolved; finish it first")
@@ -53,7 +41,6 @@ def ship(game: Game, run: str) -> None:
         _check_chain(game, run, pairs, path)
         if files.sha256(path) != scored[name].get("controller"):
             raise UserError(f"--ship {run}: {path} is not the controller that rounds.json tells the score of")
-    metas = _metas(run)
     for name, path in pairs.items():
         _copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]), run)
     target = cfg.controller or config.SHIPPED_CONTROLLER
@@ -62,10 +49,49 @@ def ship(game: Game, run: str) -> None:
         _copy(path, os.path.join(ROOT, targets[name]), run)
     shipped = {path: targets[name] for name, path in picked.items()}
     _ship_curves(f"{game.name}.{preset}" if cfg.ships else game.name, pairs, shipped)
-    log = os.path.join(ROOT, "log", f"{game.name}.{preset}.{seed}")
-    files.write_json(f"{log}.rounds.json", _placeless(lines, run), indent=1)
-    files.write_json(f"{log}.metas.json", metas)
+    _log(run, state, lines)
     print(f"{target}: is the agent of round {best} of {run} now")
+
+
+def log(game: Game, run: str) -> None:
+    """Writes the rounds of a run, and the metas of all that was made on the way, to log/; its agent does not ship.
+
+    Raises:
+        UserError: the run is of another game, or no round of it is done.
+    """
+    state, lines, _ = _read(game, run, "--log")
+    print(f"{_log(run, state, lines)}.rounds.json: written")
+
+
+def _read(game: Game, run: str, flag: str) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, str]]:
+    """(iterate.json, rounds.json, {"agent" and perhaps "linear_agent" of the best round: file}) of a run of this game.
+
+    Raises:
+        UserError: it is of another game, or no round is done.
+    """
+    try:
+        state = files.read_json(os.path.join(run, "iterate.json"))
+        lines = files.read_json(os.path.join(run, "rounds.json"))
+        of, *_ = (state[name] for name in ("game", "preset", "seed", "rounds"))
+        best = best_of(lines)["round"]
+        picked = {
+            name: os.path.join(run, state["done"][f"{best}/{name}"]["controller"])
+            for name in ("agent", "linear_agent")
+            if f"{best}/{name}" in state["done"] or name == "agent"
+        }
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{flag} {run}: not a run of iterate.py with a round that is done ({error})") from None
+    if of != game.name:
+        raise UserError(f"{flag} {run}: is a run of {of}, not of {game.name}")
+    return state, lines, picked
+
+
+def _log(run: str, state: dict[str, Any], lines: list[dict[str, Any]]) -> str:
+    """Writes <game>.<preset>.<seed>.rounds.json and .metas.json to log/; returns their common beginning."""
+    base = os.path.join(ROOT, "log", f"{state['game']}.{state['preset']}.{state['seed']}")
+    files.write_json(f"{base}.rounds.json", _placeless(lines, run), indent=1)
+    files.write_json(f"{base}.metas.json", _metas(run))
+    return base
 
 
 def _copy(source: str, target: str, run: str) -> None:

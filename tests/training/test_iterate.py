@@ -1009,7 +1009,7 @@ def test_ship_copies_the_best_round_with_its_metas(folder, root, tmp_path):
 def test_ship_refuses_what_does_not_prove_itself(folder, root, tmp_path):
     """Catches an agent that ships half made, of another game, edited, from unverified files, or on other models."""
     run, game = tmp_path / "run", game_in(folder, (FIRST,))
-    assert refused(call(game, "--ship", run), "not a finished run")
+    assert refused(call(game, "--ship", run), "not a run of iterate.py with a round that is done")
     start(game, str(run))
     before = everything(folder)
     log, models = run / "round1" / "log" / "stub.cma.1.4.picked.json", run / "round1"
@@ -1021,7 +1021,7 @@ def test_ship_refuses_what_does_not_prove_itself(folder, root, tmp_path):
     assert refused(call(game, "--ship", run), "preset gone")
     for damaged in ({}, [], {"game": "stub"}):
         files.write_json(str(run / "iterate.json"), damaged)
-        assert refused(call(game, "--ship", run), "not a finished run")
+        assert refused(call(game, "--ship", run), "not a run of iterate.py with a round that is done")
     files.write_json(str(run / "iterate.json"), state)
     meta = files.read_json(str(log) + provenance.ENDING)
     meta.pop(provenance.SEAL)
@@ -1044,8 +1044,12 @@ def test_ship_refuses_what_does_not_prove_itself(folder, root, tmp_path):
 
 def test_one_of_run_and_ship(folder, tmp_path):
     """Catches a run that is shipped before it is played."""
-    assert refused(call(game_in(folder)), "--run DIR or --ship DIR")
-    assert refused(call(game_in(folder), "--run", tmp_path / "a", "--ship", tmp_path / "a"), "--run DIR or --ship DIR")
+    words = "--run", "--ship", "--log"
+    for given in ((), words[:2], words[1:]):
+        done = call(game_in(folder), *(part for word in given for part in (word, tmp_path / "a")))
+        assert refused(done, "give one of --run DIR, --ship DIR and --log DIR")
+    for word in words[1:]:
+        assert refused(call(game_in(folder), word, tmp_path / "a"), f"{word} {tmp_path / 'a'}: not a run of iterate.py")
     assert os.listdir(tmp_path) == ["game"]
 
 
@@ -1053,7 +1057,7 @@ def test_one_of_run_and_ship(folder, tmp_path):
 def test_what_ships_has_its_preset_and_seed(folder, tmp_path, words):
     """Catches the agent of one preset shipped where another one was asked for."""
     done = call(game_in(folder), "--ship", tmp_path / "none", *words)
-    assert refused(done, f"{words[0]}: goes with --run DIR, not with --ship DIR")
+    assert refused(done, f"{words[0]}: goes with --run DIR, not with --ship or --log")
 
 
 @pytest.mark.parametrize("script", ["pick_best", "fidelity"])

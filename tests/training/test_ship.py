@@ -118,6 +118,23 @@ def test_an_unfinished_run_does_not_ship(game, tmp_path):
         ship.ship(game, run)
 
 
+def test_a_run_that_does_not_ship_can_be_followed_back_too(game, tmp_path, capsys):
+    """Catches a run of which only the score is known, and a log that ships its agent."""
+    run = finished_run(game, tmp_path, "laptop", [5.0, 9.0, 7.0], linear_in=2)
+    before = {path.name for path in (tmp_path / "log").glob("*")} if (tmp_path / "log").exists() else set()
+    ship.log(game, run)
+    assert {path.name for path in (tmp_path / "log").glob("*")} - before == {
+        "toy.laptop.3.metas.json", "toy.laptop.3.rounds.json"
+    }  # fmt: skip
+    assert "toy.laptop.3.rounds.json: written" in capsys.readouterr().out
+    told = [(tmp_path / "log" / f"toy.laptop.3.{name}.json").read_text() for name in ("metas", "rounds")]
+    ship.ship(game, run)
+    assert told == [(tmp_path / "log" / f"toy.laptop.3.{name}.json").read_text() for name in ("metas", "rounds")]
+    os.unlink(os.path.join(run, "rounds.json"))
+    with pytest.raises(UserError, match=r"--log .*: not a run of iterate.py with a round that is done"):
+        ship.log(game, run)
+
+
 def test_of_equal_rounds_the_last_ships(game, tmp_path):
     """Catches an earlier one, in which the world was learnt from fewer games."""
     ship.ship(game, finished_run(game, tmp_path, "laptop", [5.0, 9.0, 9.0]))
