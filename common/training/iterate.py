@@ -220,12 +220,17 @@ class Iteration:
         given: list[tuple[str, Any, Any]] = [("linear, train", self._train_presets(linear or {}), linear)]
         for number in numbers:
             one = self._rounds[number - 1]
+            world = getattr(self._train_presets(one.train or {}).get(self._preset), "world", "")
+            if one.more_rnns and one.train is not None and world == "game":
+                raise UserError(f"{self._preset}: round {number} has more_rnns, and they are for training in the dream")
+            others = [f"rnn{k + 2}" for k in range(one.more_rnns)]
+            train = None if one.train is None else self._train_flags(number, one.train, "the round before", others)
             given += [
                 (f"round {number}, extract", config.EXTRACT, one.record),
                 (f"round {number}, vae_train", config.VAE, one.vae),
                 (f"round {number}, rnn_train", config.RNN, one.rnn),
                 (f"round {number}, rnn_train", config.RNN, one.more),
-                (f"round {number}, train", self._train_presets(one.train or {}), one.train),
+                (f"round {number}, train", self._train_presets(one.train or {}), train),
             ]
         for name, presets, flags in given:
             if flags is None:
@@ -236,11 +241,20 @@ class Iteration:
                     evolve.check(self._game, cfg)
                 except UserError as error:
                     raise UserError(f"{name}.py: {error}") from None
-        for number in numbers:
-            one = self._rounds[number - 1]
-            world = getattr(self._train_presets(one.train or {}).get(self._preset), "world", "")
-            if one.more_rnns and one.train and world == "game":
-                raise UserError(f"{self._preset}: round {number} has more_rnns, and they are for training in the dream")
+
+    def _train_flags(self, number: int, train: dict[str, Any], start: str, others: list[str]) -> dict[str, Any]:
+        """The flags of train.py in a round.
+
+        Args:
+            number: of the round.
+            train: its flags of train.py.
+            start: the controller that a round after the first continues from, unless it has another "start_from".
+            others: its further MDN-RNNs.
+        """
+        flags = train | {"seed_start": 100 * self._seed + number}
+        if number > 1 and "start_from" not in flags:
+            flags |= {"start_from": start}
+        return flags | ({"also_in": ",".join(others)} if others else {})
 
     def _train_presets(self, flags: dict[str, Any]) -> dict[str, Any]:
         """The presets of train.py for these flags of it."""
@@ -477,11 +491,8 @@ class Iteration:
 
     def _evolve(self, number: int, one: Any, folder: str, others: list[str]) -> None:
         """Evolves the controller of a round."""
-        flags = one.train | {"seed_start": 100 * self._seed + number}
-        if number > 1 and "start_from" not in flags:
-            flags |= {"start_from": self._named(self._controller(number - 1), folder)}
-        if others:
-            flags |= {"also_in": ",".join(self._named(path, folder) for path in others)}
+        start = self._named(self._controller(number - 1), folder) if number > 1 else ""
+        flags = self._train_flags(number, one.train, start, [self._named(path, folder) for path in others])
         self._train(number, "", flags, folder, one.games)
 
     def _train(self, number: int, of: str, flags: dict[str, Any], folder: str, games: int) -> None:

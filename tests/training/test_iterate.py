@@ -1105,6 +1105,26 @@ def test_a_flag_that_a_stage_refuses_is_known_before_round_1(folder, tmp_path, n
     assert not os.path.exists(tmp_path / "run" / "iterate.json")
 
 
+def test_flags_are_checked_as_a_round_gives_them(folder, tmp_path):
+    """Catches a tether that is refused because its round names no controller, and starts at that of the round before.
+
+    In round 1, or where the round begins anew, there is none to be held to.
+    """
+    tied, ppo = dataclasses.replace(SECOND, more_rnns=0, train={"o": "ppo", "tether": 0.1}), settings.Ppo()
+
+    def started(name, *rounds):
+        game = game_in(folder, rounds, PPO=dict.fromkeys(PRESETS, ppo), MAX_STEPS=100)
+        return start(game, str(tmp_path / name))
+
+    assert started("tied", FIRST, tied)[0] == 0
+    assert "--start_from" in [words for words in commands(folder) if words[0] == "train"][-1]
+    says = "train.py: --tether 0.1: holds the policy to that of --start_from"
+    assert refused(started("first", dataclasses.replace(FIRST, train=tied.train)), "round 1", says)
+    anew = dataclasses.replace(tied, train=tied.train | {"start_from": ""})
+    assert refused(started("anew", FIRST, anew), "round 2", says)
+    assert commands(folder) == []
+
+
 def test_the_rounds_of_every_game_are_what_their_stages_take(tmp_path):
     """Catches the same typo in the presets that are here."""
     for name in games_here.names():
