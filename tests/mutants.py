@@ -185,6 +185,8 @@ MUTANTS = [
      "return self._in_blocks(mean[None], seeds, True)[0][0]"),
     ("common/training/evolve.py", "self._episodes_of(run.generation + 1)", "self._episodes_of(run.generation)"),
     ("common/training/evolve.py", "loaded.vae, loaded.rnn, cfg.sample_z)", "loaded.vae, loaded.rnn, True)"),
+    ("common/training/evolve.py", "    dreams.end_weight(game, cfg, loaded)  # which", "    pass  # which"),
+    ("common/training/evolve.py", 'if getattr(cfg, "ends", "") == "drawn" and not game.config.RESTART', 'if False'),
     ("common/training/evolve.py", "if hurried else {}", "if cfg.patience else {}"),
     ("common/training/evolve.py", "np.nanmedian(fitness, axis=0)", "np.nanmean(fitness, axis=0)"),
     # the policy gradient

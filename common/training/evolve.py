@@ -143,6 +143,8 @@ def _base(game: Game, cfg: Any) -> str:
 
 def check(game: Game, cfg: Any) -> None:
     """UserError if options of train.py contradict each other; `cfg` is settings.Train or settings.PolicyGradient."""
+    if getattr(cfg, "ends", "") == "drawn" and not game.config.RESTART:
+        raise UserError(f"--ends drawn: the MDN-RNNs of {game.title} predict no end to draw; give --ends threshold")
     if isinstance(cfg, settings.PolicyGradient):
         _check_policy_gradient(game, cfg)
     else:
@@ -387,6 +389,7 @@ def _dream_arena(
             f"--also_in: {len(rnns)} MDN-RNNs need as many episodes; raise --num_episode or --eval_episodes"
         )
 
+    dreams.end_weight(game, cfg, loaded)  # which may be refused: before games are replayed and a log is begun
     starts = dreams.starts(game, cfg, arguments, loaded, rnns, made_of, _base(game, cfg))
 
     def make_world(which: int, dropout: float) -> Any:

@@ -93,6 +93,7 @@ def _dream(
 ) -> tuple[ppo.TensorWorld, Evaluated]:
     """The dreams to learn in, and how a policy is evaluated in them."""
     rnns = dreams.ensemble(game, cfg.also_in, arguments, loaded, made_of)
+    end_weight = dreams.end_weight(game, cfg, loaded)  # which may be refused: before games are replayed
     pools = dreams.starts(game, cfg, arguments, loaded, rnns, made_of, name)
     first_frames = [tensor_dreams.first_frames(loaded.initial_z, rnn.shape.hidden_size) for rnn in rnns]
     copies = max(1, cfg.blocks // len(rnns))  # the rows of each copy step in a thread of their own
@@ -106,7 +107,7 @@ def _dream(
         cfg.controller_mode,
         game.pay if loaded.rnn.shape.heads else None,
         cfg.horizon,
-        dreams.end_weight(game, cfg, loaded),
+        end_weight,
     )
     alone = dreams.dream_world(game, cfg, loaded, loaded.rnn, pools[0])
     return world, lambda policy, seeds: rollouts.rollout(alone, policy, seeds)[0]

@@ -14,7 +14,7 @@ from common.game import find
 from common.play import select
 from common.runtime import cli, files, mpi, provenance, settings
 from common.runtime.cli import UserError
-from common.training import dreams, es, evolution, evolve
+from common.training import dreams, es, evolution, evolve, policy_gradient
 
 GAME = types.SimpleNamespace(name="game")
 PARENTS = {"vae": "a" * 64, "rnn": "b" * 64}
@@ -272,14 +272,33 @@ def test_options_that_exclude_each_other_are_the_users_mistake(cfg, says):
         (settings.GamePpo(minibatch=99), "--minibatch 99: does not divide into 2 --blocks"),
         (settings.GamePpo(rows=33), "--rows 33: do not divide into 2 --blocks"),
         (settings.GamePpo(steps=1001), "--steps 1001: an episode of CarRacing has 1000 at most"),
+        (settings.Ppo(ends="drawn"), "--ends drawn: the MDN-RNNs of CarRacing predict no end"),
+        (settings.DreamTrain(ends="drawn"), "--ends drawn: the MDN-RNNs of CarRacing predict no end"),
         (settings.Ppo(tether=0.1), "--tether 0.1: .* --start_from"),
     ],
 )
-def test_options_of_the_policy_gradient_that_exclude_each_other_are_the_users_mistake(cfg, says):
+def test_options_that_do_not_fit_the_game_or_each_other_are_the_users_mistake(cfg, says):
     """Catches a round that ends with code 2 after its models are trained, for what was known before."""
     with pytest.raises(UserError, match=says):
         evolve.check(find("carracing"), cfg)
     evolve.check(find("carracing"), settings.GamePpo(minibatch=3000))
+    for cfg in (settings.Ppo, settings.DreamTrain):
+        evolve.check(find("doomrnn"), cfg(ends="drawn"))
+
+
+@pytest.mark.parametrize("stage", ["evolution", "policy gradient"])
+def test_ends_that_cannot_be_drawn_are_known_before_games_are_replayed(monkeypatch, tmp_path, stage):
+    """Catches a refusal by a worker after the log is begun: then the advice, other --ends, is refused as well."""
+    game, rnn = find("doomrnn"), types.SimpleNamespace(shape=None)
+    loaded = models.Models(None, rnn, None, {}, {"rnn": "rnn.json"}, {"rnn": {"config": {}}})
+    monkeypatch.setattr(dreams, "starts", lambda *_: pytest.fail("games are replayed"))
+    run, made_of = argparse.Namespace(run=str(tmp_path)), provenance.Parents({}, False)
+    begin, cfg, more = {
+        "evolution": (evolve._dream_arena, settings.DreamTrain(ends="drawn"), (None, made_of)),
+        "policy gradient": (policy_gradient._dream, settings.Ppo(ends="drawn"), (made_of, "name")),
+    }[stage]
+    with pytest.raises(UserError, match=r"rnn\.json does not tell the weight .* give --ends threshold"):
+        begin(game, cfg, run, loaded, *more)
 
 
 def test_the_last_of_a_flag_counts_as_argparse_has_it():
