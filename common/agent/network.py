@@ -255,19 +255,6 @@ def normal_base(parameters: np.ndarray, actions: int, features: int) -> Callable
     return outputs
 
 
-def units_of(hidden: str) -> tuple[int, ...]:
-    """The units of each hidden layer: "128,64" -> (128, 64), "" -> ()."""
-    try:
-        units = tuple(int(part) for part in hidden.split(",") if part)
-    except ValueError:
-        units = (0,)
-    if any(not 1 <= unit <= settings.MOST_UNITS for unit in units):
-        raise UserError(
-            f"hidden layers {hidden}: give the units of each, such as 128,64, each from 1 to {settings.MOST_UNITS}"
-        )
-    return units
-
-
 def base_size(config: Config, features: int) -> int:
     """How many parameters the linear controller of a game has, which can be under a network."""
     return config.ACTION_SIZE * (features + config.CONTROLLER_BIAS)
@@ -295,7 +282,7 @@ def policy_for(config: Config, features: int, hidden: str, base: np.ndarray | No
         cut = getattr(config, "ACTION_CUT", None)
         head = SquashedNormal(config.ACTION_LOW, config.ACTION_HIGH, cut=cut)
         under = None if base is None else normal_base(base, config.ACTION_SIZE, features)
-    return Policy(features, units_of(hidden), head, under, 0 if base is None else len(base))
+    return Policy(features, settings.units_of(hidden), head, under, 0 if base is None else len(base))
 
 
 def policy_of(config: Config, features: int, hidden: str, parameters: np.ndarray) -> Policy:

@@ -4,16 +4,18 @@ Defaults are the authors' numbers where both of their games had the same. The co
 in a subclass.
 """
 
-from dataclasses import dataclass, field
+import argparse
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from common.runtime.cli import option
+from common.runtime.cli import UserError, option
 
 SCHEDULES = ("constant", "cosine", "exponential")
 CONTROLLER_MODES = ("z", "z_hidden", "zc", "zh", "zch")
 WORLDS = ("dream", "game")  # where a controller is evolved
 # far beyond what a machine can do: a number with a zero too many is refused, and does not fill the memory
 MOST_WORKERS, MOST_ROWS, MOST_CANDIDATES, MOST_STEPS, MOST_UNITS = 4096, 65_536, 100_000, 10_000, 16_384
+GAN_RATE = 3e-4  # as in the code of Larsen et al.; 1e-4 to 3e-4 are reported to be stable
 NETWORK_MODES = ("z", "zc", "zh", "zch")  # of a controller with hidden layers of any size
 NETWORK_READS = "what the controller reads of z (the VAE) and of h and c (the hidden and the cell state of the LSTM)"
 READS = f"{NETWORK_READS}; z_hidden: z, through a hidden layer of 40 units"
@@ -441,3 +443,51 @@ class Planet:
     seed: int = option(1, "decides initial weights, batches, noise and plans", least=0)
     report_every: int = option(20, "updates between lines in metrics.jsonl")
     checkpoint_seconds: float = option(120.0, "time between checkpoints [s]")
+
+
+def plain_or_gan(cfg: Any, arguments: argparse.Namespace) -> Any:
+    """The config of a VAE or of a VAE-GAN, which has GAN_RATE at most unless the user gives a --learning_rate.
+
+    Args:
+        cfg: Vae.
+        arguments: as `cli.parse` returns them; of the options only those that the user gave.
+
+    Raises:
+        UserError: options exclude each other.
+    """
+    if not cfg.gan and "gan_gamma" in arguments:
+        raise UserError("--gan_gamma is of the VAE-GAN only; add --gan, or leave it out")
+    if cfg.gan and cfg.rare_pixels:
+        raise UserError(
+            "--rare_pixels weighs the error of pixels, which trains nothing with --gan; leave one of them out"
+        )
+    for flag in ("gan", "rare_pixels"):
+        if getattr(cfg, flag) and cfg.batch_size < 2:
+            raise UserError(f"--{flag} looks at what varies in a batch: give a --batch_size of 2 or more")
+    if cfg.gan and "learning_rate" not in arguments:
+        return replace(cfg, learning_rate=min(cfg.learning_rate, GAN_RATE))
+    return cfg
+
+
+def one_normal(cfg: Any, preset: Any) -> Any:
+    """The config of an MDN-RNN with its number of mixtures: one if the output is gaussian.
+
+    Raises:
+        UserError: the user asks for a gaussian and for another number.
+    """
+    if cfg.output != "gaussian":
+        return cfg
+    if cfg.mixtures not in (1, preset.mixtures):
+        raise UserError(f"--output gaussian is one normal; leave out --mixtures {cfg.mixtures}")
+    return replace(cfg, mixtures=1)
+
+
+def units_of(hidden: str) -> tuple[int, ...]:
+    """The units of each hidden layer: "128,64" -> (128, 64), "" -> ()."""
+    try:
+        units = tuple(int(part) for part in hidden.split(",") if part)
+    except ValueError:
+        units = (0,)
+    if any(not 1 <= unit <= MOST_UNITS for unit in units):
+        raise UserError(f"hidden layers {hidden}: give the units of each, such as 128,64, each from 1 to {MOST_UNITS}")
+    return units

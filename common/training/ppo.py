@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from common.agent.controller import features_of
-from common.agent.network import Layers, Network, Policy, folded, pack, unfolded, units_of
+from common.agent.network import Layers, Network, Policy, folded, pack, unfolded
 from common.runtime import settings
 from common.runtime.cli import UserError
 from common.worlds.game_rows import GameRows
@@ -112,7 +112,7 @@ class PPO:
     ) -> None:
         self.world, self.policy, self._cfg = world, policy, cfg
         features = policy.network.sizes[0]
-        self._value = Network((features, *units_of(cfg.value_hidden), 1))
+        self._value = Network((features, *settings.units_of(cfg.value_hidden), 1))
         rng = np.random.default_rng([cfg.seed_start, 6])
         first = policy.network.initial(rng) if parameters is None else np.asarray(parameters, np.float32)
         if first.shape != (policy.network.parameters,):

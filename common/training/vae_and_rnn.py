@@ -3,8 +3,6 @@
 Each takes the game and the description of its script, and is resumed by the same command (common/runtime/runs.py).
 """
 
-import argparse
-import dataclasses
 import hashlib
 import os
 from collections.abc import Iterable
@@ -16,19 +14,18 @@ from common.agent import mdnrnn, models, weights
 from common.data import recordings, series
 from common.game import Game
 from common.play import agents
-from common.runtime import cli, files, provenance, runs
+from common.runtime import cli, files, provenance, runs, settings
 from common.runtime.cli import UserError
 from common.training import gan, trainers
 
 PICTURE_EVERY = 1000  # steps of the training of the VAE between pictures for TensorBoard
 RNN_LOSSES = "z_loss", "restart_loss", "reward_loss", "fall_loss"  # as mdnrnn.losses_of returns them
-GAN_RATE = 3e-4  # as in the code of Larsen et al.; 1e-4 to 3e-4 are reported to be stable
 
 
 def train_vae(game: Game, description: str | None) -> None:
     """vae_train.py: record/ -> tf_vae/."""
     cfg, arguments = cli.parse(game.config.VAE, description)
-    cfg = _plain_or_gan(cfg, arguments)
+    cfg = settings.plain_or_gan(cfg, arguments)
     runs.check_run(arguments)
     place = arguments, "tf_vae", "vae.json"
     if runs.is_made(*place) and runs.Stage(*place, cfg).finished:
@@ -60,30 +57,6 @@ def train_vae(game: Game, description: str | None) -> None:
     weights.write_vae(stage.result, trainer.model)
     stage.write_meta(game.name, "vae", parents, provenance.any_unverified(*made_of))
     print(f"{stage.result}: written (peak memory {runs.peak_memory():.2f} GB)")
-
-
-def _plain_or_gan(cfg: Any, arguments: argparse.Namespace) -> Any:
-    """The config of a VAE or of a VAE-GAN, which has GAN_RATE at most unless the user gives a --learning_rate.
-
-    Args:
-        cfg: settings.Vae.
-        arguments: as `cli.parse` returns them; of the options only those that the user gave.
-
-    Raises:
-        UserError: options exclude each other.
-    """
-    if not cfg.gan and "gan_gamma" in arguments:
-        raise UserError("--gan_gamma is of the VAE-GAN only; add --gan, or leave it out")
-    if cfg.gan and cfg.rare_pixels:
-        raise UserError(
-            "--rare_pixels weighs the error of pixels, which trains nothing with --gan; leave one of them out"
-        )
-    for flag in ("gan", "rare_pixels"):
-        if getattr(cfg, flag) and cfg.batch_size < 2:
-            raise UserError(f"--{flag} looks at what varies in a batch: give a --batch_size of 2 or more")
-    if cfg.gan and "learning_rate" not in arguments:
-        return dataclasses.replace(cfg, learning_rate=min(cfg.learning_rate, GAN_RATE))
-    return cfg
 
 
 def _vae_trainer(game: Game, cfg: Any) -> trainers.VaeTrainer:
@@ -189,7 +162,7 @@ def _split(data: series.Series, cfg: Any) -> tuple[series.Series, series.Series]
 def train_rnn(game: Game, description: str | None) -> None:
     """rnn_train.py: series/ -> tf_initial_z/ and tf_rnn/."""
     cfg, arguments = cli.parse(game.config.RNN, description)
-    cfg = _one_normal(cfg, game.config.RNN[arguments.preset])
+    cfg = settings.one_normal(cfg, game.config.RNN[arguments.preset])
     runs.check_run(arguments)
     place, path = (arguments, "tf_rnn", "rnn.json"), os.path.join(arguments.run, "series", "series.npz")
     if not os.path.exists(path) and runs.is_made(*place) and runs.Stage(*place, cfg).finished:
@@ -285,19 +258,6 @@ def _start_rnn(
     parents["start_from"] = files.sha256(earlier)
     made_of.append(meta)
     return [parents["start_from"], *meta.get("trained_on_from", [])]
-
-
-def _one_normal(cfg: Any, preset: Any) -> Any:
-    """The config of an MDN-RNN with its number of mixtures: one if the output is gaussian.
-
-    Raises:
-        UserError: the user asks for a gaussian and for another number.
-    """
-    if cfg.output != "gaussian":
-        return cfg
-    if cfg.mixtures not in (1, preset.mixtures):
-        raise UserError(f"--output gaussian is one normal; leave out --mixtures {cfg.mixtures}")
-    return dataclasses.replace(cfg, mixtures=1)
 
 
 def _named(losses: Iterable[float], restart: bool) -> dict[str, float]:

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from common.agent import network
+from common.runtime import settings
 from common.runtime.cli import UserError
 
 CHOICES = ((-1.0,), (0.0,), (1.0,))
@@ -132,13 +133,13 @@ def test_the_parameters_of_a_file_tell_whether_a_linear_controller_is_under_the_
 def test_hidden_layers_that_are_none_are_named(hidden):
     """Catches a layer without units, with which every action is the same, and a traceback."""
     with pytest.raises(UserError, match=rf"hidden layers {hidden}: give"):
-        network.units_of(hidden)
+        settings.units_of(hidden)
 
 
 def test_hidden_layers_are_read():
     """Catches layers in another order; none at all is a linear policy."""
-    assert network.units_of("128,64") == (128, 64)
-    assert network.units_of("") == ()
+    assert settings.units_of("128,64") == (128, 64)
+    assert settings.units_of("") == ()
 
 
 def test_the_head_of_a_game_is_that_of_its_actions():

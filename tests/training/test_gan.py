@@ -305,8 +305,8 @@ def test_a_vae_gan_learns_slower_unless_a_rate_is_given(words, rate, monkeypatch
         seen.append(chosen(*given))
         raise UserError("enough seen")
 
-    chosen = vae_and_rnn._plain_or_gan
-    monkeypatch.setattr(vae_and_rnn, "_plain_or_gan", plain_or_gan)
+    chosen = settings.plain_or_gan
+    monkeypatch.setattr(settings, "plain_or_gan", plain_or_gan)
     assert commands.call(vae_and_rnn.train_vae, commands.GAMES["doomrnn"], *words, "--run", tmp_path).refused("enough")
     assert (seen[0].learning_rate, seen[0].gan) == (rate, "--gan" in words)
 
