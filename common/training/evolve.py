@@ -159,7 +159,15 @@ def _check_evolution(cfg: Any) -> None:
         raise UserError(f"--learning_rate {cfg.learning_rate}: is of openes and pepg, not of {cfg.o}; leave it out")
     if hasattr(cfg, "fewer_episodes"):
         episodes_by_generation(cfg)
+    rnns = _dreamt_in(cfg)
+    if min(cfg.num_episode, cfg.eval_episodes) < rnns:
+        raise UserError(f"--also_in: {rnns} MDN-RNNs need as many episodes; raise --num_episode or --eval_episodes")
     seeds.check(range(seeds.EVALUATION, seeds.EVALUATION + cfg.eval_episodes), "validation", "--eval_episodes")
+
+
+def _dreamt_in(cfg: Any) -> int:
+    """How many MDN-RNNs a config dreams in; 1 in the game."""
+    return 1 + len(list(filter(None, getattr(cfg, "also_in", "").split(","))))
 
 
 def _check_population(cfg: Any) -> None:
@@ -190,6 +198,12 @@ def _check_policy_gradient(game: Game, cfg: Any) -> None:
         raise UserError(f"--minibatch {cfg.minibatch}: does not divide into {cfg.blocks} --blocks")
     if cfg.world == "dream" and steps % cfg.minibatch:
         raise UserError(f"--minibatch {cfg.minibatch}: does not divide the {cfg.rows} x {cfg.steps} steps of an update")
+    for hidden in (cfg.hidden, cfg.value_hidden):
+        settings.units_of(hidden)
+    rnns = _dreamt_in(cfg)
+    shares = rnns * max(1, cfg.blocks // rnns)  # as policy_gradient.py shares the rows out
+    if cfg.world == "dream" and cfg.rows % shares:
+        raise UserError(f"--rows {cfg.rows}: do not divide among {shares} MDN-RNNs or blocks; give a multiple")
     if cfg.world == "game" and cfg.rows % cfg.blocks:
         raise UserError(f"--rows {cfg.rows}: do not divide into {cfg.blocks} --blocks")
     if cfg.world == "game" and cfg.steps > most:
@@ -384,11 +398,6 @@ def _dream_arena(
     from common.training import dreams
 
     rnns = dreams.ensemble(game, cfg.also_in, arguments, loaded, made_of)
-    if min(cfg.num_episode, cfg.eval_episodes) < len(rnns):
-        raise UserError(
-            f"--also_in: {len(rnns)} MDN-RNNs need as many episodes; raise --num_episode or --eval_episodes"
-        )
-
     dreams.end_weight(game, cfg, loaded)  # which may be refused: before games are replayed and a log is begun
     starts = dreams.starts(game, cfg, arguments, loaded, rnns, made_of, _base(game, cfg))
 

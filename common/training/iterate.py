@@ -16,6 +16,7 @@ A round may be edited in config.py before it begins. After that, --edited plays 
 what they had made to <run>/aside<k>/, which nothing reads.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import itertools
@@ -120,6 +121,10 @@ class Iteration:
         if not first.random or first.own or None in (first.vae, first.rnn, first.train):
             raise UserError(f"{preset}: its first round must have random, vae, rnn and train, and no own games")
         for number, one in enumerate(cfg.rounds, 1):
+            if one.vae is not None and one.rnn is None:
+                raise UserError(
+                    f"{preset}: round {number} has a new vae but no rnn, and the earlier one is of another VAE"
+                )
             if one.train is None and (one.vae, one.rnn) != (None, None):
                 raise UserError(
                     f"{preset}: round {number} has new models but no train, for a controller of the old ones"
@@ -229,18 +234,32 @@ class Iteration:
                 (f"round {number}, extract", config.EXTRACT, one.record),
                 (f"round {number}, vae_train", config.VAE, one.vae),
                 (f"round {number}, rnn_train", config.RNN, one.rnn),
-                (f"round {number}, rnn_train", config.RNN, one.more),
+                (f"round {number}, rnn_train", config.RNN, (one.rnn or {}) | one.more if others or one.more else None),
                 (f"round {number}, train", self._train_presets(one.train or {}), train),
             ]
         for name, presets, flags in given:
             if flags is None:
                 continue
-            cfg = cli.check({name: presets}, [*preset, *_words(flags)])[name][0]
-            if name.endswith(", train"):
-                try:
-                    evolve.check(self._game, cfg)
-                except UserError as error:
-                    raise UserError(f"{name}.py: {error}") from None
+            cfg, arguments = cli.check({name: presets}, [*preset, *_words(flags)])[name]
+            try:
+                self._check_stage(name.split(", ")[1], cfg, arguments)
+            except UserError as error:
+                raise UserError(f"{name}.py: {error}") from None
+
+    def _check_stage(self, script: str, cfg: Any, arguments: argparse.Namespace) -> None:
+        """UserError if options of a stage contradict each other; of `cli.check`."""
+        config = self._game.config
+        if script == "train":
+            evolve.check(self._game, cfg)
+        elif script == "vae_train":
+            settings.plain_or_gan(cfg, arguments)
+        elif script == "rnn_train":
+            settings.one_normal(cfg, config.RNN[self._preset])
+            if cfg.mirror and not config.SERIES[self._preset].mirror:
+                raise UserError(
+                    f"--mirror: series.py encodes no mirror images in preset {self._preset}; set mirror in SERIES of "
+                    "config.py, or leave it out here"
+                )
 
     def _train_flags(self, number: int, train: dict[str, Any], start: str, others: list[str]) -> dict[str, Any]:
         """The flags of train.py in a round.

@@ -148,7 +148,7 @@ def test_ranks_share_the_candidates_of_a_search():
 
 
 def test_each_mdn_rnn_dreams_from_its_own_starts_with_dropout(monkeypatch):
-    """Catches an MDN-RNN given the memory of another, dropout that is ignored, and an MDN-RNN without an episode."""
+    """Catches an MDN-RNN given the memory of another, and dropout that is ignored."""
     made = []
     monkeypatch.setattr(mpi, "start", lambda make_worker, threads: make_worker())
     monkeypatch.setattr(dreams, "ensemble", lambda *_: ["one", "other"])
@@ -157,9 +157,6 @@ def test_each_mdn_rnn_dreams_from_its_own_starts_with_dropout(monkeypatch):
     evolve._dream_arena(find("doomrnn"), settings.DreamTrain(dropout=0.25), None, None, None, None)
     assert len(made) == 4
     assert set(made) == {(rnn, f"of {rnn}", dropout) for rnn in ("one", "other") for dropout in (0.25, 0.0)}
-    for few in ({"num_episode": 1}, {"eval_episodes": 1}):
-        with pytest.raises(UserError, match="2 MDN-RNNs need as many episodes"):
-            evolve._dream_arena(find("doomrnn"), settings.DreamTrain(**few), None, None, None, None)
 
 
 def test_fewer_episodes_at_first():
@@ -252,12 +249,17 @@ def test_a_search_starts_in_the_memory_of_its_own_mdn_rnn_or_of_one_that_this_wa
         (settings.GameTrain(fewer_episodes="often"), "--fewer_episodes often"),
         (settings.GameTrain(fewer_episodes="9:2,4:1"), "--fewer_episodes 9:2,4:1"),
         (settings.GameTrain(fewer_episodes="9:0"), "--fewer_episodes 9:0"),
+        *(
+            (settings.DreamTrain(also_in="a,b", **few), "--also_in: 3 MDN-RNNs")
+            for few in ({"num_episode": 2}, {"eval_episodes": 2})
+        ),
     ],
 )
 def test_options_that_exclude_each_other_are_the_users_mistake(cfg, says):
     """Catches a search that fails, or ranks by something else, hours later."""
     with pytest.raises(UserError, match=says):
         evolve._check_evolution(cfg)
+    evolve._check_evolution(settings.DreamTrain(also_in="a,b", num_episode=3, eval_episodes=3))
     evolve._check_evolution(settings.GameTrain(n=2, t=6, track_groups=3, fewer_episodes="4:1,9:2"))
     for o in ("openes", "pepg"):
         evolve._check_evolution(settings.Train(o=o, learning_rate=2.0))
@@ -272,6 +274,10 @@ def test_options_that_exclude_each_other_are_the_users_mistake(cfg, says):
         (settings.GamePpo(minibatch=99), "--minibatch 99: does not divide into 2 --blocks"),
         (settings.GamePpo(rows=33), "--rows 33: do not divide into 2 --blocks"),
         (settings.GamePpo(steps=1001), "--steps 1001: an episode of CarRacing has 1000 at most"),
+        (settings.Ppo(hidden="128x64"), "hidden layers 128x64"),
+        (settings.GamePpo(value_hidden="8,0"), "hidden layers 8,0"),
+        (settings.Ppo(also_in="a,b"), "--rows 1024: do not divide among 3 MDN-RNNs or blocks"),
+        (settings.Ppo(rows=1026, blocks=4, also_in="a", steps=2, minibatch=684), "do not divide among 4 MDN-RNNs"),
         (settings.Ppo(ends="drawn"), "--ends drawn: the MDN-RNNs of CarRacing predict no end"),
         (settings.DreamTrain(ends="drawn"), "--ends drawn: the MDN-RNNs of CarRacing predict no end"),
         (settings.Ppo(tether=0.1), "--tether 0.1: .* --start_from"),
@@ -282,6 +288,7 @@ def test_options_that_do_not_fit_the_game_or_each_other_are_the_users_mistake(cf
     with pytest.raises(UserError, match=says):
         evolve.check(find("carracing"), cfg)
     evolve.check(find("carracing"), settings.GamePpo(minibatch=3000))
+    evolve.check(find("carracing"), settings.Ppo(rows=1023, blocks=5, also_in="a,b", steps=5, minibatch=5115))
     for cfg in (settings.Ppo, settings.DreamTrain):
         evolve.check(find("doomrnn"), cfg(ends="drawn"))
 

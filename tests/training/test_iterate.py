@@ -63,6 +63,7 @@ def game_in(folder, rounds=TWO.rounds, **changes):
         EXTRACT=dict.fromkeys(PRESETS, settings.Extract()),
         VAE=dict.fromkeys(PRESETS, settings.Vae()),
         RNN=dict.fromkeys(PRESETS, settings.RestartRnn()) | {"small": settings.RestartRnn(validation_episodes=4)},
+        SERIES=dict.fromkeys(PRESETS, settings.Series()),
         TRAIN=dict.fromkeys(PRESETS, settings.DreamTrain()),
         ITERATE={"small": dataclasses.replace(TWO, rounds=rounds), "other": TWO},
     )
@@ -1090,6 +1091,12 @@ def test_a_first_round_begins_from_nothing(folder, tmp_path, change):
         (2, {"train": {"world": "game"}}, "--world game"),
         (2, {"train": {"n": 1, "t": 2}}, "round 2, train.py: -n 1 -t 2: CMA-ES needs at least 3"),
         (2, {"train": {"o": "ppo", "world": "game"}, "more_rnns": 1}, "has no PPO_GAME"),
+        (1, {"vae": {"gan": True, "rare_pixels": 1.0}}, "round 1, vae_train.py: --rare_pixels weighs"),
+        (1, {"rnn": {"mirror": True}}, "round 1, rnn_train.py: --mirror: series.py encodes no mirror images"),
+        (2, {"more": {"mirror": True}}, "round 2, rnn_train.py: --mirror: series.py encodes no mirror images"),
+        (1, {"rnn": {"output": "gaussian", "mixtures": 3}}, "round 1, rnn_train.py: --output gaussian is one normal"),
+        (2, {"vae": {}, "rnn": None}, "round 2 has a new vae but no rnn"),
+        (2, {"train": {"num_episode": 2}}, "round 2, train.py: --also_in: 3 MDN-RNNs need as many episodes"),
         (0, {"linear": {"popsize": 8}}, "linear, train.py: unrecognized arguments: --popsize 8"),
     ],
 )
@@ -1103,6 +1110,20 @@ def test_a_flag_that_a_stage_refuses_is_known_before_round_1(folder, tmp_path, n
     assert refused(start(game_in(folder, ITERATE={"small": preset}), tmp_path / "run"), said)
     assert commands(folder) == []
     assert not os.path.exists(tmp_path / "run" / "iterate.json")
+
+
+def test_images_are_mirrored_where_their_series_is(folder, tmp_path):
+    """Catches --mirror that is refused though series.py encodes mirror images, and one that no stage is given."""
+    mirrored = {"rnn": {"mirror": True}, "more_rnns": 0, "more": {}}
+    game = game_in(folder, (dataclasses.replace(FIRST, **mirrored), dataclasses.replace(SECOND, **mirrored)))
+    game.config.SERIES["small"] = settings.Series(mirror=True)
+    assert start(game, tmp_path / "run")[0] == 0
+    plain = game_in(folder, (dataclasses.replace(FIRST, rnn={"mirror": False}),))
+    plain.config.RNN["small"] = settings.RestartRnn(mirror=True)
+    assert start(plain, tmp_path / "plain")[0] == 0
+    plain = game_in(folder, (FIRST,))
+    plain.config.RNN["small"] = settings.RestartRnn(mirror=True)
+    assert refused(start(plain, tmp_path / "other"), "round 1, rnn_train.py: --mirror")
 
 
 def test_flags_are_checked_as_a_round_gives_them(folder, tmp_path):
@@ -1122,6 +1143,8 @@ def test_flags_are_checked_as_a_round_gives_them(folder, tmp_path):
     assert refused(started("first", dataclasses.replace(FIRST, train=tied.train)), "round 1", says)
     anew = dataclasses.replace(tied, train=tied.train | {"start_from": ""})
     assert refused(started("anew", FIRST, anew), "round 2", says)
+    three = dataclasses.replace(SECOND, train={"o": "ppo"})
+    assert refused(started("three", FIRST, three), "round 2, train.py: --rows 1024: do not divide among 3 MDN-RNNs")
     assert commands(folder) == []
 
 
