@@ -274,6 +274,8 @@ MUTANTS = [
     ("common/training/iterate.py", "settings.plain_or_gan(cfg, arguments)", "pass"),
     ("common/training/iterate.py", "settings.one_normal(cfg, config.RNN[self._preset])", "pass"),
     ("common/training/iterate.py", "if cfg.mirror and not config.SERIES[self._preset].mirror", "if False"),
+    ("common/training/iterate.py", "                runs.set_aside(place)", "                pass"),
+    ("common/training/iterate.py", 'self._state["anew"].remove(key)', 'pass'),
     ("common/training/iterate.py", '"newest": own - held_out', '"newest": own'),
     ("common/training/iterate.py", '"explore": one.explore, ', ""),
     ("common/training/iterate.py", "REPORT = 430_000", "REPORT = 420_000"),

@@ -45,6 +45,8 @@ MEMORY_GB = 3.5  # the most memory that a stage needs
 FORESEEN = 0.5  # share of the deaths; if fewer are foreseen, the VAE does not show what kills
 SURPRISED = 1.5  # times as many deaths as the MDN-RNN expects
 LOST = 0.1  # of what a game paid before it stopped; a dream that pays so much more afterwards is none of that game
+MADE = {"vae_train": ("tf_vae",), "series": ("series",), "rnn_train": ("tf_rnn", "tf_initial_z"), "train": ("log",)}
+"""folders of what a stage makes"""
 Span = tuple[str, int, int]
 """("random" or "own", first seed, episodes) of what one command records"""
 
@@ -661,23 +663,31 @@ class Iteration:
         key = f"{number}/{name}"
         if self._is_done(key, result and os.path.join(folder, result)):
             return
+        if key in self._state.get("anew", []):
+            self._begin_anew(key, script, folder)
         words = [os.path.join(self._game.folder, f"{script}.py")]
         extra = flags.get("", [])
         words += [str(word) for word in (extra if isinstance(extra, list) else [extra])]
         words += ["--preset", self._state["preset"]] if preset and script != "pick_best" else []
         words += ["--run", folder]
         words += _words(flags)
-        anew = self._state.get("anew", [])
-        words += ["--fresh"] * (key in anew)
         print(f"round {number} of {len(self._rounds)}: {script}.py {' '.join(words[1:])}", flush=True)
         code = self._run_to_its_end(key, words)
         if code:
             raise UserError(
                 f"round {number}: {script}.py ended with code {code}, see above; the same command continues there"
             )
-        if anew:
-            self._state["anew"] = [other for other in anew if other != key]
         self._note(number, name, command=[os.path.basename(words[0]), *words[1:]])
+
+    def _begin_anew(self, key: str, script: str, folder: str) -> None:
+        """Sets aside, once, what a stage began on data that are gone; from then on it continues as any other does."""
+        for name in MADE[script]:
+            place = os.path.realpath(os.path.join(folder, name))
+            if os.path.isdir(place) and os.listdir(place):  # else it was killed here before
+                runs.set_aside(place)
+            os.makedirs(place, exist_ok=True)  # later rounds link to it
+        self._state["anew"].remove(key)
+        self._save()
 
     def _run_to_its_end(self, key: str, words: list[str]) -> int:
         """Runs the command of a stage, notes its time and memory now and then, and returns its exit code."""

@@ -34,7 +34,7 @@ def main(argv):
     flags, positional, words = {}, [], list(argv[1:])
     while words:
         word = words.pop(0)
-        if word in ("--fresh", "norender"):
+        if word == "norender":
             flags[word.lstrip("-")] = True
         elif word.startswith("--"):
             flags[word[2:]] = words.pop(0)
@@ -89,15 +89,20 @@ def _content(path):
 
 def _plain(flags):
     """The flags that say the same wherever the run lies."""
-    return sorted((name, value) for name, value in flags.items() if name not in ("run", "fresh", "start_from", "out"))
+    return sorted((name, value) for name, value in flags.items() if name not in ("run", "start_from", "out"))
 
 
 def _from(flags, run):
     return _content(_named(flags["start_from"], run)) if flags.get("start_from") else b""
 
 
-def _done(path, flags):
-    return os.path.exists(path) and "fresh" not in flags
+def _begin(path, data):
+    """Notes what a stage begins on; one that has begun on other data refuses to continue, as stages do."""
+    known, now = os.path.join(os.path.dirname(path), "config.json"), hashlib.sha256(repr(data).encode()).hexdigest()
+    if os.path.exists(known) and files.read_json(known) != now:
+        sys.exit(f"{path}: its training began on other data")
+    if not os.path.exists(known):
+        files.write_json(known, now)
 
 
 def extract(flags, _, fault):
@@ -121,13 +126,15 @@ def _recordings(run):
 
 def vae_train(flags, _, fault):
     path = os.path.join(flags["run"], MODELS["vae"])
-    if not _done(path, flags):
+    if not os.path.exists(path):
+        _begin(path, _recordings(flags["run"]))
         fault()
         _write(path, "vae", (_recordings(flags["run"]), _plain(flags), _from(flags, flags["run"])), {})
 
 
 def series(flags, _, fault):
     run = flags["run"]
+    _begin(os.path.join(run, "series", "series.npz"), "of the same VAE")
     fault()
     vae = os.path.join(run, MODELS["vae"])
     _write(os.path.join(run, "series", "series.npz"), "series", (_recordings(run), _content(vae)), {"vae": vae})
@@ -136,9 +143,10 @@ def series(flags, _, fault):
 def rnn_train(flags, _, fault):
     run = flags["run"]
     path, vae = os.path.join(run, MODELS["rnn"]), os.path.join(run, MODELS["vae"])
-    if not _done(path, flags):
+    if not os.path.exists(path):
         series = os.path.join(run, "series", "series.npz")
         made_of = _content(series), _plain(flags), _from(flags, run)
+        _begin(path, made_of[0])
         fault()
         for kind in ("initial_z", "rnn"):
             _write(os.path.join(run, MODELS[kind]), kind, made_of, {"series": series, "vae": vae})
@@ -151,11 +159,12 @@ def _models(run):
 def train(flags, _, fault):
     run, models = flags["run"], _models(flags["run"])
     base = os.path.join(run, "log", "stub.cma.1.4.")
-    if not _done(base + "best.json", flags):
+    if not os.path.exists(base + "best.json"):
         others = [_content(_named(name, run)) for name in flags.get("also_in", "").split(",") if name]
         along = _content(os.path.join(run, "series", "series.npz")) if "starts" in flags else b""
         plain = [pair for pair in _plain(flags) if pair[0] != "also_in"]
         made_of = [_content(path) for path in models.values()], plain, _from(flags, run), others, along
+        _begin(base, along)
         fault()
         means = [[k, 10.0 * k, [0.5]] for k in range(1, 1 + int(flags.get("generations", MEANS)))]
         files.write_json(base + "log.json", means)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import glob
 import io
 import itertools
 import json
@@ -841,12 +842,19 @@ def moved(run, target):
 
 
 def played(seen):
-    """[(script, the end of its --run, its first seed or None, whether it is --fresh)] of commands."""
+    """[(script, the end of its --run, its first seed or None, whether what it had begun was set aside)] of commands."""
     found = []
     for script, *words in seen:
         flags = dict(zip(words, [*words[1:], ""], strict=True))
-        found.append((script, os.path.basename(flags["--run"]), flags.get("--first_seed"), "--fresh" in words))
+        assert "--fresh" not in words, "a second start would set aside what the first one made"
+        asides = [aside for name in iterate.MADE.get(script, ()) for aside in set_aside(flags["--run"], name)]
+        found.append((script, os.path.basename(flags["--run"]), flags.get("--first_seed"), bool(asides)))
     return found
+
+
+def set_aside(run, name):
+    """The earlier versions of a folder of a run, which may be a link, that were set aside."""
+    return glob.glob(glob.escape(os.path.realpath(os.path.join(run, name))) + ".2*")
 
 
 THIRD = settings.Round(own=4, rnn={"steps": 2}, train={"generations": 1}, games=5)
@@ -863,13 +871,16 @@ ALL = [
     ("stopped", "again"),
     [
         # what a stage that is not done reads is made again, by the round that made it; what began on it begins anew
-        (("vae_train", "round1"), [ALL[0], ("vae_train", "round1", None, True), ("series", "round1", None, True)]),
-        (("rnn_train", "round1"), [ALL[0], ("series", "round1", None, True), ("rnn_train", "round1", None, True)]),
+        (("vae_train", "round1"), [ALL[0], ("vae_train", "round1", None, True), ("series", "round1", None, False)]),
+        (("rnn_train", "round1"), [ALL[0], ("series", "round1", None, False), ("rnn_train", "round1", None, True)]),
         (("train", "round1"), [("train", "round1", None, False)]),
         (("fidelity", "round1"), [*REPORT, *ALL[1:], ALL[0]]),
-        (("rnn_train", "rnn2"), [*ALL, ("series", "round2", None, True), ("rnn_train", "rnn2", None, True)]),
-        (("extract", "round2"), [*NEXT, *ALL, ("series", "round3", None, True)]),
-        (("rnn_train", "round3"), [*ALL, *NEXT, ("series", "round3", None, True), ("rnn_train", "round3", None, True)]),
+        (("rnn_train", "rnn2"), [*ALL, ("series", "round2", None, False), ("rnn_train", "rnn2", None, True)]),
+        (("extract", "round2"), [*NEXT, *ALL, ("series", "round3", None, False)]),
+        (
+            ("rnn_train", "round3"),
+            [*ALL, *NEXT, ("series", "round3", None, False), ("rnn_train", "round3", None, True)],
+        ),
         (("train", "round3"), [("train", "round3", None, False), ("model", "round3", None, False)]),
     ],
 )
@@ -902,8 +913,55 @@ def test_what_is_made_again_is_made_again_after_a_kill_too(folder, tmp_path):
         assert refused(start(game, there), script)
         assert len(commands(folder)) == (3, 2, 2)[k]
     assert start(game, there)[0] == 0
-    assert played(commands(folder))[:2] == [("series", "round3", None, True), ("rnn_train", "round3", None, True)]
+    assert played(commands(folder))[:2] == [("series", "round3", None, False), ("rnn_train", "round3", None, True)]
     assert lines_of(there) == lines_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("killed", ["", "before", "after", "as it is noted"])
+def test_what_began_on_lost_recordings_is_set_aside_once(folder, tmp_path, monkeypatch, undisturbed, killed):
+    """Catches hours that are set aside again at every start, and a kill in between that loses or doubles something."""
+    run, game = str(tmp_path / "run"), game_in(folder)
+    fault(folder, "rnn_train", "round1", 3)
+    start(game, run)
+    begun = f"{run}/round1/tf_rnn/config.json"
+    files.write_json(begun, "on recordings that differ in the last bits")
+    os.remove(f"{run}/record/62003.npz")
+    shutil.rmtree(f"{run}/round1/series")
+
+    class Killed(BaseException):
+        pass
+
+    aside, save = runs.set_aside, iterate.Iteration._save
+
+    def dying(folder):
+        if folder.endswith("tf_rnn"):
+            if killed == "after":
+                aside(folder)
+            raise Killed
+        aside(folder)
+
+    def unsaved(self):
+        if set_aside(f"{run}/round1", "tf_rnn"):
+            raise Killed
+        save(self)
+
+    if killed:
+        with monkeypatch.context() as patch:
+            if killed == "as it is noted":
+                patch.setattr(iterate.Iteration, "_save", unsaved)
+            else:
+                patch.setattr(iterate.runs, "set_aside", dying)
+            with pytest.raises(Killed):
+                start(game, run)
+    fault(folder, "rnn_train", "round1", 3)
+    commands(folder)
+    assert refused(start(game, run), "rnn_train.py ended with code 3")
+    again = os.stat(begun).st_mtime_ns
+    assert files.read_json(f"{run}/iterate.json")["anew"] == []
+    assert start(game, run)[0] == 0
+    assert os.stat(begun).st_mtime_ns == again, "it continues"
+    assert [len(set_aside(f"{run}/round1", name)) for name in ("series", "tf_rnn", "tf_vae")] == [0, 1, 0]
+    assert lines_of(run) == undisturbed
 
 
 def test_a_single_lost_recording_is_made_again(folder, tmp_path, undisturbed):
