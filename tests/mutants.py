@@ -276,6 +276,7 @@ MUTANTS = [
     ("common/training/iterate.py", "if cfg.mirror and not config.SERIES[self._preset].mirror", "if False"),
     ("common/training/iterate.py", "                runs.set_aside(place)", "                pass"),
     ("common/training/iterate.py", 'self._state["anew"].remove(key)', 'pass'),
+    ("common/training/iterate.py", 'if flags is linear and starts:', 'if linear and linear.get("starts"):'),
     ("common/training/iterate.py", '"newest": own - held_out', '"newest": own'),
     ("common/training/iterate.py", '"explore": one.explore, ', ""),
     ("common/training/iterate.py", "REPORT = 430_000", "REPORT = 420_000"),

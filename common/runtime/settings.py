@@ -369,7 +369,8 @@ class Iterate:
     mb_per_episode: float
     """of disk for a recorded episode, at most"""
     linear: dict[str, Any] | None = None
-    """flags of train.py, with which the linear controller is evolved at the end, in the dream of the best round"""
+    """flags of train.py, with which the linear controller is evolved at the end, in the dream of the best round,
+    from first frames"""
     backend: str = ""
     """of the validation games; by default the one that scores are reported in"""
     ships: int = 0

@@ -245,6 +245,9 @@ class Iteration:
             cfg, arguments = cli.check({name: presets}, [*preset, *_words(flags)])[name]
             try:
                 self._check_stage(name.split(", ")[1], cfg, arguments)
+                starts = getattr(cfg, "starts", 0)
+                if flags is linear and starts:
+                    raise UserError(f"--starts {starts}: its dreams start at first frames only; give it starts=0")
             except UserError as error:
                 raise UserError(f"{name}.py: {error}") from None
 

@@ -161,7 +161,7 @@ def train(flags, _, fault):
     base = os.path.join(run, "log", "stub.cma.1.4.")
     if not os.path.exists(base + "best.json"):
         others = [_content(_named(name, run)) for name in flags.get("also_in", "").split(",") if name]
-        along = _content(os.path.join(run, "series", "series.npz")) if "starts" in flags else b""
+        along = _content(os.path.join(run, "series", "series.npz")) if int(flags.get("starts", 0)) else b""
         plain = [pair for pair in _plain(flags) if pair[0] != "also_in"]
         made_of = [_content(path) for path in models.values()], plain, _from(flags, run), others, along
         _begin(base, along)

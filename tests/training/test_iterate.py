@@ -1155,6 +1155,7 @@ def test_a_first_round_begins_from_nothing(folder, tmp_path, change):
         (1, {"rnn": {"output": "gaussian", "mixtures": 3}}, "round 1, rnn_train.py: --output gaussian is one normal"),
         (2, {"vae": {}, "rnn": None}, "round 2 has a new vae but no rnn"),
         (2, {"train": {"num_episode": 2}}, "round 2, train.py: --also_in: 3 MDN-RNNs need as many episodes"),
+        (0, {"linear": {"starts": 3000}}, "linear, train.py: --starts 3000: its dreams start at first frames only"),
         (0, {"linear": {"popsize": 8}}, "linear, train.py: unrecognized arguments: --popsize 8"),
     ],
 )
@@ -1168,6 +1169,16 @@ def test_a_flag_that_a_stage_refuses_is_known_before_round_1(folder, tmp_path, n
     assert refused(start(game_in(folder, ITERATE={"small": preset}), tmp_path / "run"), said)
     assert commands(folder) == []
     assert not os.path.exists(tmp_path / "run" / "iterate.json")
+
+
+def test_a_linear_controller_that_would_start_along_games_by_its_preset_is_refused(folder, tmp_path):
+    """Catches a series that is missed after all rounds, at every start; a round may start along its own."""
+    game = game_in(folder, (FIRST,))
+    game.config.TRAIN["small"] = settings.DreamTrain(starts=3)
+    game.config.ITERATE["small"] = dataclasses.replace(TWO, rounds=(FIRST,), linear={"generations": 3})
+    assert refused(start(game, tmp_path / "run"), "linear, train.py: --starts 3", "give it starts=0")
+    game.config.ITERATE["small"] = dataclasses.replace(TWO, rounds=(FIRST,), linear={"starts": 0})
+    assert start(game, tmp_path / "run")[0] == 0
 
 
 def test_images_are_mirrored_where_their_series_is(folder, tmp_path):
