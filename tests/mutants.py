@@ -190,6 +190,8 @@ MUTANTS = [
     ("common/training/evolve.py", "for hidden in (cfg.hidden, cfg.value_hidden):", "for hidden in (cfg.hidden,):"),
     ("common/training/evolve.py", "shares = rnns * max(1, cfg.blocks // rnns)", "shares = rnns"),
     ("common/training/evolve.py", "if min(cfg.num_episode, cfg.eval_episodes) < rnns", "if cfg.num_episode < rnns"),
+    ("common/training/evolve.py", "directions > starts - game.config.CONTROLLER_BIAS", "directions > starts"),
+    ("common/training/evolve.py", "_ = strategy.mean  # finds", "pass  # finds"),
     ("common/training/evolve.py", "if hurried else {}", "if cfg.patience else {}"),
     ("common/training/evolve.py", "np.nanmedian(fitness, axis=0)", "np.nanmean(fitness, axis=0)"),
     # the policy gradient
@@ -632,6 +634,8 @@ MUTANTS = [
     ("common/agent/planner.py", "np.array(low, np.float32)) / 2", "np.array(low, np.float32))"),
     ("common/agent/planner.py", "self._start = np.clip(np.zeros(len(low), np.float32), low, high)",
      "self._start = (np.float32(low) + np.float32(high)) / 2"),
+    ("common/agent/controller.py", "power.max() * max(read.shape) * np.finfo(float).eps", "0"),
+    ("common/agent/controller.py", "read.mean(axis=0) * self.bias", "read.mean(axis=0)"),
     ("common/agent/network.py", "rng.standard_normal(inputs * outputs) / np.sqrt(inputs)]",
      "rng.standard_normal(inputs * outputs)]"),
     ("common/agent/network.py", "[1.0] * (len(self.layers) - 1) + [last]", "[1.0] * len(self.layers)"),

@@ -403,6 +403,17 @@ def test_directions_are_of_what_the_controller_named_reads(small_run, tmp_path, 
     assert np.linalg.matrix_rank(population - start, tol=0.01) == 2
 
 
+def test_directions_that_are_refused_leave_no_trace(small_run, tmp_path, monkeypatch):
+    """Catches a log that is begun before the directions are found: then fewer of them are refused as well."""
+    run, play = copy_run(small_run, "doomrnn", tmp_path), candidates.features_of_play
+    monkeypatch.setattr(candidates, "features_of_play", lambda *given: play(*given)[:3])
+    words = "--run", run, "--preset", "smoke", "--directions"
+    assert call(evolve.main, DOOM, *words, 4).refused("--directions 4: what the controller read varies in 3 directions")
+    assert not (run / "log").exists()
+    monkeypatch.setattr(evolve, "evolve", lambda run, arena, cfg: None)
+    assert call(evolve.main, DOOM, *words, 3).code == 0
+
+
 def test_more_tracks_come_with_the_generation_they_are_told_for(small_run, tmp_path, car, tried, told):
     """Catches a schedule of tracks that is a generation late: "1:1" is one track in the first generation only."""
     run = copy_run(small_run, "carracing", tmp_path)

@@ -96,11 +96,21 @@ class Controller:
 
         Returns:
             float64 [N, (count + bias) * A], the columns.
+
+        Raises:
+            UserError: what it read varies in fewer directions.
         """
         read = np.asarray(features, float)
         mean = read.mean(axis=0) * self.bias
         power, components = np.linalg.eigh((read - mean).T @ (read - mean) / len(read))
         strongest = np.argsort(-power)[:count]
+        # the others are rounding errors of either sign, and 1 / sqrt of one is infinite, NaN or huge
+        rank = int((power > power.max() * max(read.shape) * np.finfo(float).eps).sum())
+        if rank < count:
+            raise UserError(
+                f"--directions {count}: what the controller read varies in {rank} directions only; give fewer, or "
+                "more --starts where dreams start along recorded games"
+            )
         directions = components[:, strongest] / np.sqrt(power[strongest])
         if self.bias:
             directions = np.block([[np.ones((1, 1)), -mean @ directions], [np.zeros((len(mean), 1)), directions]])

@@ -315,6 +315,12 @@ def _scored_by(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: config[field] for name, field in SCORED_BY.items() if field in config}
 
 
+def has_begun(arguments: argparse.Namespace, base: str) -> bool:
+    """Whether an Evolution of these arguments would continue an earlier one."""
+    path = os.path.join(arguments.run, "log", f"{base}.")
+    return not arguments.fresh and any(os.path.exists(path + name) for name in ("checkpoint.npz", "npz"))
+
+
 def is_finished(arguments: argparse.Namespace, base: str, cfg: Any) -> bool:
     """Whether an Evolution of these arguments would be finished, before it is opened: nothing need be prepared then."""
     path = os.path.join(arguments.run, "log", f"{base}.")

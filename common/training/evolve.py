@@ -94,6 +94,8 @@ def main(game: Game, description: str | None) -> None:
         return mean, shape.principal_directions(arena.features(mean), cfg.directions)
 
     strategy = es.strategy(cfg, shape, mean, subspace)
+    if not evolution.has_begun(arguments, base):
+        _ = strategy.mean  # finds the directions, which may be refused: before a log is begun
     run = evolution.Evolution(
         arguments, game, base, cfg, made_of.hashes, strategy, MAY_CHANGE, arena.score_of, made_of.unverified
     )
@@ -145,6 +147,11 @@ def check(game: Game, cfg: Any) -> None:
     """UserError if options of train.py contradict each other; `cfg` is settings.Train or settings.PolicyGradient."""
     if getattr(cfg, "ends", "") == "drawn" and not game.config.RESTART:
         raise UserError(f"--ends drawn: the MDN-RNNs of {game.title} predict no end to draw; give --ends threshold")
+    starts, directions = getattr(cfg, "starts", 0), getattr(cfg, "directions", 0)
+    if starts and directions > starts - game.config.CONTROLLER_BIAS:  # with a bias, of deviations from the mean
+        raise UserError(
+            f"--directions {directions}: {starts} --starts do not vary in so many; give fewer, or more --starts"
+        )
     if isinstance(cfg, settings.PolicyGradient):
         _check_policy_gradient(game, cfg)
     else:

@@ -67,6 +67,21 @@ def test_a_step_along_any_principal_direction_counts_the_same(rng, bias):
     assert np.square(about.T @ first).sum() / 500**2 == pytest.approx(np.linalg.norm(about, 2) ** 2 / 500)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_directions_in_which_nothing_varies_are_refused(rng, bias, scale):
+    """Catches candidates of NaN, or of lengths near 1e8, along components that are rounding errors."""
+    shape = controller.Controller("zh", 30, 20, 3, bias)
+    features = (scale * rng.normal(1, 1, (30, 50))).astype(np.float32)  # 30 rows; their deviations have rank 29
+    most = 30 - bias
+    assert np.abs(shape.principal_directions(features, most)).max() < 100 / min(scale, 1)
+    says = f"--directions {most + 1}: what the controller read varies in {most} directions only; give fewer"
+    with pytest.raises(UserError, match=says):
+        shape.principal_directions(features, most + 1)
+    with pytest.raises(UserError, match="in 0 directions only"):
+        shape.principal_directions(np.zeros((30, 50)), 1)
+
+
 def test_files_of_both_forms_round_trip(tmp_path, rng):
     """Catches parameters not rounded to 4 decimals, a score in the wrong place, integers instead of floats."""
     path, parameters = tmp_path / "log" / "x.best.json", rng.normal(0, 1, 867)

@@ -274,6 +274,7 @@ def test_options_that_exclude_each_other_are_the_users_mistake(cfg, says):
         (settings.GamePpo(minibatch=99), "--minibatch 99: does not divide into 2 --blocks"),
         (settings.GamePpo(rows=33), "--rows 33: do not divide into 2 --blocks"),
         (settings.GamePpo(steps=1001), "--steps 1001: an episode of CarRacing has 1000 at most"),
+        (settings.DreamTrain(starts=30, directions=30), "--directions 30: 30 --starts do not vary in so many"),
         (settings.Ppo(hidden="128x64"), "hidden layers 128x64"),
         (settings.GamePpo(value_hidden="8,0"), "hidden layers 8,0"),
         (settings.Ppo(also_in="a,b"), "--rows 1024: do not divide among 3 MDN-RNNs or blocks"),
@@ -289,6 +290,8 @@ def test_options_that_do_not_fit_the_game_or_each_other_are_the_users_mistake(cf
         evolve.check(find("carracing"), cfg)
     evolve.check(find("carracing"), settings.GamePpo(minibatch=3000))
     evolve.check(find("carracing"), settings.Ppo(rows=1023, blocks=5, also_in="a,b", steps=5, minibatch=5115))
+    evolve.check(find("carracing"), settings.DreamTrain(starts=30, directions=29))
+    evolve.check(find("doomrnn"), settings.DreamTrain(starts=30, directions=30))
     for cfg in (settings.Ppo, settings.DreamTrain):
         evolve.check(find("doomrnn"), cfg(ends="drawn"))
 

@@ -58,6 +58,7 @@ def game_in(folder, rounds=TWO.rounds, **changes):
         __file__=os.path.join(folder, "config.py"),
         GAME="stub",
         RESTART=True,
+        CONTROLLER_BIAS=False,
         TRAINED=stages.MODELS,
         SHIPPED=tuple({name: f"{place}/{name}.json" for name in names} for place in ("first", "second")),
         SHIPPED_CONTROLLER="log/stub.best.json",
