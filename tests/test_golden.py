@@ -414,6 +414,16 @@ def test_directions_that_are_refused_leave_no_trace(small_run, tmp_path, monkeyp
     assert call(evolve.main, DOOM, *words, 3).code == 0
 
 
+def test_a_log_that_nobody_could_read_leaves_no_trace(small_run, tmp_path, monkeypatch):
+    """Catches a search that is known to end with a log that pick_best.py refuses."""
+    run = copy_run(small_run, "doomrnn", tmp_path)
+    monkeypatch.setattr(files, "JSON_LIMIT", 2 * 20 * evolution.NUMBER_BYTES - 1)
+    monkeypatch.setattr(evolve, "evolve", lambda run, arena, cfg: None)
+    done = call(evolve.main, DOOM, "--preset", "smoke", "--run", run)
+    assert done.refused("--eval_steps 5: a log of 2 evaluations of 20 parameters")
+    assert not (run / "log").exists()
+
+
 def test_more_tracks_come_with_the_generation_they_are_told_for(small_run, tmp_path, car, tried, told):
     """Catches a schedule of tracks that is a generation late: "1:1" is one track in the first generation only."""
     run = copy_run(small_run, "carracing", tmp_path)

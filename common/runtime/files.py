@@ -14,6 +14,8 @@ import numpy as np
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 """folder of the repository, or where its packages are installed"""
+JSON_LIMIT = 2**28
+"""the most bytes of a JSON file that is read"""
 
 
 @contextlib.contextmanager
@@ -60,7 +62,7 @@ def write_npz(path: str, compresslevel: Any = 1, **arrays: Any) -> None:
                 np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
 
 
-def read_json(path: str, limit: int = 2**28) -> Any:
+def read_json(path: str, limit: int = JSON_LIMIT) -> Any:
     """The value of a JSON file.
 
     Raises:

@@ -17,6 +17,7 @@ from common.runtime import files, provenance, runs, seeds
 from common.runtime.cli import UserError
 
 S = TypeVar("S", bound=Search)
+NUMBER_BYTES = 9  # of a parameter in log.json, at most: such as "-0.1234, "
 SCORED_BY = {"n": "eval_episodes", "backend": "backend"}
 """{name in a row of the log: field of the config} that may change when a search goes on: what a score is a score of"""
 FIRST_SEED, LAST_SEED = 20_000, seeds.TRAINING[1]  # of the episodes of candidates
@@ -313,6 +314,22 @@ class Evolution(Generic[S]):
 def _scored_by(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a score is a score of, under this config."""
     return {name: config[field] for name, field in SCORED_BY.items() if field in config}
+
+
+def check_log(cfg: Any, parameters: int) -> None:
+    """UserError if the log of a search, which has the parameters of each evaluation, would be too large to be read.
+
+    Args:
+        cfg: of the training.
+        parameters: how many a candidate has.
+    """
+    evaluations = -(-cfg.generations // cfg.eval_steps)
+    size = evaluations * parameters * NUMBER_BYTES
+    if size > files.JSON_LIMIT:
+        raise UserError(
+            f"--eval_steps {cfg.eval_steps}: a log of {evaluations} evaluations of {parameters} parameters has about "
+            f"{size / 1e6:.0f} MB, and {files.JSON_LIMIT / 1e6:.0f} are read; give more, or fewer --generations"
+        )
 
 
 def has_begun(arguments: argparse.Namespace, base: str) -> bool:

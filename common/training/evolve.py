@@ -81,6 +81,7 @@ def main(game: Game, description: str | None) -> None:
     loaded = models.load_run(game, arguments.run, arguments.unverified)
     game = game.acting_by(loaded.rnn.shape.action_size)
     shape = agents.controller_on(game, loaded.rnn, cfg.controller_mode)
+    evolution.check_log(cfg, shape.parameters)
     made_of = provenance.Parents(loaded.hashes, loaded.unverified)
     # before the run is opened: an error leaves no trace
     mean = _first_mean(game, cfg, arguments, loaded, shape, made_of)

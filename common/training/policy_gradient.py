@@ -47,6 +47,7 @@ def main(game: Game, description: str | None, where: str = "") -> None:
     made_of = provenance.Parents(loaded.hashes, loaded.unverified)
     name = f"{game.log_name(cfg.world)}.ppo.{cfg.steps}.{cfg.rows}"
     policy, first, base = _policy(game, cfg, arguments, loaded, made_of)
+    evolution.check_log(cfg, policy.parameters)
     world: ppo.TensorWorld | game_rows.GameRows
     if cfg.world == "game":
         world, evaluated = _game(game, cfg, loaded)

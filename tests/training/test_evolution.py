@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from common.play import select
-from common.runtime import provenance
+from common.runtime import files, provenance
 from common.runtime.cli import UserError
 from common.training import es, evolution
 
@@ -114,6 +114,27 @@ def test_the_files_are_the_authors(start, tmp_path):
     np.testing.assert_array_equal(log[0][2], mean)
     config = json.loads((tmp_path / "log" / f"{BASE}.config.json").read_text())
     assert config == {"config": dataclasses.asdict(Config(generations=1)), "parents": PARENTS}
+
+
+def test_a_log_that_nobody_could_read_is_refused_ahead(start, tmp_path):
+    """Catches a training of hours with a log that pick_best.py refuses, and fewer bytes counted than are written."""
+    most = files.JSON_LIMIT // (150 * evolution.NUMBER_BYTES)
+    for generations in (299, 300):
+        evolution.check_log(Config(generations=generations), most)
+        with pytest.raises(
+            UserError, match=r"--eval_steps 2: a log of 150 evaluations of \d+ parameters has about 268 MB"
+        ):
+            evolution.check_log(Config(generations=generations), most + 1)
+    evolution.check_log(Config(generations=298), most + 1)
+    size, rng = 3000, np.random.default_rng(1000)
+    learner = types.SimpleNamespace(mean=rng.normal(0, 0.5, size).round(4), state=dict, arrays=dict, rms_stdev=0.0)
+    run = start(Config(generations=2, t=1, eval_steps=1), strategy=learner)
+    for _ in range(2):
+        run.add_generation(np.zeros((1, 1)), np.ones((1, 1), int))
+        run.add_evaluation(1.0)
+    run.save()
+    written = os.path.getsize(tmp_path / "log" / f"{BASE}.log.json")
+    assert 0.9 < written / (2 * size * evolution.NUMBER_BYTES) < 1
 
 
 def metrics(folder):

@@ -509,6 +509,14 @@ def test_what_does_not_fit_is_one_line(made, tmp_path, flags, words):
     assert not os.path.exists(f"{run}/log"), "an error leaves no trace"
 
 
+def test_a_log_that_nobody_could_read_leaves_no_trace(made, tmp_path, monkeypatch):
+    """Catches a training that is known to end with a log that pick_best.py refuses."""
+    run = another(made, tmp_path)
+    monkeypatch.setattr(files, "JSON_LIMIT", 2 * evolution.NUMBER_BYTES * 100)
+    assert train(made[0], run).refused("--eval_steps 2: a log of 2 evaluations of")
+    assert not os.path.exists(f"{run}/log")
+
+
 def test_a_world_without_rewards_and_joined_letters_are_refused(made, tmp_path):
     """Catches a policy gradient on rewards that are all zero, and an evolution that is called ppo."""
     game, run = made[0], another(made, tmp_path)
