@@ -126,6 +126,7 @@ MUTANTS = [
      "lambda: mdnrnn.MDNRNN(shape), blocks=True)"),
     ("common/training/trainers.py", "return total / batches.per_epoch", "return total"),
     ("common/training/vae_and_rnn.py", "chunks = _chunks(game, cfg, known)", "chunks = _chunks(game, cfg, data)"),
+    ("common/training/vae_and_rnn.py", "if count * WEIGHT_BYTES > files.JSON_LIMIT", "if False"),
     ("common/training/vae_and_rnn.py", "trainer.losses_on(unseen))", "trainer.losses_on(known))"),
     ("common/training/vae_and_rnn.py", "cfg.restart_weight if config.RESTART else 0.0", "1.0"),
     ("common/training/trainers.py", "np.array([self.cfg.seed, step], np.int32)))", "np.array([self.cfg.seed, 0], np.int32)))"),

@@ -4,6 +4,7 @@ Each takes the game and the description of its script, and is resumed by the sam
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -19,6 +20,7 @@ from common.runtime.cli import UserError
 from common.training import gan, trainers
 
 PICTURE_EVERY = 1000  # steps of the training of the VAE between pictures for TensorBoard
+WEIGHT_BYTES = 5  # of a number in a weight file, such as "-123,"; those that ship have 4.2 to 4.5
 RNN_LOSSES = "z_loss", "restart_loss", "reward_loss", "fall_loss"  # as mdnrnn.losses_of returns them
 
 
@@ -183,7 +185,7 @@ def train_rnn(game: Game, description: str | None) -> None:
         return
     known, unseen = _split(data, cfg)
     chunks = _chunks(game, cfg, known)
-    shape = mdnrnn.Shape(data.z_size, config.ACTION_SIZE, cfg.hidden_size, config.RESTART, cfg.mixtures, cfg.heads)
+    shape = _shape(game, cfg, data.z_size)
     trainer = trainers.RnnTrainer(cfg, shape, cfg.restart_weight if config.RESTART else 0.0, pay)
     trained_on_from = _start_rnn(game, cfg, arguments, trainer.model, parents, made_of) if cfg.start_from else []
     unverified = provenance.any_unverified(*made_of)
@@ -236,6 +238,19 @@ def check_ahead(game: Game) -> None:
     game = game.acting_by(size or config.ACTION_SIZE)
     known, _ = _split(series.Series.outline(lengths, game.config.ACTION_SIZE, paid, encoding.mirror), cfg)
     _chunks(game, cfg, known)
+
+
+def _shape(game: Game, cfg: Any, z_size: int) -> mdnrnn.Shape:
+    """The sizes of the MDN-RNN; UserError if the file of its weights would be too large to be read."""
+    config = game.config
+    shape = mdnrnn.Shape(z_size, config.ACTION_SIZE, cfg.hidden_size, config.RESTART, cfg.mixtures, cfg.heads)
+    count = sum(math.prod(sizes) for sizes in shape.arrays.values())
+    if count * WEIGHT_BYTES > files.JSON_LIMIT:
+        raise UserError(
+            f"--hidden_size {cfg.hidden_size}, --mixtures {cfg.mixtures}: an rnn.json of {count} weights has about "
+            f"{count * WEIGHT_BYTES / 1e6:.0f} MB, and {files.JSON_LIMIT / 1e6:.0f} are read; give less of one"
+        )
+    return shape
 
 
 def _start_rnn(

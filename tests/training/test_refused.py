@@ -100,8 +100,6 @@ def test_a_run_or_recordings_that_are_not_there(tmp_path):
         (("--newest", 1, "--newest_share", 0.9, "--sequence_length", 25), "--streams"),
         (("--mirror",), "--mirror"),
         (("--heads",), "--heads"),
-        (("--start_from", "nowhere.json"), "nowhere.json"),
-        (("--start_from", "other/tf_rnn/rnn.json", "--hidden_size", 9), "not 9"),
     ],
 )
 def test_a_refused_mdn_rnn_may_be_trained_with_another_value(run, monkeypatch, words, says):
@@ -111,6 +109,19 @@ def test_a_refused_mdn_rnn_may_be_trained_with_another_value(run, monkeypatch, w
     done = commands.call(vae_and_rnn.train_rnn, GAME, "--run", run, *RNN, *words)
     assert refused(done, says), done
     assert tree(run) == before
+
+
+def test_an_mdn_rnn_that_nobody_could_read_is_refused(run, monkeypatch):
+    """Catches a training of hours that ends with a file that every later stage refuses."""
+    count = (4 + 1 + 1 + 8 + 1) * 4 * 8 + (8 + 1) * (1 + 3 * 4 * 5)  # kernel and output, with their biases
+    before = tree(run)
+    for missing, code in ((1, 2), (0, 0)):
+        monkeypatch.setattr(files, "JSON_LIMIT", 5 * count - missing)
+        done = commands.call(vae_and_rnn.train_rnn, GAME, "--run", run, *RNN)
+        assert done.code == code, done.err
+        if missing:
+            assert refused(done, f"--hidden_size 8, --mixtures 5: an rnn.json of {count} weights")
+            assert tree(run) == before
 
 
 @pytest.mark.parametrize(
