@@ -8,6 +8,9 @@ from common.runtime import files, provenance
 from common.runtime.cli import UserError
 from common.runtime.files import ROOT
 
+TESTED = "test.json"
+"""of a run: the scores of its best agent in test games, which model.py writes"""
+
 
 def best_of(lines: list[dict[str, Any]]) -> dict[str, Any]:
     """The line of the best round: the highest real score less its standard error, so that few games decide little.
@@ -41,6 +44,7 @@ def ship(game: Game, run: str) -> None:
         _check_chain(game, run, pairs, path)
         if files.sha256(path) != scored[name].get("controller"):
             raise UserError(f"--ship {run}: {path} is not the controller that rounds.json tells the score of")
+    _scores(run, picked["agent"])
     for name, path in pairs.items():
         _copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]), run)
     target = cfg.controller or config.SHIPPED_CONTROLLER
@@ -49,7 +53,7 @@ def ship(game: Game, run: str) -> None:
         _copy(path, os.path.join(ROOT, targets[name]), run)
     shipped = {path: targets[name] for name, path in picked.items()}
     _ship_curves(f"{game.name}.{preset}" if cfg.ships else game.name, pairs, shipped)
-    _log(run, state, lines)
+    _log(run, state, lines, picked["agent"])
     print(f"{target}: is the agent of round {best} of {run} now")
 
 
@@ -59,8 +63,8 @@ def log(game: Game, run: str) -> None:
     Raises:
         UserError: the run is of another game, or no round of it is done.
     """
-    state, lines, _ = _read(game, run, "--log")
-    print(f"{_log(run, state, lines)}.rounds.json: written")
+    state, lines, picked = _read(game, run, "--log")
+    print(f"{_log(run, state, lines, picked['agent'])}.rounds.json: written")
 
 
 def _read(game: Game, run: str, flag: str) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, str]]:
@@ -86,9 +90,26 @@ def _read(game: Game, run: str, flag: str) -> tuple[dict[str, Any], list[dict[st
     return state, lines, picked
 
 
-def _log(run: str, state: dict[str, Any], lines: list[dict[str, Any]]) -> str:
-    """Writes <game>.<preset>.<seed>.rounds.json and .metas.json to log/; returns their common beginning."""
-    base = os.path.join(ROOT, "log", f"{state['game']}.{state['preset']}.{state['seed']}")
+def _scores(run: str, agent: str) -> dict[str, Any] | None:
+    """The scores of the agent in test games, if model.py was told to write them to TESTED of the run.
+
+    Raises:
+        UserError: they are of another agent.
+    """
+    path = os.path.join(run, TESTED)
+    if not os.path.exists(path):
+        return None
+    scores = files.read_json(path)
+    if not isinstance(scores, dict) or scores.get("controller", {}).get("sha256") != files.sha256(agent):
+        raise UserError(f"{path}: holds no scores of {agent}, the best agent of the run; play it, or remove the file")
+    return scores
+
+
+def _log(run: str, state: dict[str, Any], lines: list[dict[str, Any]], agent: str) -> str:
+    """Writes <game>.<preset>.<seed>.rounds.json, .metas.json and .scores.json to log/; returns how they begin."""
+    base, scores = os.path.join(ROOT, "log", f"{state['game']}.{state['preset']}.{state['seed']}"), _scores(run, agent)
+    if scores is not None:
+        files.write_json(f"{base}.scores.json", _placeless(scores, run), indent=1)
     files.write_json(f"{base}.rounds.json", _placeless(lines, run), indent=1)
     files.write_json(f"{base}.metas.json", _metas(run))
     return base

@@ -135,6 +135,22 @@ def test_a_run_that_does_not_ship_can_be_followed_back_too(game, tmp_path, capsy
         ship.log(game, run)
 
 
+@pytest.mark.parametrize("tell", [ship.ship, ship.log])
+def test_scores_in_test_games_come_along_if_they_are_of_the_agent(game, tmp_path, tell):
+    """Catches scores of another round under the name of the agent, or with a place on the machine of the run."""
+    run = finished_run(game, tmp_path, "laptop", [5.0, 9.0, 7.0])
+    best, other = (os.path.join(run, f"round{number}", "log", "c.best.json") for number in (2, 3))
+    scores = {"command": ["model.py", best], "mean": 7.0, "controller": {"sha256": files.sha256(best)}}
+    files.write_json(os.path.join(run, ship.TESTED), scores | {"controller": {"sha256": files.sha256(other)}})
+    with pytest.raises(UserError, match="holds no scores of"):
+        tell(game, run)
+    assert not (tmp_path / "log").exists()
+    files.write_json(os.path.join(run, ship.TESTED), scores)
+    tell(game, run)
+    told = files.read_json(str(tmp_path / "log" / "toy.laptop.3.scores.json"))
+    assert told == scores | {"command": ["model.py", "RUN/round2/log/c.best.json"]}
+
+
 def test_of_equal_rounds_the_last_ships(game, tmp_path):
     """Catches an earlier one, in which the world was learnt from fewer games."""
     ship.ship(game, finished_run(game, tmp_path, "laptop", [5.0, 9.0, 9.0]))
