@@ -122,7 +122,7 @@ def test_scores_of_carracing_are_gymnasiums():
 
 def made_what_ships(file):
     """What log/ tells of the run of Doom's `laptop` preset from which the agent that ships came."""
-    return files.read_json(os.path.join(files.ROOT, "log", f"doomrnn.laptop.1.{file}.json"))
+    return files.read_json(os.path.join(files.ROOT, "log", f"doomrnn.laptop.2.{file}.json"))
 
 
 def test_dooms_laptop_is_what_made_the_agent_that_ships():
