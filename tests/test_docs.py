@@ -82,7 +82,7 @@ def test_links_lead_somewhere(page):
 def test_files_of_log_exist(page):
     """Catches a score file, a log or a controller that is named and does not ship."""
     named = re.findall(r"\blog/((?:carracing|doomrnn)\.[\w.]*\w\.jsonl?)", text_of(page))
-    ship = [name for name in named if not name.endswith((".log.json", ".picked.json"))]  # those are of the reader's own run
+    ship = [name for name in named if not name.endswith((".log.json", ".picked.json"))]  # of the reader's own run
     assert [name for name in ship if not os.path.exists(os.path.join(ROOT, "log", name))] == []
 
 
