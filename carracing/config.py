@@ -95,7 +95,7 @@ class DreamTrain(settings.DreamTrain):
 class Ppo(settings.Ppo):
     """Learning the controller, a network, by a policy gradient in the dream."""
 
-    controller_mode: str = option("zh", settings.NETWORK_READS, choices=("z", "zc", "zh", "zch"))
+    controller_mode: str = option("zh", settings.NETWORK_READS, choices=settings.NETWORK_MODES)
 
 
 @dataclass(frozen=True)

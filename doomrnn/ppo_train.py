@@ -40,10 +40,8 @@ REWARD_SCALE = (
     0.01  # so that the values of some hundred steps with reward 1 have the size of the first outputs of a network
 )
 STEPS_PER_SAVE = 100_000
-FIRST_SEED, SEEDS = (
-    20_000,
-    379_000,
-)  # of the dreams: the first one, and how many before they come again; rows add theirs
+FIRST_SEED = 20_000  # of the dreams
+SEEDS = 379_000  # the seeds that a start may begin at; the rows have those that follow
 RANDOM_SCORES = "log/doomrnn.doomreal.random.scores.json"
 
 

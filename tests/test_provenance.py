@@ -22,7 +22,7 @@ from common.play import agents, fidelity, play, record, select, video
 from common.runtime import files, provenance
 from common.runtime.files import ROOT
 from common.studio import session
-from common.training import evolve, trainers, vae_and_rnn
+from common.training import evolve, ship, trainers, vae_and_rnn
 from common.training import planet as planet_training
 
 META = provenance.ENDING
@@ -992,6 +992,19 @@ def test_an_rssm_learns_from_training_seeds_only(tmp_path, seed):
     assert done.code == 2, done
     assert "are not all for training" in done.err
     assert not (tmp_path / planet.FOLDER).exists()
+
+
+def test_the_scores_of_a_run_are_of_a_controller_that_its_metas_tell_of():
+    """Catches scores of one run under the name of another, and an agent that cannot be followed back."""
+    found = sorted(name for name in tracked() if re.fullmatch(r"log/\w+\.\w+\.[0-9]+\.scores\.json", name))
+    assert len(found) >= 3
+    for name in found:
+        scores = files.read_json(os.path.join(ROOT, name))
+        metas = files.read_json(os.path.join(ROOT, name.replace(".scores.", ".metas.")))
+        lines = files.read_json(os.path.join(ROOT, name.replace(".scores.", ".rounds.")))
+        played = scores["controller"]["sha256"]
+        assert played in {meta["sha256"] for meta in metas if meta["kind"] == "controller"}, name
+        assert played == ship.best_of(lines)["controller"], name
 
 
 def test_an_edited_file_shows_in_the_commit(tmp_path, monkeypatch):
