@@ -29,6 +29,7 @@ With --gan_seeds 10 it trains ten VAE-GANs instead, with other seeds, and says w
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -80,6 +81,8 @@ def main() -> None:
     parser.add_argument("--preset", choices=("paper", "laptop", "smoke"), default="laptop", help="of all stages")
     for name, least in (("episodes", 2), ("vae_steps", 1), ("rnn_steps", 1), ("generations", 1)):
         parser.add_argument(f"--{name}", type=cli.number(int, least), help="by default those of the preset")
+    text = "more flags of train.py for all evolutions, such as --train='-t 32 --num_episode 8'"
+    parser.add_argument("--train", type=shlex.split, default=[], metavar="FLAGS", help=text)
     parser.add_argument("--seeds", type=cli.number(int, 1), default=1, help="evolutions of each variant")
     parser.add_argument("--games", type=cli.number(int, 2), default=100, help="real games that score an evolution")
     text = "where controllers evolve; by default where train.py of the game does"
@@ -215,7 +218,7 @@ class Bench:
         share(run, evolved, [part for parts in WRITES.values() for part in parts])
         # in a subspace, as some presets do, the strategies and modes would hardly differ
         everywhere = ("--world", world, "--directions", 0) if world else ()
-        self._stage("train", evolved, "-s", seed, *everywhere, *flags)
+        self._stage("train", evolved, "-s", seed, *everywhere, *self.arguments.train, *flags)
         [best] = [name for name in os.listdir(os.path.join(evolved, "log")) if name.endswith(".best.json")]
         return os.path.join(evolved, "log", best)
 

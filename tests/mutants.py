@@ -672,6 +672,7 @@ MUTANTS = [
     ("common/training/dreams.py", "if rnns[-1].shape != own:", "if False:"),
     ("bench/variants.py", "UNSEEN_SEED, SCORE_SEED = 390_000, 460_000", "UNSEEN_SEED, SCORE_SEED = 2_000, 1_000"),
     ("bench/variants.py", '"-s", seed, *everywhere', '"-s", 0, *everywhere'),
+    ("bench/variants.py", "*everywhere, *self.arguments.train, *flags", "*everywhere, *flags"),
     ("bench/variants.py", '("rnn_train", ("--output", "gaussian"))', '("rnn_train", ())'),
     ("common/play/record.py", '"config": dataclasses.asdict(cfg), "parents": parents}', '"config": dataclasses.asdict(cfg)}'),
     ("common/training/iterate.py", 'if one.more_rnns and one.train is not None and world == "game":', "if False:"),

@@ -183,6 +183,7 @@ def test_a_variant_that_a_game_lacks_is_refused(tmp_path):
 def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch):
     """Catches losses on episodes that were trained on, scores of test games, and one seed that stands for three."""
     budget = {"preset": "smoke", "episodes": None, "generations": 5, "games": 7, "unseen": 3, "world": ""}
+    budget |= {"train": ["-t", "32"]}
     bench, ran = variants.Bench(find("doomrnn"), types.SimpleNamespace(run=str(tmp_path), **budget)), []
 
     def command(script, *flags):
@@ -201,7 +202,7 @@ def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch)
     assert ran[0][-4:] == ["--first_seed", "390000", "--episodes", "3"]
     trains = [words for words in ran if words[0] == "train"]
     assert [words[words.index("-s") + 1] for words in trains] == ["0", "1"]
-    assert all(words[-2:] == ["-o", "ga"] for words in trains)
+    assert all(words[-4:] == ["-t", "32", "-o", "ga"] for words in trains)
     scored = [words for words in ran if words[0] == "model"]
     assert all(words[1:3] == ["doomreal", "norender"] and words[4] == "460000" for words in scored)
     for game in commands.GAMES.values():
