@@ -334,7 +334,7 @@ def ask_tell_ms(name: str, parameters: int, popsize: int, generations: int = 20)
 
 
 def sharpness(frames: np.ndarray) -> float:
-    """Gradient energy: the mean squared difference of neighbouring pixels of frames, float [N, H, W, 3]."""
+    """Gradient energy: the mean squared difference of neighboring pixels of frames, float [N, H, W, 3]."""
     return float(np.mean(np.diff(frames, axis=1) ** 2) + np.mean(np.diff(frames, axis=2) ** 2))
 
 

@@ -8,7 +8,7 @@
     draft      that of Gymnasium, drawn in half the width and height and without the dashboard, three times as fast.
                The frames differ from those of Gymnasium by a few levels of 255. For quick validation
 
-Physics, reward and colours are the same in all. A seed gives the same track on all but envpool.
+Physics, reward and colors are the same in all. A seed gives the same track on all but envpool.
 No TensorFlow here, so that recorders and the processes that play Python games stay small.
 """
 
@@ -117,7 +117,7 @@ def python_game(package: str) -> Any:
                     right, top = left + size, bottom + size
                     grass.append([(right, bottom), (left, bottom), (left, top), (right, top)])
             self._polygons = [(patch, self.grass_color) for patch in grass]
-            self._polygons += self.road_poly  # the colours change as the car touches tiles
+            self._polygons += self.road_poly  # the colors change as the car touches tiles
             self._corners = np.array([polygon for polygon, _ in self._polygons])
 
         def _render_road(self, zoom: float, translation: tuple[float, float], angle: float) -> None:

@@ -141,7 +141,7 @@ def main() -> None:
     learns_in = {"models": loaded.hashes, "temperature": arguments.temperature}
     if os.path.exists(path):
         if not os.path.exists(path + ".json") or files.read_json(path + ".json") != learns_in:
-            raise cli.UserError(f"{path}: has not learnt in these dreams, see {path}.json; give another --run")
+            raise cli.UserError(f"{path}: has not learned in these dreams, see {path}.json; give another --run")
         agent = PPO.load(path, device="cpu")
         print(f"{path}: continuing from step {agent.num_timesteps}")
         agent.set_env(VecMonitor(Dreams(envs, FIRST_SEED + agent.num_timesteps % SEEDS)))  # not the same dreams again

@@ -520,7 +520,7 @@ MUTANTS = [
     ("common/training/evolution.py", "es__evaluation=score", "es__evaluation=self._best[1] if self._best else score"),
     ("common/training/evolution.py", '("entropy", "value_loss", "tether", "moved")]',
      '("value_loss", "entropy", "tether", "moved")]'),
-    ("common/training/evolution.py", "round(mean, 2), *learnt, before + steps]", "round(mean, 2), *learnt, steps]"),
+    ("common/training/evolution.py", "round(mean, 2), *learned, before + steps]", "round(mean, 2), *learned, steps]"),
     ("common/training/evolution.py", 'score={"of": self._score_of})', 'score={"of": "dream"})'),
     ("common/training/evolution.py", 'about = {"of": self._score_of, "mean"', 'about = {"of": "dream", "mean"'),
     ("common/training/evolution.py", '"controller", generation=generation, score=about)', '"controller", score=about)'),

@@ -40,7 +40,7 @@ def take_cover():
 
 
 def test_doom_is_the_same_picture(take_cover):
-    """Catches another skill, screen, cut, order of colours or start time: the first frame of seed 1000."""
+    """Catches another skill, screen, cut, order of colors or start time: the first frame of seed 1000."""
     frame = take_cover.reset(1000)
     np.testing.assert_allclose(frame.mean(axis=(0, 1)), [82.04, 77.68, 73.93], atol=0.005)
 
@@ -627,7 +627,7 @@ def test_episodes_are_in_the_order_of_their_seeds_as_numbers(tmp_path, blind):
 
 
 def test_recordings_without_ends_end_with_their_last_frame(tmp_path, blind):
-    """Catches recordings of the authors' code, which hold no `done`, from which no end could be learnt."""
+    """Catches recordings of the authors' code, which hold no `done`, from which no end could be learned."""
     (tmp_path / "record").mkdir()
     (tmp_path / "series").mkdir()
     path = str(tmp_path / "record" / "7.npz")

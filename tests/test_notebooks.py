@@ -104,11 +104,11 @@ def test_curves_have_the_names_of_what_they_show(tmp_path):
     figure = names["evolutions"]()
     for axis in figure.axes:
         name = axis.get_title().removeprefix("doomrnn.").removesuffix(".hist.json: 1 min")
-        learnt, labels = name.endswith("ppo.64.512"), axis.get_legend_handles_labels()[1]
+        learned, labels = name.endswith("ppo.64.512"), axis.get_legend_handles_labels()[1]
         assert labels[:2] == (
-            ["return while learning", "most probable actions"] if learnt else ["population", "mean controller"]
+            ["return while learning", "most probable actions"] if learned else ["population", "mean controller"]
         )
-        assert (axis.get_xlabel(), len(axis.collections)) == (("update", 0) if learnt else ("generation", 1))
+        assert (axis.get_xlabel(), len(axis.collections)) == (("update", 0) if learned else ("generation", 1))
         assert ("the authors' population" in labels) == (name in ("cma.16.64", "ppo.64.512.linear"))
     assert len(figure.axes) == len(kinds)
     plt.close(figure)

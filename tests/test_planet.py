@@ -288,7 +288,7 @@ def test_when_a_game_ends_the_others_go_on_with_their_own_action(rng):
     np.testing.assert_allclose(together.h, alone.h, atol=1e-5)
 
 
-def test_an_episode_does_not_depend_on_its_neighbours(rng):
+def test_an_episode_does_not_depend_on_its_neighbors(rng):
     """Catches noise, beliefs or plans that are mixed up between rows, most of all when some have ended."""
     model = tiny_model(rng)
     planner = Planner(model, Search(2, 2, 20, 4), (-1.0,), (1.0,))

@@ -108,7 +108,7 @@ def test_a_new_memory_keeps_what_it_has():
 
 
 def test_only_what_is_decoded_is_spread_by_noise(rng):
-    """Catches levels of colours learnt as they are, to which a decoder can fit too well, and noise in what is read."""
+    """Catches levels of colors learned as they are, to which a decoder can fit too well, and noise in what is read."""
     model, chunks = random_model(rng, dataclasses.replace(SMALL, paths="deterministic")), random_chunks(rng, 4, 3)
     one, other = (
         rssm.losses_of(model, chunks, all_shown(chunks), np.array([seed, 40], np.int32), CONFIG) for seed in (3, 4)
@@ -201,7 +201,7 @@ def test_the_end_is_predicted_from_the_prior(rng):
     assert abs(one["reward"] - two["reward"]) > 1e-4
 
 
-def test_the_reward_of_an_end_is_learnt_from_the_prior(rng):
+def test_the_reward_of_an_end_is_learned_from_the_prior(rng):
     """Catches the reward of the step that ended an episode left out of the loss, or read from a posterior."""
     known, end = np.ones((4, 2), np.float32), np.zeros((4, 2), np.float32)
     known[3], end[3] = 0, 1
@@ -259,7 +259,7 @@ def test_overshooting_rolls_priors_from_the_posteriors(rng):
 
 
 def test_overshooting_stops_at_the_posteriors(rng):
-    """Catches posteriors that are drawn towards priors of long ago: their own layers get a gradient as samples only."""
+    """Catches posteriors that are drawn toward priors of long ago: their own layers get a gradient as samples only."""
     model, chunks = random_model(rng), random_chunks(rng, 4, 3)
     embedded, ahead = tensors(rng, (4, 3, 32), (2, 4, 3, 3))
     cfg = dataclasses.replace(CONFIG, overshooting=2)

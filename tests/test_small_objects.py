@@ -28,7 +28,7 @@ def painted(*masks, color=(0.9, 0.6, 0.2), wall=0.4):
 
 
 def test_seen_is_what_differs_from_what_is_around_it():
-    """Catches an object of the color of the wall, one of another kind, and a neighbour that counts as the wall."""
+    """Catches an object of the color of the wall, one of another kind, and a neighbor that counts as the wall."""
     ball, hidden, beside, large = square(10, 10), square(30, 30), square(10, 13), square(40, 40, side=4)
     frame = painted(ball, beside, large)
     objects = [("DoomImpBall", ball), ("DoomImpBall", hidden), ("Blood", beside), ("DoomImp", large)]

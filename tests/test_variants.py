@@ -23,7 +23,7 @@ spec.loader.exec_module(variants)
 def test_sharpness_is_the_energy_of_gradients(rng):
     """Catches one direction left out, and a measure that grows with brightness alone."""
     stripes = np.zeros((2, 8, 8, 3))
-    stripes[:, ::2] = 1  # every neighbour above and below differs by 1, none to the side
+    stripes[:, ::2] = 1  # every neighbor above and below differs by 1, none to the side
     assert variants.sharpness(stripes) == pytest.approx(1)
     assert variants.sharpness(stripes.transpose(0, 2, 1, 3)) == pytest.approx(1)
     assert variants.sharpness(stripes + 5) == pytest.approx(1)

@@ -1,6 +1,6 @@
 """The discriminator of a VAE-GAN: it judges whether a frame is real, and its features measure reconstructions.
 
-Source: Larsen et al. 2016, without their batch normalisation: a frame is judged alike in any batch. (Normalising each
+Source: Larsen et al. 2016, without their batch normalization: a frame is judged alike in any batch. (Normalizing each
 frame by itself would blind the features to its brightness.)
 """
 

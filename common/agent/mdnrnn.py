@@ -86,7 +86,7 @@ class Weights(NamedTuple):
 class Mixture(NamedTuple):
     """The prediction of N next values of z: a mixture of K normals for every dimension."""
 
-    logmix: tf.Tensor  # float32 [N, K, Z], not normalised
+    logmix: tf.Tensor  # float32 [N, K, Z], not normalized
     mean: tf.Tensor  # float32 [N, K, Z]
     logstd: tf.Tensor  # float32 [N, K, Z]
 
@@ -372,7 +372,7 @@ def losses_of(
         mask: float32 [B, H], by which h is multiplied before it predicts, see `dropout_mask`; None for no dropout.
         pay: what the heads learn; an MDN-RNN without heads needs none.
         gaussian: whether z_loss is the `divergence` from the posterior of the VAE, not the likelihood of a sample.
-        restart_z: whether the z of the first frame of the next episode is learnt as well, as in the authors' code.
+        restart_z: whether the z of the first frame of the next episode is learned as well, as in the authors' code.
             A dream that lives on is then led back to a first frame, with the probability that it should have ended.
 
     Returns:
@@ -400,7 +400,7 @@ def losses_of(
     else:
         nats = -log_prob(mixture, tf.reshape(z[1:], [-1, rnn.shape.z_size]))
     began = tf.reshape(restart[1:], [-1])
-    # a step that is not learnt counts as 0, so that the mean over blocks or devices is the mean over all steps
+    # a step that is not learned counts as 0, so that the mean over blocks or devices is the mean over all steps
     z_loss = tf.reduce_mean(nats if restart_z else nats * (1 - began[:, tf.newaxis]))
     if not rnn.shape.restart:
         return z_loss, tf.constant(0.0), *heads, state

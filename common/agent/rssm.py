@@ -23,7 +23,7 @@ from common.agent.vae import DeconvFromPoint
 from common.runtime import settings
 
 PATHS = ("both", "deterministic", "stochastic")
-BITS = 5  # of a colour that the model sees
+BITS = 5  # of a color that the model sees
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,7 +302,7 @@ def _stacked(steps: Sequence[tuple[tf.Tensor, ...]]) -> Iterator[tf.Tensor]:
 
 
 def image_of(frames: tf.Tensor, noise: tf.Tensor | float = 0.5) -> tf.Tensor:
-    """What the model sees of frames: 5 bits of each colour, spread over their step by the noise, shifted by a half.
+    """What the model sees of frames: 5 bits of each color, spread over their step by the noise, shifted by a half.
 
     Args:
         frames: uint8 [..., 64, 64, 3].

@@ -88,7 +88,7 @@ class ConvVAE(keras.Model):
 
         Returns:
             (reconstruction, kl, loss): squared error summed over pixels; KL to N(0, I) in nats, at least half a nat per
-            dimension (free bits: below that, there is no push towards the prior); the sum of the two, where the error
+            dimension (free bits: below that, there is no push toward the prior); the sum of the two, where the error
             is weighted.
         """
         mu, logvar = self.encode(frames)

@@ -263,7 +263,7 @@ def sources(folder: str, paths: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def training_sources(folder: str, paths: Iterable[str], unverified: bool) -> list[dict[str, Any]]:
-    """Where recordings that are to be learnt from come from, see `sources`.
+    """Where recordings that are to be learned from come from, see `sources`.
 
     Args:
         folder: a record/ folder.

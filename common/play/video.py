@@ -59,7 +59,7 @@ def has_display() -> bool:
 
 @contextlib.contextmanager
 def _gif(file: IO[bytes], fps: int) -> Iterator[Add]:
-    """Writes a .gif that plays in a loop, frame by frame; each has its own colours."""
+    """Writes a .gif that plays in a loop, frame by frame; each has its own colors."""
     numbers = itertools.count()
 
     def add(frame: np.ndarray) -> None:

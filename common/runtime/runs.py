@@ -4,7 +4,7 @@
 <run>/<stage>/run.json         every start of the stage: when, the command, versions, the state of git
 <run>/<stage>/metrics.jsonl    one line per report: {"step": ..., "vae/recon_loss": ..., ...}
 <run>/<stage>/board/           the same for TensorBoard, and pictures: tensorboard --logdir <run>
-<run>/<stage>/checkpoint.npz   variables, optimiser state and step; written whole, verified by checksum when read
+<run>/<stage>/checkpoint.npz   variables, optimizer state and step; written whole, verified by checksum when read
 """
 
 import argparse
@@ -179,7 +179,7 @@ class Stage:
 
         Args:
             step: steps done.
-            variables: Keras variables: weights, optimiser state and the like.
+            variables: Keras variables: weights, optimizer state and the like.
             **state: arrays to hold beside them.
 
         Raises:

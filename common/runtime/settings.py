@@ -83,7 +83,7 @@ class Vae:
         "VAE-GAN: the decoder is also judged by a discriminator, and reconstructions are compared in its features",
     )
     gan_gamma: float = option(
-        0.1, "with --gan: weight of the feature loss for the decoder; the judgement of the discriminator weighs 1"
+        0.1, "with --gan: weight of the feature loss for the decoder; the judgment of the discriminator weighs 1"
     )
     start_from: str = option(
         "", "a vae.json to start from, such as that of an earlier round; by default random weights"
@@ -154,7 +154,7 @@ class RestartRnn(Rnn):
     restart_weight: float = option(10.0, "weight of restarts in the restart flag's cross-entropy", least=1e-6)
     restart_z: bool = option(
         True,
-        "the z of the first frame after a restart is learnt too, as in the authors' code; --no-restart_z: it is not, "
+        "the z of the first frame after a restart is learned too, as in the authors' code; --no-restart_z: it is not, "
         "so that a dream that lives on is not led back to a first frame",
     )
 

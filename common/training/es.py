@@ -93,7 +93,7 @@ class CMA:
         return np.round(self._asked, 4)
 
     def tell(self, fitness: ArrayLike) -> int:
-        """Moves the distribution towards the fitter candidates of the last `ask`.
+        """Moves the distribution toward the fitter candidates of the last `ask`.
 
         Args:
             fitness: float [P]; a value that is not finite counts as worse than all others.
@@ -250,7 +250,7 @@ class OpenES(_Distribution):
     """An evolution strategy with a constant standard deviation, maximising.
 
     The mean moves along the gradient estimated from the ranks of all candidates, so that bad candidates count as much
-    as good ones. The mean of CMA-ES moves towards the better half only, which says little where most candidates do
+    as good ones. The mean of CMA-ES moves toward the better half only, which says little where most candidates do
     about equally well and some fail.
 
     Source: Salimans et al. 2017, algorithm 1, with mirrored sampling and ranks in place of returns. Unlike

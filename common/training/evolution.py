@@ -248,8 +248,8 @@ class Evolution(Generic[S]):
             mean: the mean return of an episode.
         """
         steps, before = int(metrics["steps"]), self.hist[-1][-1] if self.hist else 0
-        learnt = [round(metrics[name], 5) for name in ("entropy", "value_loss", "tether", "moved")]
-        self.hist.append([self.generation + 1, self._seconds(), round(mean, 2), *learnt, before + steps])
+        learned = [round(metrics[name], 5) for name in ("entropy", "value_loss", "tether", "moved")]
+        self.hist.append([self.generation + 1, self._seconds(), round(mean, 2), *learned, before + steps])
         names = {f"ppo__{name}": value for name, value in metrics.items()}
         self._stage.log(self.generation, ppo__return_mean=mean, **names)
 

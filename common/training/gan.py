@@ -1,7 +1,7 @@
 """VAE-GAN: the decoder is also judged by a discriminator, and reconstructions are compared in its features.
 
 What each part learns from:
-    encoder         KL + feature loss                           no gradient of the judgement reaches it
+    encoder         KL + feature loss                           no gradient of the judgment reaches it
     decoder         gamma * feature loss + judged unreal        of reconstructions and of decoded samples of the prior
     discriminator   real judged unreal + unreal judged real     on the same and on the real frames
 

@@ -817,7 +817,7 @@ def paid(found: dict[str, Any]) -> str:
     """What fidelity.py found where the game stops paying, in words, and what the next round should spend its time on.
 
     If the MDN-RNN expects pay that does not come though it is shown the frames, it needs more training. If only the
-    dream goes on paying, it has not learnt what the actions do there: the road bends as the car steers, as in the
+    dream goes on paying, it has not learned what the actions do there: the road bends as the car steers, as in the
     recordings of a car that drives well. Games help in which steps explore.
     """
     there = found["where_it_stops_paying"]

@@ -32,7 +32,7 @@ class BelievedGames:
 
     def reset(self, seeds: Sequence[int] | np.ndarray) -> State:
         """Starts one episode per seed; before its first frame nothing is believed, and no action was played."""
-        # each episode has its own noise, so that it does not depend on its neighbours in the batch
+        # each episode has its own noise, so that it does not depend on its neighbors in the batch
         self._noise = [np.random.default_rng([int(seed), 8]) for seed in seeds]
         frames, nothing = self.games.reset(seeds), np.zeros((len(seeds), self.model.shape.action_size), np.float32)
         return self._see(frames, self.model.initial_state(len(seeds)), nothing)

@@ -99,7 +99,7 @@ class HeldActions:
 
 
 class Exploring:
-    """A policy that holds a random action now and then, so that recordings show more than its usual behaviour.
+    """A policy that holds a random action now and then, so that recordings show more than its usual behavior.
 
     Args:
         policy: acts in all other steps.

@@ -51,7 +51,7 @@ def test_act_is_each_rows_own_product(rng, mode, bias):
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_step_along_any_principal_direction_counts_the_same(rng, bias):
-    """Catches components that are not scaled, not centred where there is a bias, or laid out otherwise than weights."""
+    """Catches components that are not scaled, not centered where there is a bias, or not laid out as weights are."""
     shape = Controller("zh", 3, 5, 2, bias)
     mixing = rng.standard_normal((8, 8)) * np.geomspace(1, 100, 8)
     features = rng.standard_normal((500, 8)) @ mixing + 3 * rng.standard_normal(8)

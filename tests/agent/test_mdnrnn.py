@@ -55,7 +55,7 @@ def test_parameter_count(shape, parameters):
 
 
 def test_log_prob_is_the_mixtures(rng):
-    """Catches weights that are not normalised or with the sign inverted, sigma forced, exp(log sigma) squared."""
+    """Catches weights that are not normalized or with the sign inverted, sigma forced, exp(log sigma) squared."""
     mixture, z = random_mixture(rng, 40, 5, 3), rng.normal(0, 2, (40, 3)).astype(np.float32)
     by_dimension = [np.moveaxis(part.numpy(), 1, 2) for part in mixture]
     logits, mean, logstd = by_dimension
@@ -254,7 +254,7 @@ def test_a_fresh_epoch_and_a_restart_forget_the_past(rng):
 
 @pytest.mark.parametrize("has_restart", [True, False])
 def test_a_start_after_a_cut_is_read_as_a_start_but_is_no_end(rng, has_restart):
-    """Catches a cut that is learnt as a death, one that is learnt as a life, and a start that is read otherwise."""
+    """Catches a cut that is learned as a death, one that is learned as a life, and a start that is read otherwise."""
     shape, steps = Shape(3, 2, 4, has_restart), 6
     rnn, state, noise = random_rnn(rng, shape), random_state(rng, 1, 4), np.zeros((1, steps + 1, 3), np.float32)
     batch = stream_batch(rng, shape, 1, steps)

@@ -280,7 +280,7 @@ def test_a_recording_going_bad_after_the_scan_moves_no_other_window(folder, caps
 
 
 def test_half_of_the_frames_are_seen_in_a_mirror(folder):
-    """Catches an image that is not one (rows flipped, colours swapped), all frames or none, another order of frames."""
+    """Catches an image that is not one (rows flipped, colors swapped), all frames or none, another order of frames."""
     plain, mirroring = (recordings.FrameStream(folder, 8, 1000, mirror=mirror) for mirror in (False, True))
     flipped = total = 0
     for frames, seen in itertools.islice(zip(plain.batches(), mirroring.batches(), strict=True), 40):

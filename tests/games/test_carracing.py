@@ -46,7 +46,7 @@ def test_actions_of_raw_values():
 
 
 def test_frames_alone_and_in_a_batch_are_the_same(rng):
-    """Catches a second resize, the dashboard left in, colours or axes swapped."""
+    """Catches a second resize, the dashboard left in, colors or axes swapped."""
     screens = rng.integers(0, 256, (5, 96, 96, 3), np.uint8)
     frames = env.frame_of(screens)
     assert frames.shape == (5, 64, 64, 3)
@@ -72,7 +72,7 @@ def test_frames_alone_and_in_a_batch_are_the_same(rng):
 
 @pytest.mark.parametrize("package", ["gymnasium", "gym"])
 def test_drawing_only_what_is_on_the_screen_changes_no_pixel(package):
-    """Catches a polygon left out, and colours kept from before the car touched a tile."""
+    """Catches a polygon left out, and colors kept from before the car touched a tile."""
     module = importlib.import_module(f"{package}.envs.box2d.car_racing")
     plain, ours = module.CarRacing(), env.python_game(package)()
     rng = np.random.default_rng(1000)
@@ -86,7 +86,7 @@ def test_drawing_only_what_is_on_the_screen_changes_no_pixel(package):
 
 
 def test_a_draft_is_the_same_game_drawn_in_less_detail():
-    """Catches a view that is shifted, turned or zoomed otherwise, missing polygons, stale colours, another game."""
+    """Catches a view that is shifted, turned or zoomed otherwise, missing polygons, stale colors, another game."""
     fine, draft = env.cars_here("gymnasium"), env.cars_here("draft")
     frames, drafts = fine.reset([1000, 1001]), draft.reset([1000, 1001])
     rng = np.random.default_rng(1000)
@@ -282,7 +282,7 @@ def test_a_person_plays_the_seed_that_was_asked_for(monkeypatch, tmp_path, capsy
 
 @pytest.mark.parametrize("policy", ["random_network", "brownian"])
 def test_random_policies(policy):
-    """Catches actions out of range, and episodes whose randomness depends on their neighbours."""
+    """Catches actions out of range, and episodes whose randomness depends on their neighbors."""
 
     def make(seeds):
         return description.GAME.random_policies[policy](seeds, config.EXTRACT["smoke"])

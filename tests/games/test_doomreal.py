@@ -47,13 +47,13 @@ def test_the_engine_is_bound_and_does_not_hear_ctrl_c():
 
 def test_objects_are_where_the_frame_shows_them():
     """Catches labels that change the game, and pixels of an object that are those of the uncut screen."""
-    plain, labelled = doomreal.DoomTakeCover(), doomreal.DoomTakeCover(labels=True)
-    np.testing.assert_array_equal(plain.reset(470_000), labelled.reset(470_000))
+    plain, labeled = doomreal.DoomTakeCover(), doomreal.DoomTakeCover(labels=True)
+    np.testing.assert_array_equal(plain.reset(470_000), labeled.reset(470_000))
     found = []
     for _ in range(70):
-        (frame, *_), (same, *_) = plain.step(0.0), labelled.step(0.0)
+        (frame, *_), (same, *_) = plain.step(0.0), labeled.step(0.0)
         np.testing.assert_array_equal(frame, same)
-        found += [(frame, mask) for name, mask in labelled.objects() if name == "DoomImp" and mask.sum() > 4]
+        found += [(frame, mask) for name, mask in labeled.objects() if name == "DoomImp" and mask.sum() > 4]
     assert found
     assert all(mask.shape == (64, 64) and mask.dtype == bool for _, mask in found)
     # monsters are darker than the wall that they stand before

@@ -118,7 +118,7 @@ def test_a_finished_stage_says_so(made):
 
 @pytest.mark.parametrize("name", ["vae_train", "rnn_train", "train"])
 def test_a_killed_stage_ends_where_an_undisturbed_one_does(made, tmp_path, name):
-    """Catches state that a checkpoint forgets: optimiser, carried memory, data order, noise, search distribution."""
+    """Catches state that a checkpoint forgets: optimizer, carried memory, data order, noise, search distribution."""
     inputs = {"vae_train": ["record"], "rnn_train": ["series", "tf_vae"], "train": ["tf_vae", "tf_rnn", "tf_initial_z"]}
     for folder in inputs[name]:
         os.symlink(made / folder, tmp_path / folder)
@@ -239,7 +239,7 @@ def test_model_plays_the_game_and_the_dream(made, tmp_path):
 
 
 def test_an_episode_is_the_same_in_any_batch(made, tmp_path):
-    """Catches episodes that depend on their neighbours in the lockstep batch."""
+    """Catches episodes that depend on their neighbors in the lockstep batch."""
     alone, together = tmp_path / "alone.json", tmp_path / "together.json"
     for out, seed, episodes in ((alone, 500101, 1), (together, 500100, 3)):
         result = run("model", "doomreal", "norender", "random", seed, "--episodes", episodes, "--out", out)

@@ -148,7 +148,7 @@ def test_deaths_to_expect_by_the_logit():
     odds = [[1 / (1 + 10 * np.exp(-x)) for x in group] for group in ([-7], [-6, -4.1], [], [], [0, 1.9], [2, 30])]
     assert [row["expected"] for row in rows] == pytest.approx([sum(group) for group in odds], abs=0.051)
     assert [row["expected"] for row in fidelity.by_logit(logits, died, None)] == [None] * 6
-    # an MDN-RNN that has learnt a probability p with the weight 10 gives the logit log(10 p / (1 - p))
+    # an MDN-RNN that has learned a probability p with the weight 10 gives the logit log(10 p / (1 - p))
     p = np.full(1000, 0.02)
     assert fidelity.by_logit(np.log(10 * p / (1 - p)), p < 0, 10.0)[3]["expected"] == 20.0
 

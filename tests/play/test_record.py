@@ -348,7 +348,7 @@ def test_random_players_have_the_workers_and_the_time_that_they_need(extract, mo
 
 
 def test_when_the_time_of_the_game_is_up_is_no_end(extract, monkeypatch):
-    """Catches the limit of the game learnt as a death where --max_frames is 0."""
+    """Catches the limit of the game learned as a death where --max_frames is 0."""
     game = commands.counting(GAME, MAX_STEPS=12)  # which goes on for 20 to 24 steps
     commands.record_in_this_process(monkeypatch, game)
     for episode in extract("--episodes", 2, "--max_frames", 0, game=game).values():
@@ -421,7 +421,7 @@ def test_each_episode_of_an_agent_explores_by_its_seed(played_by_agent):
 
 
 def test_when_the_time_of_the_game_is_up_is_no_end_for_an_agent_either(played_by_agent):
-    """Catches the limit of the game learnt as a death in the games of an agent: the toy would go on for 5 steps."""
+    """Catches the limit of the game learned as a death in the games of an agent: the toy would go on for 5 steps."""
     for episode in played_by_agent("--max_frames", 0, MAX_STEPS=3).values():
         assert episode["done"].tolist() == [False] * 3
 

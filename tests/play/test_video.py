@@ -84,12 +84,12 @@ def test_a_window_opens_beside_tensorflow():
 
 
 def frames(count, height=64, width=96):
-    """Frames whose grey tells their number."""
+    """Frames whose gray tells their number."""
     return [np.full((height, width, 3), 20 + 25 * k, np.uint8) for k in range(count)]
 
 
 def test_panels_are_side_by_side_and_enlarged_without_smoothing():
-    """Catches panels in another order, colours of floats that overflow, and blurred pixels."""
+    """Catches panels in another order, colors of floats that overflow, and blurred pixels."""
     checks = np.indices((64, 64)).sum(0) % 2
     left = np.stack([checks * 255] * 3, axis=-1).astype(np.uint8)
     right = np.stack([np.full((64, 96), value) for value in (-0.5, 0.5, 1.5)], axis=-1)
@@ -113,8 +113,8 @@ def test_an_mp4_holds_every_frame(tmp_path, capsys):
     about = next(reader)
     assert about["size"] == (96, 64)
     assert about["fps"] == pytest.approx(20)
-    greys = [np.frombuffer(frame, np.uint8).mean() for frame in reader]
-    np.testing.assert_allclose(greys, [frame.mean() for frame in frames(9)], atol=4)  # lossy by a few greys
+    grays = [np.frombuffer(frame, np.uint8).mean() for frame in reader]
+    np.testing.assert_allclose(grays, [frame.mean() for frame in frames(9)], atol=4)  # lossy by a few grays
 
 
 def test_a_gif_holds_every_frame(tmp_path):

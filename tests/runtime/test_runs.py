@@ -191,7 +191,7 @@ def trained(model, optimizer, steps, rng):
 
 
 def test_stop_restore_continue_equals_never_stopped(stage_of):
-    """Catches optimiser state, step counter or M's state that is not saved, and variables restored in another order."""
+    """Catches optimizer state, step counter or M's state that is not saved, and variables restored in another order."""
 
     def new():
         model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(3)])

@@ -72,7 +72,7 @@ def test_tensorboard_shows_the_metrics_of_metrics_jsonl(start):
 
 
 def test_tensorboard_shows_pictures(start, rng):
-    """Catches colours or axes swapped, and values that are not cut to [0, 1]."""
+    """Catches colors or axes swapped, and values that are not cut to [0, 1]."""
     stage, picture = start(), rng.uniform(-0.1, 1.1, (4, 6, 3))
     stage.show(7, "x/picture", picture)
     (event,) = read(stage).Images("x/picture")

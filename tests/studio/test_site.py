@@ -612,7 +612,7 @@ def test_a_link_that_does_not_fit_still_dreams(browser, host, link, complaint):
 
 
 def test_a_gif_of_the_dream_is_saved(browser):
-    """Catches frames left out or in wrong colours."""
+    """Catches frames left out or in wrong colors."""
     browser.press(LEFT, LEFT, LEFT)
     browser.until(lambda: browser.number("steps") == 3)
     browser.click("#gif")
@@ -625,7 +625,7 @@ def test_a_gif_of_the_dream_is_saved(browser):
     url = browser.picture(2)
     path.with_suffix(".png").write_bytes(base64.b64decode(url.partition(",")[2]))
     with Image.open(path.with_suffix(".png")) as picture:
-        assert np.abs(shown - np.asarray(picture.convert("RGB"), float)).mean() < 6  # it has 256 colours
+        assert np.abs(shown - np.asarray(picture.convert("RGB"), float)).mean() < 6  # it has 256 colors
     path.unlink()
 
 

@@ -87,7 +87,7 @@ def test_no_finite_fitness_is_an_error():
         strategy.tell([np.nan, np.inf, -np.inf, np.nan])
 
 
-def test_what_is_played_is_rounded_and_what_is_learnt_from_is_not():
+def test_what_is_played_is_rounded_and_what_is_learned_from_is_not():
     """Catches files that hold another controller than the one that was played, and a search that stalls at 4 digits."""
     strategy = es.CMA(np.zeros(10), 16, 0.1, SEED)
     told, original = [], strategy._es.tell
@@ -219,7 +219,7 @@ def test_another_machine_takes_the_distribution_over():
 
 
 def test_what_was_taken_over_keeps_converging():
-    """Catches a distribution that is taken over in name but whose shape must be learnt anew."""
+    """Catches a distribution that is taken over in name but whose shape must be learned anew."""
     there = evolve(es.CMA(np.zeros(10), 8, 0.5, SEED), 120, ellipsoid)
     here = es.CMA(np.zeros(10), 8, there.rms_stdev, SEED + 1)
     here.continue_from(there.arrays())

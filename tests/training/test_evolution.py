@@ -166,12 +166,12 @@ def test_what_was_logged_after_the_last_checkpoint_is_forgotten(start, tmp_path)
 def test_an_update_of_the_policy_gradient_is_a_row(start, tmp_path):
     """Catches columns in another order, and the steps of an update in place of all steps so far."""
     run = start()
-    learnt = {"entropy": 1.5, "value_loss": 0.25, "tether": 0.125, "moved": 0.0625}
+    learned = {"entropy": 1.5, "value_loss": 0.25, "tether": 0.125, "moved": 0.0625}
     for mean in (7.126, 8.0):
-        run.add_update(learnt | {"reward": 0.5, "ends": 0.1, "steps": 30.0}, mean)
+        run.add_update(learned | {"reward": 0.5, "ends": 0.1, "steps": 30.0}, mean)
     rows = [[number, *rest] for number, _, *rest in run.hist]
     assert rows == [[1, 7.13, 1.5, 0.25, 0.125, 0.0625, 30], [2, 8.0, 1.5, 0.25, 0.125, 0.0625, 60]]
-    named = {f"ppo/{name}": value for name, value in learnt.items()}
+    named = {f"ppo/{name}": value for name, value in learned.items()}
     assert metrics(tmp_path)[0].items() >= (named | {"step": 1, "ppo/return_mean": 7.126}).items()
 
 

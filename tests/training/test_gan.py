@@ -38,7 +38,7 @@ def frames_of(rng, count=4):
 
 
 def test_the_discriminator_judges_a_frame_alike_in_any_batch(rng):
-    """Catches batch normalisation, features of another block, a logit per feature, and eyes shut to brightness."""
+    """Catches batch normalization, features of another block, a logit per feature, and eyes shut to brightness."""
     judge = Discriminator("float32")
     for conv in judge.convs:
         conv.set_weights([rng.normal(0, 0.3, part.shape) for part in conv.get_weights()])
@@ -103,7 +103,7 @@ def nats(logits, label):
 
 
 def test_losses_and_gradients_are_those_written_down(rng, monkeypatch):
-    """Catches a gradient of the judgement in the encoder, a gamma in the wrong place, signs, and pixels that train."""
+    """Catches a gradient of the judgment in the encoder, a gamma in the wrong place, signs, and pixels that train."""
     parts, frames = Parts(gamma=0.3), frames_of(rng)
     parts.judge.fc_logit.kernel.assign(rng.normal(0, 6, (1024, 1)))
     dense = parts.vae.decoder.trainable_variables[0]
@@ -220,7 +220,7 @@ def test_pictures_are_frames_the_plain_vae_this_one_and_the_prior(tmp_path, rng)
 
 
 def test_the_learning_rate_of_a_side_that_rests_falls_on(tmp_path, rng, monkeypatch):
-    """Catches a schedule over the steps that a side learnt in: at the end of the training its rate is still high."""
+    """Catches a schedule over the steps that a side learned in: at the end of the training its rate is still high."""
     monkeypatch.setattr(gan, "learners", lambda real, unreal: (tf.constant(False), tf.constant(True)))
     cfg = dataclasses.replace(CFG, schedule="cosine", steps=30)  # the first three steps warm up
     trainer, _ = trainer_in(recorded(tmp_path / "run", rng), cfg)

@@ -292,14 +292,14 @@ def test_on_a_linear_controller_it_begins_as_that_plays_and_goes_on_from_its_own
     np.testing.assert_array_equal(action, np.sign(raw) * (np.abs(raw) > 1 / 3))
     assert len(np.unique(action)) == 3
 
-    learnt = agent.parameters.copy()
-    learnt[:-FEATURES] += np.round(rng.normal(size=len(learnt) - FEATURES), 4)
-    controller.write(f"{run}/log/learnt.json", learnt)
+    learned = agent.parameters.copy()
+    learned[:-FEATURES] += np.round(rng.normal(size=len(learned) - FEATURES), 4)
+    controller.write(f"{run}/log/learned.json", learned)
     about = meta["config"], meta["parents"], 1.0
-    provenance.write(f"{run}/log/learnt.json", "controller", "toy", *about, unverified=False)
-    done = train(game, run, "--start_from", "log/learnt.json", "--fresh", "--tether", 0.5, *flags)
+    provenance.write(f"{run}/log/learned.json", "controller", "toy", *about, unverified=False)
+    done = train(game, run, "--start_from", "log/learned.json", "--fresh", "--tether", 0.5, *flags)
     assert done.code == 0, done.err
-    np.testing.assert_allclose(agent_of(game, run, f"{BASE}.json").parameters, learnt, atol=2e-3)
+    np.testing.assert_allclose(agent_of(game, run, f"{BASE}.json").parameters, learned, atol=2e-3)
 
 
 def test_the_tether_on_a_linear_controller_holds_the_network_to_that(made, tmp_path, monkeypatch):

@@ -152,7 +152,7 @@ def test_scores_in_test_games_come_along_if_they_are_of_the_agent(game, tmp_path
 
 
 def test_of_equal_rounds_the_last_ships(game, tmp_path):
-    """Catches an earlier one, in which the world was learnt from fewer games."""
+    """Catches an earlier one, in which the world was learned from fewer games."""
     ship.ship(game, finished_run(game, tmp_path, "laptop", [5.0, 9.0, 9.0]))
     assert files.read_json(str(tmp_path / game.config.SHIPPED_CONTROLLER)) == ["controller", 3]
 

@@ -68,8 +68,8 @@ def test_exponential_schedule():
     assert rate_at(cfg, 3_000_000) == pytest.approx(1e-5, rel=1e-3)
 
 
-def test_the_optimiser_is_ready_to_be_restored():
-    """Catches an optimiser whose moments do not exist until the first step, so that a checkpoint cannot fill them."""
+def test_the_optimizer_is_ready_to_be_restored():
+    """Catches an optimizer whose moments do not exist until the first step, so that a checkpoint cannot fill them."""
     variables = [keras.Variable(np.ones((2, 3))), keras.Variable([1.0])]
     optimizer = trainers.adam(Config(), variables, clipvalue=0.5)
     assert sorted(tuple(variable.shape) for variable in optimizer.variables if len(variable.shape)) == [
@@ -128,7 +128,7 @@ def start_rnn(folder, data, cfg=RNN, source="a" * 64):
 
 @pytest.mark.parametrize("save", ["save", "save_if_due"])
 def test_a_resumed_training_is_an_uninterrupted_one(tmp_path, data, save):
-    """Catches a memory, an optimiser, an order of chunks or a noise that is not the same after a stop, or a kill."""
+    """Catches a memory, an optimizer, an order of chunks or a noise that is not the same after a stop, or a kill."""
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
     whole, _, _ = start_rnn(tmp_path / "whole", data)

@@ -110,7 +110,7 @@ def test_the_noise_is_standard_normal_and_new_at_every_step(initial_z):
 
 
 def test_the_same_seed_is_the_same_dream_in_any_batch(rng, initial_z):
-    """Catches luck that depends on a dream's place in the batch or on its neighbours; few steps, as dreams diverge."""
+    """Catches luck that depends on a dream's place in the batch or on its neighbors; few steps, as dreams diverge."""
     rnn, seeds = random_rnn(rng), [1007, 1003, 1011, 1003]
     moves = rng.uniform(-1, 1, (4, 4, 1)).astype(np.float32)
     moves[:, 3] = moves[:, 1]
@@ -139,7 +139,7 @@ def test_candidates_with_equal_seeds_meet_the_same_luck(initial_z):
 
 
 def test_finished_rows_leave_and_the_others_keep_their_luck(initial_z):
-    """Catches a row taken out at the wrong place, and the noise of the one that left given to its neighbour."""
+    """Catches a row taken out at the wrong place, and the noise of the one that left given to its neighbor."""
     alone = {}
     for seed in (1000, 1001, 1002, 1003):
         world = DreamWorld(pure_noise_rnn(), initial_z, 1.0, 200)

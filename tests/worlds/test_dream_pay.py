@@ -81,7 +81,7 @@ def test_a_dream_pays_by_the_formula(rng):
 
 
 def test_rows_that_leave_take_their_survival_along(rng):
-    """A broken row leaves. Catches the survival of one dream given to its neighbour."""
+    """A broken row leaves. Catches the survival of one dream given to its neighbor."""
     world = dream.DreamWorld(tanh_of_action(), first_frames(rng), 1.0, 5, pay=PAY)
     world.reset([1000, 1001, 1002])
     _, reward, done = world.step(np.float32([[0.05], [np.nan], [-0.5]]))

@@ -33,7 +33,7 @@ def test_observation_action_memory_and_reward_line_up(rng, restart, action_size)
 
 
 def test_a_batch_is_as_many_runs_of_one(rng):
-    """Catches any row that depends on its neighbours: V's noise drawn for the batch, finished rows mixed up."""
+    """Catches any row that depends on its neighbors: V's noise drawn for the batch, finished rows mixed up."""
     rnn, controller = random_rnn(rng), Controller("zh", 2, 4, 1, bias=True)
     parameters = random_parameters(rng, controller, len(SEEDS))
 

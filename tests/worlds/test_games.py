@@ -57,7 +57,7 @@ def test_a_recorded_episode_is_cut_and_played_as_it_is_recorded():
 
 
 def test_an_episode_whose_time_is_up_is_recorded_without_an_end():
-    """Catches the time limit of the game learnt as a death."""
+    """Catches the time limit of the game learned as a death."""
     written, one = {}, games.Games([CountingGame()])
     world = games.Recorded(one, lambda seed, *arrays: written.update({seed: arrays}), max_frames=7)
     rollouts.rollout(world, rollouts.RandomActions([1006], [-1], [1]), [1006])
