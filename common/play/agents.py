@@ -37,6 +37,12 @@ class Agent:
         return bool(self.meta["config"].get("sample_z", True))
 
     @property
+    def end_weight(self) -> float:
+        """What ends of dreams are drawn with, see dream.DreamWorld; 0 if it was trained with the threshold."""
+        drawn = self.meta["config"].get("ends") == "drawn"
+        return float(self.models.metas["rnn"]["config"].get("restart_weight") or 0) if drawn else 0.0
+
+    @property
     def unverified(self) -> bool:
         """Whether it or its models are, or were made from a file that is."""
         return self.models.unverified or provenance.any_unverified(self.meta)

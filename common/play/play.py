@@ -44,18 +44,23 @@ def _policy(game: Game, agent: agents.Agent | None) -> Callable[[np.ndarray], Po
 def _score(game: Game, arguments: argparse.Namespace, agent: agents.Agent | None, dreaming: bool) -> None:
     """Plays many episodes and reports their scores. In the game, the random policy needs neither VAE nor MDN-RNN."""
     loaded = agent.models if agent else _run_models(game, arguments) if dreaming else None
+    end_weight = agent.end_weight if agent else 0.0
     game = game.acting_by(loaded.rnn.shape.action_size) if loaded else game
 
     def make_world(rows: int) -> World:
         if loaded and dreaming:
-            return dreams(game, loaded, arguments.temperature)
+            return dreams(game, loaded, arguments.temperature, end_weight)
         played = game.real_games(rows, arguments.backend)
         return agent.world(played) if agent else played
 
     episodes = np.arange(arguments.seed, arguments.seed + arguments.episodes)
     returns, lengths = measure(make_world, _policy(game, agent), episodes)
     about = {"game": arguments.world if game.world_names else game.name, "seed": arguments.seed}
-    about |= {"backend": "dream", "temperature": arguments.temperature} if dreaming else {"backend": arguments.backend}
+    if dreaming:
+        ends = "drawn" if end_weight else "threshold"
+        about |= {"backend": "dream", "temperature": arguments.temperature, "ends": ends}
+    else:
+        about |= {"backend": arguments.backend}
     about |= agent.about() if agent else {"controller": "random"} | (loaded.about() if loaded else {})
     report(arguments, episodes, returns, lengths, **about)
 
@@ -66,7 +71,8 @@ def _show(game: Game, arguments: argparse.Namespace, agent: agents.Agent | None,
     game = game.acting_by(loaded.rnn.shape.action_size)
     world: World
     if dreaming:
-        world, picture = dreams(game, loaded, arguments.temperature), decoded(loaded, 256)
+        world = dreams(game, loaded, arguments.temperature, agent.end_weight if agent else 0.0)
+        picture = decoded(loaded, 256)
     else:
         played = game.real_games(1, arguments.backend)
         world = encoded = agent.world(played) if agent else EncodedGames(played, loaded.vae, loaded.rnn)
@@ -185,7 +191,8 @@ def watch_dream(game: Game, description: str | None) -> None:
     arguments = parser.parse_args()
     devices.for_blocks()
     agent = agents.load(game, arguments)
-    world, policy = dreams(game, agent.models, arguments.temperature), agent.policy([arguments.seed])
+    world = dreams(game, agent.models, arguments.temperature, agent.end_weight)
+    policy = agent.policy([arguments.seed])
     with video.screen(f"{game.title}, dreamt", game.config.FPS, arguments.video, "dream.mp4") as screen:
         _, steps = watch(world, policy, arguments.seed, screen, decoded(agent.models))
     print(f"seed {arguments.seed} dreamt {steps} steps")

@@ -274,6 +274,7 @@ def manifest_of(stage: session.Stage) -> tuple[dict[str, Any], bytes]:
         "keyboard": keyboard_of(scene),
         "vae": vae_of(arrays, stage.vae),
         "rnn": rnn_of(arrays, stage.rnn, stage.models.paths["rnn"]),
+        "end_weight": stage.end_weight,
         "controller": controller_of(arrays, stage.agent) if stage.agent else None,
         "no_agent": "" if stage.agent else "this page was exported without an agent",
     }

@@ -135,6 +135,11 @@ class Stage:
         """Whether the agent sees a sample of z."""
         return self.agent.sample_z if self.agent else True
 
+    @property
+    def end_weight(self) -> float:
+        """What the ends of dreams are drawn with, see dream.DreamWorld; without an agent they end by the threshold."""
+        return self.agent.end_weight if self.agent else 0.0
+
     @tf.function(reduce_retracing=True)
     def encode(self, frames: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
         """uint8 [B, 64, 64, 3] -> (mu, logvar), each float32 [B, Z]."""
@@ -238,7 +243,7 @@ class Session:
     def _open(self, message: Message) -> Answer:
         self._opened = stage = self._open_models(_a(str, message, "game"))
         scene, z_size = stage.game, stage.vae.z_size
-        self._dream = play.dreams(scene, stage.models, scene.config.TEMPERATURE)
+        self._dream = play.dreams(scene, stage.models, scene.config.TEMPERATURE, stage.end_weight)
         self._dream.reset([0])
         self._dream.step(np.zeros((1, len(scene.actions)), np.float32))  # compiles it while the page says: loading
         self._game = self._world = self._planet = None

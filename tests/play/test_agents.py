@@ -127,3 +127,17 @@ def test_a_strange_meta_beside_a_controller_is_named(game, change):
     provenance.save("run/c.json", provenance.read("run/c.json", "controller", "toy") | change)
     with pytest.raises(UserError, match=r"run/c\.json.*meta"):
         load(game)
+
+
+def test_ends_are_drawn_if_the_controller_and_the_mdn_rnn_say_so():
+    """Catches the weight of restarts for a controller evolved with the threshold, and none for drawn ends."""
+    for ends, weight, expected in (
+        ("drawn", 10.0, 10.0),
+        ("threshold", 10.0, 0.0),
+        ("drawn", None, 0.0),
+        ("", 10, 0.0),
+    ):
+        config = {"restart_weight": weight} if weight else {}
+        loaded = types.SimpleNamespace(metas={"rnn": {"config": config}})
+        meta = {"config": {"ends": ends} if ends else {}}
+        assert agents.Agent(None, "", None, None, loaded, meta).end_weight == expected

@@ -14,7 +14,7 @@ import pytest
 from commands import in_this_process  # noqa: F401  a fixture
 
 from common.agent import mdnrnn
-from common.play import play, video
+from common.play import agents, play, video
 from common.runtime import parallel, settings
 from common.runtime.cli import UserError
 from common.worlds import encoded, games, rollouts
@@ -290,6 +290,27 @@ def test_dreams_are_watched_and_played_as_asked_for(made, watched):
     shown = watched(play.play_dream, "--seed", 1234, "--temperature", 0.5, "--run", made[1])
     assert (shown.world.temperature, shown.seed) == (0.5, 1234)
     assert play.Keyboard(Screen("right"), shown.policy._action_of).act(None).tolist() == [[1]]
+
+
+@pytest.mark.parametrize("weight", [0.0, 10.0])
+def test_dreams_end_as_where_the_agent_was_trained(made, watched, monkeypatch, tmp_path, weight):
+    """Catches the threshold for an agent that learned in dreams whose ends are drawn: they last longer, scores rise."""
+    monkeypatch.setattr(agents.Agent, "end_weight", weight)
+    worlds, measure = [], play.measure
+
+    def kept(make_world, make_policy, seeds):
+        return measure(lambda rows: worlds.append(make_world(rows)) or worlds[-1], make_policy, seeds)
+
+    monkeypatch.setattr(play, "measure", kept)
+    on = "--run", made[1]
+    worlds.append(watched(play.main, "dream", "render", "agent.json", *on).world)
+    worlds.append(watched(play.watch_dream, "agent.json", *on).world)
+    words = "dream", "norender", "agent.json", 1000, "--episodes", 2, "--out", tmp_path / "scores.json", *on
+    assert commands.call(play.main, made[0], *words).code == 0
+    assert len(worlds) >= 3
+    assert {world._end_weight for world in worlds} == {weight}
+    ends = json.loads((tmp_path / "scores.json").read_text())["ends"]
+    assert ends == ("drawn" if weight else "threshold")
 
 
 def test_a_person_plays_the_seed_and_the_first_backend(watched):

@@ -120,6 +120,15 @@ def test_the_agent_sees_the_game_as_it_was_evolved_to(stage, monkeypatch, sample
     assert page._game._sample_z is sample_z
 
 
+@pytest.mark.parametrize("weight", [0.0, 10.0])
+def test_dreams_end_as_where_the_agent_was_trained(stage, monkeypatch, weight):
+    """Catches the threshold for an agent whose dreams had drawn ends."""
+    monkeypatch.setattr(type(stage.agent), "end_weight", weight)
+    page = session.Session(lambda name: stage, seed=1000)
+    page.answer(json.dumps({"do": "open", "game": "toy"}))
+    assert page._dream._end_weight == weight
+
+
 def test_the_temperature_reaches_what_is_expected_of_the_game(stage, ask, monkeypatch):
     """Catches a slider that does nothing beside the real game."""
     asked, expect = [], stage.expect

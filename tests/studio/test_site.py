@@ -67,7 +67,7 @@ def toy_stage(name="toy", mixtures=1, restart=False, **changes):
     loaded = models.Models(v, m, None, {"vae": "a", "rnn": "b"}, {"rnn": "rnn.json"}, {})
     parameters = policy.network.initial(rng, last=1.0)
     agent = agents.Agent(scene, __file__, policy, parameters, loaded, {"config": {"controller_mode": "zh"}})
-    stage = types.SimpleNamespace(game=scene, agent=agent, no_agent="", models=loaded, vae=v, rnn=m)
+    stage = types.SimpleNamespace(game=scene, agent=agent, no_agent="", models=loaded, vae=v, rnn=m, end_weight=0.0)
     stage.frames = rng.integers(0, 256, (3, 64, 64, 3), np.uint8)
     vars(stage).update(changes)
     return stage
@@ -497,6 +497,32 @@ def test_the_browser_dreams_the_numbers_of_python(browser, name, frame, temperat
     assert z_off < Z_TOLERANCE
     assert action_off < Z_TOLERANCE
     assert levels_off <= LEVELS
+
+
+def test_the_browser_draws_ends_as_python_does(browser):
+    """Catches the threshold where ends are drawn, a weight with the wrong sign, and an end where none is predicted."""
+    cases = [(weight, chance, logit) for weight in (0.0, 1.0, 10.0) for chance in (0.0, 0.1, 0.5, 0.9)
+             for logit in (-1e9, -0.01, 0.01, 2.0, 3.0, 1e9)]  # fmt: skip
+    over = browser.call(
+        """
+        const { Dream, Models } = await from_page("dream.js");
+        const { manifestOf } = await from_page("weights.js");
+        const models = await Models.load("doomrnn", await manifestOf("doomrnn"));
+        const exported = models.manifest.end_weight;
+        const dream = new Dream(models);
+        const over = given[0].map(([weight, chance, logit]) => {
+          models.manifest.end_weight = weight;
+          dream.start(models.frame(0), new Float32Array(models.rnn.z_size));
+          models.rnn.next = () => ({ z: dream.z, restart: logit });
+          return dream.step([0], 1, { chance });
+        });
+        return { over, exported };
+        """,
+        cases,
+    )
+    assert over["exported"] == 0  # the controller that ships was evolved with the threshold
+    bars = [float(mdnrnn.drawn_bar(np.float32(chance), weight)) if weight else 0.0 for weight, chance, _ in cases]
+    assert over["over"] == [logit > bar for (*_, logit), bar in zip(cases, bars, strict=True)]
 
 
 def test_noise_is_uniform_and_normal(browser):

@@ -77,13 +77,18 @@ export class Dream {
     this.steps = 0;
   }
 
-  /** One step; the noise is {uniform, normal}, each of the size of z. Returns whether the dream ends. */
-  step(action, temperature, { uniform, normal }) {
+  /**
+   * One step; the noise is {uniform, normal}, each of the size of z, and `chance`, uniform too, of the end. Returns
+   * whether the dream ends.
+   */
+  step(action, temperature, { uniform, normal, chance }) {
     const { rnn, manifest } = this._models;
     const { h, c } = rnn.step(this.z, action, this.steps === 0, this);
-    const { z, ends } = rnn.next(h, temperature, uniform, normal);
+    const { z, restart } = rnn.next(h, temperature, uniform, normal);
+    const { end_weight, max_steps } = manifest;
+    const bar = end_weight ? Math.log(end_weight) + Math.log(chance) - Math.log1p(-chance) : 0; // as mdnrnn.drawn_bar
     this.steps += 1;
-    const over = ends || this.steps >= manifest.max_steps || !Number.isFinite(h[0]);
+    const over = restart > bar || this.steps >= max_steps || !Number.isFinite(h[0]);
     if (!over) Object.assign(this, { z, h, c }); // else the last state stays to be looked at
     return over;
   }

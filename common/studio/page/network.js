@@ -213,7 +213,7 @@ export class MdnRnn {
 
   /**
    * Draws the next z: mixture logits divided by the temperature, the noise multiplied by its square root.
-   * @returns {z: Float32Array, ends: whether the dream does}.
+   * @returns {z: Float32Array, restart: the logit of the dream's end, -Infinity where none is predicted}.
    */
   next(h, temperature, uniform, normal) {
     const { z_size, mixtures } = this;
@@ -238,6 +238,6 @@ export class MdnRnn {
       const logstd = output[at + 2 * mixtures + chosen];
       z[d] = mean + exp(logstd) * Math.sqrt(temperature) * normal[d];
     }
-    return { z, ends: this.restart && output[0] > 0 };
+    return { z, restart: this.restart ? output[0] : -Infinity };
   }
 }

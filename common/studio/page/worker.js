@@ -34,8 +34,9 @@ const ANSWERS = {
       const { manifest, rnn } = models;
       session.action = driver === "agent" ? models.act(dream) : manifest.keyboard[[...keys].sort().join(" ")];
       const noise = new Noise(session.seed, dream.steps + 1);
-      const drawn = { uniform: noise.uniform(rnn.z_size), normal: noise.normal(rnn.z_size) };
-      session.over = dream.step(session.action, controls.temperature, drawn);
+      const [uniform, normal] = [noise.uniform(rnn.z_size), noise.normal(rnn.z_size)];
+      const [chance] = noise.uniform(1);
+      session.over = dream.step(session.action, controls.temperature, { uniform, normal, chance });
       session.score += manifest.dream_reward;
     }
     return look(controls, true);
