@@ -37,12 +37,15 @@ def main() -> None:
     parser.add_argument("--games", type=cli.number(int, 2), default=20, help="that are played")
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
     arguments = parser.parse_args()
+    names = [agents.name_of(path) for path in arguments.vae]
+    if len(set(names)) < len(names):
+        raise cli.UserError(f"{', '.join(names)}: the table would have two files of one name; rename one of them")
     devices.for_blocks()
     games = play(range(FIRST_SEED, FIRST_SEED + arguments.games))
-    figures = {agents.name_of(path): measured(games, decoded(games, path)) for path in arguments.vae}
+    figures = {name: measured(games, decoded(games, path)) for name, path in zip(names, arguments.vae, strict=True)}
     print(table(figures))
     if arguments.out:
-        hashes = {agents.name_of(path): files.sha256(path) for path in arguments.vae}
+        hashes = {name: files.sha256(path) for name, path in zip(names, arguments.vae, strict=True)}
         about = {"games": arguments.games, "every": EVERY, "sha256": hashes, **provenance.about_now()}
         files.write_json(arguments.out, about | {"figures": figures}, indent=1)
 
