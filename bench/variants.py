@@ -83,7 +83,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=cli.number(int, least), help="by default those of the preset")
     text = "more flags of train.py for all evolutions, such as --train='-t 32 --num_episode 8'"
     parser.add_argument("--train", type=shlex.split, default=[], metavar="FLAGS", help=text)
-    parser.add_argument("--seeds", type=cli.number(int, 1), default=1, help="evolutions by each strategy; other variants have one")
+    text = "evolutions by each strategy; the other variants have one"
+    parser.add_argument("--seeds", type=cli.number(int, 1), default=1, help=text)
     parser.add_argument("--games", type=cli.number(int, 2), default=100, help="real games that score an evolution")
     text = "where controllers evolve; by default where train.py of the game does"
     parser.add_argument("--world", choices=settings.WORLDS, default="", help=text)
