@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 from common.agent import planet, rssm
-from common.agent.planner import Planner, Search
+from common.agent.planner import Planner
 from common.runtime import cli, devices, files, parallel, provenance
 from common.training import planet as training
 
@@ -30,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     devices.for_blocks()  # as planet.py norender does
     cfg = GAME.config.PLANET[arguments.preset]
-    search = Search(cfg.horizon, cfg.iterations, cfg.candidates, cfg.elite)
+    search = training.search_of(cfg)
     model = rssm.RSSM(training.shape_of(GAME, cfg))
     planner = Planner(model, search, *planet.range_of(GAME))
     states, times = {games: model.initial_state(games) for games in GAMES}, {games: [] for games in GAMES}

@@ -117,7 +117,12 @@ class Planet(settings.Planet):
     """PlaNet in the game."""
 
     policy: str = option("brownian", "the random policy", choices=("random_network", "brownian"))
-    backend: str = option("envpool", "the implementation of the game to learn in", choices=("gymnasium", "envpool"))
+    backend: str = option(
+        "envpool",
+        "the implementation of the game to learn in; envpool does not color the tiles that the car has touched, as the "
+        "others do",
+        choices=("gymnasium", "envpool", "draft"),
+    )
     patience: int = option(
         0, "while learning: a car without a new tile for so many steps of the game is ended; 0 means never", least=0
     )
@@ -369,9 +374,13 @@ PLANET = {
     # 101 * 1000 updates of 0.15 CPU-s, 25,000 batched decisions of 0.24: 6 hours of one core, at most
     "laptop": replace(
         PLANET_PAPER,
-        episodes=832,
-        random_episodes=32,
+        episodes=928,
+        random_episodes=128,
         patience=100,
+        backend="draft",  # whose pictures are those that are scored
+        mirror=True,
+        hold=3,
+        shared_noise=True,
         rows=8,
         updates=1000,
         noise=0.2,

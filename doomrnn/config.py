@@ -182,8 +182,12 @@ PLANET = {
     "paper": settings.Planet(),
     # 76 * 400 updates of 0.27 CPU-s, 39,000 batched decisions of 0.37 if nobody dies: 7 hours of one core, at most
     "laptop": settings.Planet(
-        episodes=664,
-        random_episodes=64,
+        episodes=1000,
+        random_episodes=400,
+        mirror=True,
+        rare_pixels=1.0,
+        hold=3,
+        shared_noise=True,
         rows=8,
         updates=400,
         iterations=4,

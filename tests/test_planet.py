@@ -184,6 +184,25 @@ def test_every_step_is_as_likely_as_any_other_even_the_end(rng):
     assert seen.min() > 0.9 * middle
 
 
+def test_half_of_the_chunks_are_mirrored_with_their_actions(rng):
+    """Catches frames upside down, an action that is not turned, one part of it too many, and all chunks or none."""
+    replay = Replay(2, 1, 10.0, 100, mirror=(-1.0, 1.0))
+    obs = np.zeros((6, 64, 64, 3), np.uint8)
+    obs[:, 5, 9] = 200  # a point above, to the left
+    replay.add(obs, np.tile(np.float32([0.25, 0.75]), (6, 1)), np.arange(6.0), True)
+    frames, action, reward, _, known = replay.sample(400, 6, rng)
+    turned = action[1, :, 0] < 0
+    assert 0.4 < turned.mean() < 0.6
+    np.testing.assert_array_equal(action[1:, :, 0], np.where(turned, -0.25, 0.25)[None].repeat(5, 0))
+    assert (action[1:, :, 1] == 0.75).all()
+    assert (frames[:, turned, 5, 54] == 200).all()
+    assert (frames[:, ~turned, 5, 9] == 200).all()
+    assert (frames == 200).sum() == 6 * 400 * 3
+    assert (reward[:, 0] == [0, 0, 1, 2, 3, 4]).all()
+    assert known.all()
+    assert obs[0, 5, 9, 0] == 200  # what is remembered stays as it is
+
+
 def test_rewards_are_cut_and_old_episodes_forgotten(rng):
     """Catches a -100 that swamps all other rewards, and a memory that grows without end."""
     replay = counted(5, limit=12.5, most=11)
@@ -309,7 +328,7 @@ class Plans:
 
     low, high, width = np.float32([-1, 0]), np.float32([1, 1]), np.float32([1, 0.5])
 
-    def plan(self, state, step):
+    def plan(self, state, step, luck=0):
         first = np.tile(np.float32([0.1 * step, 0.5]), (len(state), 1))
         return tf.constant(np.stack([first, first + 0.25], axis=1))
 
@@ -393,8 +412,8 @@ def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monk
 
         return step
 
-    def plans(self, planner, episodes, noise=0.0):
-        planned.append((planner, episodes.tolist(), noise))
+    def plans(self, planner, episodes, noise=0.0, luck=0):
+        planned.append((planner, episodes.tolist(), noise, luck))
         return Uniform(episodes, None)
 
     def real_games(rows, backend, **rules):
@@ -416,7 +435,7 @@ def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monk
     trained(game, tmp_path, "--preset", "small", *flags.split())
     assert policies == [([200_000, 200_001, 200_002], "of small")]
     validation = [seeds.PLANNED_GAMES, seeds.PLANNED_GAMES + 1]
-    assert planned == [("planner 6", [200_003, 200_004], 0.4), ("planner 6", validation, 0.0)]
+    assert planned == [("planner 6", [200_003, 200_004], 0.4, 3), ("planner 6", validation, 0.0, 0)]
     np.testing.assert_allclose(optimizers, [(0.003, 0.02, 7)])
     assert set(played_on) == {"in place of fast"}
     assert [seed for *_, seed in batches] == [[6, 4 * step] for step in range(18)]
@@ -432,10 +451,14 @@ def test_sizes_are_those_of_the_config(monkeypatch):
     cfg = dataclasses.replace(cfg, action_repeat=3, reward_limit=12.5, memory_frames=99)
     assert planet.shape_of(dot_game(), cfg) == Shape(2, False, **sizes)
     assert planet.check(dot_game(), cfg) == Search(horizon=2, iterations=5, candidates=10, elite=3)
+    held = dataclasses.replace(cfg, hold=2, shared_noise=True)
+    assert planet.check(dot_game(), held) == Search(2, 5, 10, 3, hold=2, shared_noise=True)
     monkeypatch.setattr(planet, "Replay", lambda *given, **ends: (*given, ends))
-    assert planet.new_replay(dot_game(), cfg) == (2, 3, 12.5, 99, {})
-    doom, car = (planet.new_replay(find(name), cfg)[-1] for name in ("doomrnn", "carracing"))
-    assert (doom, car) == ({"end_before": 2100}, {"fall_below": -50.0})
+    assert planet.new_replay(dot_game(), cfg) == (2, 3, 12.5, 99, None, {})
+    cfg = dataclasses.replace(cfg, mirror=True)
+    doom, car = (planet.new_replay(find(name), cfg)[-2:] for name in ("doomrnn", "carracing"))
+    assert doom == ((-1.0,), {"end_before": 2100})
+    assert car == ((-1.0, 1.0, 1.0), {"fall_below": -50.0})
 
 
 def test_its_meta_says_what_it_was_made_of(undisturbed):
@@ -624,6 +647,7 @@ def test_a_game_without_presets_is_refused(tmp_path):
         ({"overshooting_weight": 0.5}, "--overshooting_weight 0.5: without --overshooting it has no effect"),
         ({"overshooting_weight": 0.5, "overshooting": 1}, "--overshooting_weight 0.5: without --overshooting"),
         ({"candidates": 5, "elite": 6}, "--candidates 5: fewer than --elite 6"),
+        ({"horizon": 2, "hold": 3}, "--horizon 2: shorter than the 3 actions of one draw"),
         ({"random_episodes": 0}, "--random_episodes 0: there is nothing to learn from at first"),
         ({"random_episodes": 9}, "--random_episodes 9: more than --episodes 7"),
         ({"policy": "nobody"}, "--policy nobody: give one of uniform"),

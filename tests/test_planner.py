@@ -56,6 +56,17 @@ def test_the_next_normal_is_fitted_to_the_clipped_elite():
         np.testing.assert_allclose(std[game], best.std(axis=0), atol=1e-5)
 
 
+def test_a_draw_is_held_for_so_many_actions():
+    """Catches a draw that is held for one action more or less, one that all plans share, a plan that is cut short."""
+    seen, search = [], Search(horizon=7, iterations=2, candidates=50, elite=5, hold=3)
+    searched(np.zeros((2, 7, 2)), search, low=(-9.0, -9.0), high=(9.0, 9.0), seen=seen)
+    drawn = seen[0][0]  # around a mean of zero, as wide everywhere
+    assert drawn.shape == (50, 7, 2)
+    for first, last in ((0, 3), (3, 6), (6, 7)):
+        np.testing.assert_array_equal(drawn[:, first:last], drawn[:, first : first + 1].repeat(last - first, axis=1))
+    assert len(np.unique(drawn)) == 50 * 3 * 2
+
+
 def test_its_deviation_is_one(rng):
     """Catches a variance where a deviation belongs: 0.3 as a variance would spread the candidates 0.55 wide."""
     seen = []
@@ -147,6 +158,43 @@ def test_noise_of_states_differs_between_candidates_steps_and_plans():
     games = first.reshape(4, 3, 5)
     np.testing.assert_array_equal(games, games[:, :1].repeat(3, axis=1))
     assert len(np.unique(games)) == 4 * 5
+
+
+class Lucky(Line):
+    """A model whose reward is luck alone."""
+
+    def sample(self, prior, noise):
+        return 0 * prior + noise
+
+
+def test_with_shared_noise_no_plan_is_better_by_luck(monkeypatch):
+    """Catches noise of its own for each plan, which selects the lucky ones, and one noise for all steps ahead."""
+    found, returns_of_plans = [], planner.returns_of_plans
+
+    def noted(*given):
+        found.append(returns_of_plans(*given).numpy())
+        return tf.constant(found[-1])
+
+    monkeypatch.setattr(planner, "returns_of_plans", noted)
+    tf.config.run_functions_eagerly(True)
+    try:
+        for shared in (False, True):
+            search = Search(horizon=2, iterations=2, candidates=5, elite=2, shared_noise=shared)
+            Planner(Lucky(False), search, (-1.0,), (1.0,), seed=4).plan(at(0.0, 1.0), 7)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    own, same = found[:2], found[2:]
+    assert all(len(np.unique(each[0])) == 5 for each in own)
+    assert all(len(np.unique(each)) == 1 for each in same)
+    assert same[0][0, 0] != same[1][0, 0]
+
+
+def test_the_luck_of_a_plan_is_another_one_by_a_number():
+    """Catches plans of all rounds that try the same candidates."""
+    plans = Planner(Line(False), Search(2, 1, 5, 2), (-1.0,), (1.0,), seed=4)
+    first, other, again = (plans.plan(at(0.0), 7, luck).numpy() for luck in (0, 1, 0))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-3
 
 
 def test_candidates_are_drawn_anew_in_every_iteration_and_at_every_step(monkeypatch):

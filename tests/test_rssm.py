@@ -285,6 +285,32 @@ def test_overshooting_on_and_off(rng):
     assert added > 1
 
 
+def test_rare_pixels_weigh_more_than_the_usual_ones(rng):
+    """Catches a weight without effect, one by frames that are none (they are black), and one of other frames."""
+    model, (steps, rows) = random_model(rng), (2, 5)
+    frames = np.full((steps, rows, 64, 64, 3), 96, np.uint8)
+    frames[0, 0, 8:12, 8:12] = 224
+    known = np.ones((steps, rows), np.float32)
+    known[1, 2:] = 0
+    frames[1, 2:] = 0
+    zeros = np.zeros((steps, rows), np.float32)
+    chunks = Chunks(*map(tf.constant, (frames, np.zeros((steps, rows, 2), np.float32), zeros, zeros, known)))
+    images = {}
+    for weight in (0.0, 1.0):
+        cfg = settings.Planet(rare_pixels=weight)
+        for name, shown in (
+            ("all", np.arange(10)),
+            ("rare", np.array([0, 1, 2, 7])),
+            ("usual", np.array([1, 2, 3, 4])),
+        ):
+            losses = rssm.losses_of(model, chunks, tf.constant(shown, tf.int32), tf.constant([3, 4]), cfg)
+            images[name, weight] = float(losses["image"])
+    assert images["usual", 1.0] == pytest.approx(images["usual", 0.0], rel=1e-5)  # none is unusual among them
+    square = 0.5 * 16 * 3 * (0.5 * (224 - 96) / 255) ** 2 / 3  # a decoder that is off by half of it, in one of 3 frames
+    assert images["rare", 1.0] - images["rare", 0.0] > 0.2 * square
+    assert images["all", 1.0] > images["all", 0.0]
+
+
 def test_weights_of_the_losses(rng):
     """Catches a loss that is left out of the sum, or weighed by another's weight."""
     losses = {name: tf.constant(1.0) for name in ("image", "reward", "kl", "end")}

@@ -44,9 +44,11 @@ def has_end(game: Game) -> bool:
 
 
 def check_search(search: Search) -> None:
-    """UserError if a budget cannot be: `elite` best of fewer candidates."""
+    """UserError if a budget cannot be: `elite` best of fewer candidates, draws held for longer than a plan."""
     if search.candidates < search.elite:
         raise UserError(f"--candidates {search.candidates}: fewer than --elite {search.elite}, the best of them")
+    if search.horizon < search.hold:
+        raise UserError(f"--horizon {search.horizon}: shorter than the {search.hold} actions of one draw (hold)")
 
 
 def write(path: str, model: rssm.RSSM, search: Search, action_repeat: int) -> None:

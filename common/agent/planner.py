@@ -25,6 +25,10 @@ class Search:
     """in each iteration"""
     elite: int = 100
     """best candidates, to which the next iteration's normal is fitted"""
+    hold: int = 1
+    """actions in a row of a candidate that differ from the mean by the same draw, in deviations"""
+    shared_noise: bool = False
+    """whether the model imagines all candidates of an iteration with the same noise"""
 
     @property
     def rows(self) -> int:
@@ -61,8 +65,9 @@ def cross_entropy(
     low, high = tf.constant(low, tf.float32), tf.constant(high, tf.float32)
     std = tf.broadcast_to(std, tf.shape(mean))
     for iteration in range(search.iterations):
-        shape = [search.candidates, search.horizon, mean.shape[-1]]
-        noise = tf.random.stateless_normal(shape, seed + [0, iteration])
+        shape = [search.candidates, -(-search.horizon // search.hold), mean.shape[-1]]
+        drawn = tf.random.stateless_normal(shape, seed + [0, iteration])
+        noise = tf.repeat(drawn, search.hold, axis=1)[:, : search.horizon]
         actions = tf.clip_by_value(mean[:, tf.newaxis] + std[:, tf.newaxis] * noise, low, high)
         _, best = tf.math.top_k(returns_of(actions, iteration), search.elite, sorted=False)
         elite = tf.gather(actions, best, batch_dims=1)
@@ -79,7 +84,7 @@ def returns_of_plans(model: RSSM, weights: Weights, state: State, actions: tf.Te
         weights: its prepared weights.
         state: State of N rows, where the plans begin.
         actions: float32 [N, K, T, A].
-        noise: float32 [T, K, S], standard normal, the same for every game.
+        noise: float32 [T, K, S], or [T, 1, S] for all candidates, standard normal, the same for every game.
 
     Returns:
         float32 [N, K].
@@ -90,7 +95,8 @@ def returns_of_plans(model: RSSM, weights: Weights, state: State, actions: tf.Te
     total, alive = tf.zeros([games * candidates]), tf.ones([games * candidates])
     for t in range(steps):
         h, _, prior = model.transition(weights, state, ahead[t])
-        state = State(h, model.sample(prior, tf.tile(noise[t], [games, 1])))
+        drawn = tf.broadcast_to(noise[t], [candidates, noise.shape[2]])
+        state = State(h, model.sample(prior, tf.tile(drawn, [games, 1])))
         total += alive * model.reward(weights, state)
         if model.shape.end:
             alive *= tf.sigmoid(-model.end_logit(weights, state))
@@ -114,22 +120,24 @@ class Planner:
         self.width = (np.array(high, np.float32) - np.array(low, np.float32)) / 2
         """half the range of each part of an action, float32 [A]: the unit of noise, 1 in the paper"""
 
-    def plan(self, state: State, step: int) -> tf.Tensor:
+    def plan(self, state: State, step: int, luck: int = 0) -> tf.Tensor:
         """The best actions found.
 
         Args:
             state: State of N rows.
-            step: int, of the episodes; decides the noise together with the seed of the planner.
+            step: int, of the episodes; decides the draws together with the seed of the planner.
+            luck: int, added to the seed.
 
         Returns:
             float32 [N, T, A], of which the first is to be played.
         """
-        return self._plan(state, tf.constant([self._seed, step * 1000], tf.int32))
+        return self._plan(state, tf.constant([self._seed + luck, step * 1000], tf.int32))
 
     @tf.function(reduce_retracing=True)
     def _plan(self, state: State, seed: tf.Tensor) -> tf.Tensor:
         search, weights = self.search, self.model.prepared()
-        shape = [search.iterations, search.horizon, search.candidates, self.model.shape.stochastic]
+        worlds = 1 if search.shared_noise else search.candidates
+        shape = [search.iterations, search.horizon, worlds, self.model.shape.stochastic]
         noise = tf.random.stateless_normal(shape, seed + [1, 0])
         # the search begins at no action, as wide as half the range: mean 0 and deviation 1 where that is -1 to 1
         mean = tf.broadcast_to(

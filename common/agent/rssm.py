@@ -19,7 +19,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from common.agent.vae import DeconvFromPoint
+from common.agent.vae import DeconvFromPoint, rarity
 from common.runtime import settings
 
 PATHS = ("both", "deterministic", "stochastic")
@@ -401,8 +401,12 @@ def losses_of(
     there = tf.maximum(known, end)  # an end has a reward, but no frame: its s is the prior's
 
     decoded, target = model.decode(State(*(tf.gather(part, shown) for part in flat))), tf.gather(frames, shown)
-    target = image_of(target, tf.random.stateless_uniform(tf.shape(target), seed))
-    errors = 0.5 * tf.reduce_sum(tf.square(target - decoded), axis=[1, 2, 3])
+    plain, target = image_of(target), image_of(target, tf.random.stateless_uniform(tf.shape(target), seed))
+    squares = tf.square(target - decoded)
+    if cfg.rare_pixels:
+        seen = tf.boolean_mask(plain, tf.gather(known, shown) > 0)  # the others are black, and no frames
+        squares *= 1 + cfg.rare_pixels * rarity(plain, seen)
+    errors = 0.5 * tf.reduce_sum(squares, axis=[1, 2, 3])
     reward = 0.5 * tf.square(model.reward(weights, flat) - tf.reshape(chunks.reward, [-1]))
     losses = {
         "image": mean_of(errors, tf.gather(known, shown)),

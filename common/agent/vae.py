@@ -103,7 +103,7 @@ class ConvVAE(keras.Model):
         return reconstruction, kl, tf.reduce_mean(tf.reduce_sum(weighted, axis=[1, 2, 3])) + kl
 
 
-def rarity(frames: tf.Tensor) -> tf.Tensor:
+def rarity(frames: tf.Tensor, among: tf.Tensor | None = None) -> tf.Tensor:
     """How unusual each pixel is: the square of its standard score in the batch, averaged over colors, at most RAREST.
 
     A fireball far away is a few bright pixels where other frames show a wall. Its share of the squared error of a frame
@@ -111,11 +111,12 @@ def rarity(frames: tf.Tensor) -> tf.Tensor:
 
     Args:
         frames: float32 [B, H, W, C].
+        among: float32 [N, H, W, C], the frames that tell what is usual; by default `frames`.
 
     Returns:
-        float32 [B, H, W, 1]; its mean is 1 at most.
+        float32 [B, H, W, 1]; its mean over what is usual is 1 at most.
     """
-    mean, variance = tf.nn.moments(frames, axes=[0])
+    mean, variance = tf.nn.moments(frames if among is None else among, axes=[0])
     score = tf.square(frames - mean) / (variance + LEAST_VARIANCE)
     return tf.minimum(tf.reduce_mean(score, axis=-1, keepdims=True), RAREST)
 

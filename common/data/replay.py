@@ -1,6 +1,7 @@
 """Episodes in memory, and chunks of them for a model to learn from."""
 
 import collections
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,6 +18,7 @@ class Replay:
             which is the action itself where it was repeated; what they brought is the sum.
         reward_limit: float; rewards below minus this are raised to it.
         most_frames: int, beyond which the oldest episodes are forgotten.
+        mirror: [A] float, an action times this is its mirror image; half of the chunks are mirrored. None: no chunk is.
         end_before: int, steps of a recording below which its end is one that the model is to foresee; 0 means none is.
         fall_below: float; an episode with a last reward below this has such an end, too.
     """
@@ -27,11 +29,13 @@ class Replay:
         action_repeat: int,
         reward_limit: float,
         most_frames: int,
+        mirror: Sequence[float] | None = None,
         end_before: int = 0,
         fall_below: float = -np.inf,
     ):
         self._action_size, self._repeat, self._limit = action_size, action_repeat, reward_limit
         self._most_frames, self._end_before, self._fall_below = most_frames, end_before, fall_below
+        self._mirror = None if mirror is None else np.array(mirror, np.float32)
         self._episodes: collections.deque[dict[str, np.ndarray]] = collections.deque()
         self._weights = np.zeros(0, int)
         self.frames = 0
@@ -87,10 +91,11 @@ class Replay:
         return len(self._episodes)
 
     def sample(self, rows: int, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Draws chunks, in which each step of each episode is as likely as any other.
+        """Draws chunks.
 
-        Chunks that would begin before an episode or end after it are moved into it: so the last steps, which may be an
-        end, are seen as often as the others. A chunk longer than its episode has empty rows at its end.
+        They would begin at every step of each episode with the same chance, also up to T - 1 steps before it. Those
+        that would begin before an episode or end after it are moved into it: so the last step, which may be an end, is
+        seen as often as those in the middle. A chunk longer than its episode has empty rows at its end.
 
         Args:
             rows: int, B.
@@ -116,4 +121,7 @@ class Replay:
                 piece = episode[name][part]
                 array[: len(piece), row] = piece
             known[: len(episode["obs"][part]), row] = 1
+            if self._mirror is not None and rng.random() < 0.5:
+                frames[:, row] = frames[:, row, :, ::-1].copy()
+                action[:, row] *= self._mirror
         return frames, action, reward, end, known

@@ -16,6 +16,8 @@ from common.runtime import cli, devices, files, provenance, settings
 from common.worlds import games
 from common.worlds.believed import BelievedGames, Planning
 
+BUDGET = "horizon", "iterations", "candidates", "elite"  # of the planner, which may differ from that of the training
+
 
 @dataclasses.dataclass(frozen=True)
 class Agent:
@@ -33,9 +35,9 @@ class Agent:
         low, high = planet.range_of(self.game)
         return Planner(self.model, self.search, low, high, seed)
 
-    def policy(self, planner: Planner, seeds: Sequence[int] | np.ndarray, noise: float = 0.0) -> Policy:
-        """A policy in which it plays all of these episodes."""
-        return Planning(planner, seeds, noise)
+    def policy(self, planner: Planner, seeds: Sequence[int] | np.ndarray, noise: float = 0.0, luck: int = 0) -> Policy:
+        """A policy in which it plays all of these episodes; `noise` and `luck` as in believed.Planning."""
+        return Planning(planner, seeds, noise, luck)
 
     def world(self, played: World) -> BelievedGames:
         """Games as it believes them to be; a step is `action_repeat` of theirs."""
@@ -54,7 +56,7 @@ def main(game: Game, description: str | None, arguments: Sequence[str] | None = 
     parsed.backend = game.backend_here(parsed.backend)
     devices.for_blocks()
     agent = load(game, parsed.run, parsed.unverified)
-    budget = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(Search)}
+    budget = {name: getattr(parsed, name) for name in BUDGET}
     search = dataclasses.replace(agent.search, **{name: value for name, value in budget.items() if value is not None})
     planet.check_search(search)
     agent = dataclasses.replace(agent, search=search)
@@ -90,10 +92,10 @@ def _parse(game: Game, description: str | None, arguments: Sequence[str] | None)
     parser.add_argument("mode", choices=["render", "norender"], help="watch one episode, or score many")
     play.add_seed(parser)
     play.add_scoring(parser, game)
-    for field in dataclasses.fields(Search):
+    for name in BUDGET:
         text = "of the planner; by default as it was trained"
-        most = settings.Planet.__dataclass_fields__[field.name].metadata["most"]
-        parser.add_argument(f"--{field.name}", type=cli.number(int, 1, most), metavar="N", help=text)
+        most = settings.Planet.__dataclass_fields__[name].metadata["most"]
+        parser.add_argument(f"--{name}", type=cli.number(int, 1, most), metavar="N", help=text)
     play.add_run(parser, f"{planet.FOLDER}/")
     parsed = parser.parse_args(arguments)
     play.check_mode(parsed)

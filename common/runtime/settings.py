@@ -406,6 +406,14 @@ class Planet:
     iterations: int = option(10, "of the cross-entropy method, for every action", most=MOST_STEPS)
     candidates: int = option(1000, "plans that are tried in each iteration", most=MOST_CANDIDATES)
     elite: int = option(100, "best plans, to which the next iteration's are fitted", most=MOST_CANDIDATES)
+    hold: int = option(
+        1, "actions in a row that differ from the mean of the plans by the same draw; in the paper 1", most=MOST_STEPS
+    )
+    shared_noise: bool = option(
+        False,
+        "all plans of an iteration are imagined with the same noise, so that none seems better by luck; in the paper "
+        "each has its own",
+    )
 
     deterministic: int = option(200, "cells of the GRU", most=MOST_UNITS)
     stochastic: int = option(30, "dimensions of the stochastic state", most=MOST_UNITS)
@@ -435,6 +443,12 @@ class Planet:
     end_weight: float = option(10.0, "weight of the cross-entropy of the end, in games that can be lost")
     overshooting: int = option(0, "largest distance of latent overshooting [steps]; 0 and 1 mean none", least=0)
     overshooting_weight: float = option(0.1, "weight of latent overshooting")
+    rare_pixels: float = option(
+        0.0,
+        "the squared error of a pixel weighs 1 plus this times how unusual it is, so that small things are seen",
+        least=0,
+    )
+    mirror: bool = option(False, "data augmentation: half of the chunks are mirrored left to right")
 
     validate_every: int = option(0, "episodes between two validations; 0 means only at the end", least=0)
     validation_episodes: int = option(16, "games of a validation, played without noise")

@@ -31,11 +31,11 @@ from common.runtime.cli import UserError
 from common.worlds import games, rollouts
 
 MAY_CHANGE = (
-    *("episodes", "noise", "backend", "horizon", "iterations", "candidates", "elite"),
+    *("episodes", "noise", "backend", "horizon", "iterations", "candidates", "elite", "hold", "shared_noise"),
     *("validate_every", "validation_episodes", "report_every"),
 )
 """fields of the config that a run that continues may change"""
-SCORED_BY = ("validation_episodes", "backend", "horizon", "iterations", "candidates", "elite")
+SCORED_BY = ("validation_episodes", "backend", *(field.name for field in dataclasses.fields(Search)))
 """fields of the config that decide what a validation score is a score of"""
 EARLIER = "earlier.npz"  # the result before a validation that was made only because the run ended
 RANDOM_ROWS = 16  # random episodes that are played in lockstep, at most
@@ -113,7 +113,7 @@ def check(game: Game, cfg: Any) -> Search:
         UserError: it cannot.
     """
     planet.range_of(game)
-    search = Search(cfg.horizon, cfg.iterations, cfg.candidates, cfg.elite)
+    search = search_of(cfg)
     planet.check_search(search)
     played = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
     seeds.check(played, "training", "--first_seed and --episodes")
@@ -129,6 +129,11 @@ def check(game: Game, cfg: Any) -> Search:
             f"--random_episodes {cfg.random_episodes}: more than --episodes {cfg.episodes}, of all episodes"
         )
     return search
+
+
+def search_of(cfg: Any) -> Search:
+    """The budget of the planner by a config."""
+    return Search(**{field.name: getattr(cfg, field.name) for field in dataclasses.fields(Search)})
 
 
 def check_overshooting(cfg: Any) -> None:
@@ -149,7 +154,8 @@ def new_replay(game: Game, cfg: Any) -> Replay:
     config = game.config
     ends: dict[str, Any] = {"end_before": config.MAX_STEPS} if config.RESTART else {}
     ends |= {"fall_below": game.pay.fall_below} if hasattr(config, "PAY") else {}
-    return Replay(config.ACTION_SIZE, cfg.action_repeat, cfg.reward_limit, cfg.memory_frames, **ends)
+    mirror = config.MIRROR if cfg.mirror else None
+    return Replay(config.ACTION_SIZE, cfg.action_repeat, cfg.reward_limit, cfg.memory_frames, mirror, **ends)
 
 
 def shape_of(game: Game, cfg: Any) -> rssm.Shape:
@@ -284,7 +290,7 @@ class Learner:
             policy = make(episodes, self._recording)
             returns, _ = rollouts.rollout(games.Repeated(recorded, cfg.action_repeat), policy, episodes)
         else:
-            policy = self._agent.policy(self._planner, episodes, cfg.noise)
+            policy = self._agent.policy(self._planner, episodes, cfg.noise, self.episodes)  # other draws in every round
             returns, _ = rollouts.rollout(self._agent.world(recorded), policy, episodes)
         for k in range(self.episodes, self.episodes + count):
             self.frames += self._replay.read(self._path(k))

@@ -105,6 +105,9 @@ def test_a_rare_pixel_is_one_that_is_elsewhere_in_the_batch_another(rng):
     np.testing.assert_allclose(rarity[..., 0], np.minimum(score.mean(-1), vae.RAREST), rtol=1e-3, atol=1e-4)
     assert rarity[:, 0, 0].max() < 1e-4
     assert rarity[7, 2, 2] == vae.RAREST
+    others = np.concatenate([frames, np.zeros((40, 4, 4, 3))])  # what is not to tell what is usual
+    among = vae.rarity(tf.constant(others, tf.float32), tf.constant(frames, tf.float32)).numpy()
+    np.testing.assert_allclose(among[:40], rarity, rtol=1e-4, atol=1e-6)
     assert rarity.mean() < 1
 
 
