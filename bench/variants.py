@@ -116,7 +116,8 @@ def main() -> None:
         files.write_json(
             os.path.join(ROOT, "log", f"{game.name}.variants.json"), about | {"figures": figures}, indent=1
         )
-        plot(figures, os.path.join(ROOT, "docs", f"variants.{game.name}.png"))
+        if any("-o" in VARIANTS[name][1] for name in figures):
+            plot(figures, os.path.join(ROOT, "docs", f"variants.{game.name}.png"))
         if "vae-gan" in figures:
             bench.show(os.path.join(ROOT, "docs", f"variants.{game.name}.frames.png"))
         insert(os.path.join(ROOT, "docs", "variants.md"), game.name, table(figures))
