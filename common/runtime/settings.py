@@ -411,7 +411,7 @@ class Planet:
     )
     shared_noise: bool = option(
         False,
-        "all plans of an iteration are imagined with the same noise, so that none seems better by luck; in the paper "
+        "all plans of an iteration are imagined with the same noise, so that none seems better by chance; in the paper "
         "each has its own",
     )
 
