@@ -8,7 +8,8 @@
     draft      that of Gymnasium, drawn in half the width and height and without the dashboard, three times as fast.
                The frames differ from those of Gymnasium by a few levels of 255. For quick validation
 
-Physics, reward and colors are the same in all. A seed gives the same track on all but envpool.
+Physics and reward are the same in all. envpool does not recolor the tiles that the car has touched, as the others do,
+and a seed gives another track there.
 No TensorFlow here, so that recorders and the processes that play Python games stay small.
 """
 

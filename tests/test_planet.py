@@ -328,7 +328,7 @@ class Plans:
 
     low, high, width = np.float32([-1, 0]), np.float32([1, 1]), np.float32([1, 0.5])
 
-    def plan(self, state, step, luck=0):
+    def plan(self, state, step, seed_offset=0):
         first = np.tile(np.float32([0.1 * step, 0.5]), (len(state), 1))
         return tf.constant(np.stack([first, first + 0.25], axis=1))
 
@@ -412,8 +412,8 @@ def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monk
 
         return step
 
-    def plans(self, planner, episodes, noise=0.0, luck=0):
-        planned.append((planner, episodes.tolist(), noise, luck))
+    def plans(self, planner, episodes, noise=0.0, seed_offset=0):
+        planned.append((planner, episodes.tolist(), noise, seed_offset))
         return Uniform(episodes, None)
 
     def real_games(rows, backend, **rules):

@@ -120,18 +120,18 @@ class Planner:
         self.width = (np.array(high, np.float32) - np.array(low, np.float32)) / 2
         """half the range of each part of an action, float32 [A]: the unit of noise, 1 in the paper"""
 
-    def plan(self, state: State, step: int, luck: int = 0) -> tf.Tensor:
+    def plan(self, state: State, step: int, seed_offset: int = 0) -> tf.Tensor:
         """The best actions found.
 
         Args:
             state: State of N rows.
             step: int, of the episodes; decides the draws together with the seed of the planner.
-            luck: int, added to the seed.
+            seed_offset: int, added to the seed.
 
         Returns:
             float32 [N, T, A], of which the first is to be played.
         """
-        return self._plan(state, tf.constant([self._seed + luck, step * 1000], tf.int32))
+        return self._plan(state, tf.constant([self._seed + seed_offset, step * 1000], tf.int32))
 
     @tf.function(reduce_retracing=True)
     def _plan(self, state: State, seed: tf.Tensor) -> tf.Tensor:

@@ -35,9 +35,11 @@ class Agent:
         low, high = planet.range_of(self.game)
         return Planner(self.model, self.search, low, high, seed)
 
-    def policy(self, planner: Planner, seeds: Sequence[int] | np.ndarray, noise: float = 0.0, luck: int = 0) -> Policy:
-        """A policy in which it plays all of these episodes; `noise` and `luck` as in believed.Planning."""
-        return Planning(planner, seeds, noise, luck)
+    def policy(
+        self, planner: Planner, seeds: Sequence[int] | np.ndarray, noise: float = 0.0, seed_offset: int = 0
+    ) -> Policy:
+        """A policy in which it plays all of these episodes; `noise` and `seed_offset` as in believed.Planning."""
+        return Planning(planner, seeds, noise, seed_offset)
 
     def world(self, played: World) -> BelievedGames:
         """Games as it believes them to be; a step is `action_repeat` of theirs."""

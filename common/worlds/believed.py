@@ -63,17 +63,19 @@ class Planning:
         planner: Planner.
         seeds: [B] int, the episodes.
         noise: standard deviation of what is added to the action, in halves of its range.
-        luck: int, decides the draws of its plans together with the seed of the planner.
+        seed_offset: int, decides the draws of its plans together with the seed of the planner.
     """
 
-    def __init__(self, planner: Planner, seeds: Sequence[int] | np.ndarray, noise: float = 0.0, luck: int = 0) -> None:
-        self._planner, self._noise, self._luck, self._step = planner, np.float32(noise), luck, 0
+    def __init__(
+        self, planner: Planner, seeds: Sequence[int] | np.ndarray, noise: float = 0.0, seed_offset: int = 0
+    ) -> None:
+        self._planner, self._noise, self._seed_offset, self._step = planner, np.float32(noise), seed_offset, 0
         self._rngs = [np.random.default_rng([int(seed), 9]) for seed in seeds]
 
     def act(self, state: State) -> np.ndarray:
         """State of B rows -> float32 [B, A], rounded to what recordings hold."""
         planner = self._planner
-        action = planner.plan(state, self._step, self._luck)[:, 0].numpy()
+        action = planner.plan(state, self._step, self._seed_offset)[:, 0].numpy()
         self._step += 1
         if self._noise:
             normal = np.stack([rng.standard_normal(action.shape[1], np.float32) for rng in self._rngs])
