@@ -11,11 +11,13 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-FEATURES = 2  # reconstructions are compared in the features of this convolution, the third
+FEATURES = 3  # so many convolutions see what reconstructions are compared in
 
 
 class Discriminator(keras.Model):
-    """Convolutions as in the encoder of the VAE, and a logit: above 0 for frames that seem real.
+    """Convolutions as in the encoder of the VAE, but padded, and a logit: above 0 for frames that seem real.
+
+    Without padding, no filter after the first convolution would see the last rows and columns.
 
     Args:
         dtype: of the convolutions; weights, features and logits are float32. By default devices.product_dtype().
@@ -25,19 +27,27 @@ class Discriminator(keras.Model):
         super().__init__(name="discriminator")
         dtype = tf.as_dtype(dtype or devices.product_dtype())
         policy = "float32" if dtype == tf.float32 else f"mixed_{dtype.name}"
-        self.convs = [layers.Conv2D(filters, 4, 2, dtype=policy) for filters in (32, 64, 128, 256)]
+        self.convs = [layers.Conv2D(filters, 4, 2, padding="same", dtype=policy) for filters in (32, 64, 128, 256)]
         self.fc_logit = layers.Dense(1, dtype="float32")
-        for conv, (size, channels) in zip(self.convs, ((64, 3), (31, 32), (14, 64), (6, 128)), strict=True):
+        for conv, (size, channels) in zip(self.convs, ((64, 3), (32, 32), (16, 64), (8, 128)), strict=True):
             conv.build((None, size, size, channels))
-        self.fc_logit.build((None, 1024))
+        self.fc_logit.build((None, 4096))
         self.built = True
 
-    def judge(self, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """float32 [B, 64, 64, 3] in [0, 1] -> (features float32 [B, F], logit float32 [B])."""
-        x = features = 2 * frames - 1
-        for k, conv in enumerate(self.convs):
+    def judge(self, frames: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """What the discriminator sees in frames, and what it says.
+
+        Args:
+            frames: float32 [B, 64, 64, 3] in [0, 1].
+
+        Returns:
+            (features, logit): the pixels from -1 to 1 and the outputs of the first FEATURES convolutions, each
+            float32 [B, H, W, C]; float32 [B].
+        """
+        x = 2 * frames - 1
+        features = [x]
+        for conv in self.convs:
             x = tf.cast(conv(x), tf.float32)
-            if k == FEATURES:
-                features = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
+            features.append(x)
             x = tf.nn.leaky_relu(x)
-        return features, self.fc_logit(tf.reshape(x, [-1, 1024]))[:, 0]
+        return features[: 1 + FEATURES], self.fc_logit(tf.reshape(x, [-1, 4096]))[:, 0]

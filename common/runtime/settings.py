@@ -15,7 +15,6 @@ CONTROLLER_MODES = ("z", "z_hidden", "zc", "zh", "zch")
 WORLDS = ("dream", "game")  # where a controller is evolved
 # far beyond what a machine can do: a number with a zero too many is refused, and does not fill the memory
 MOST_WORKERS, MOST_ROWS, MOST_CANDIDATES, MOST_STEPS, MOST_UNITS = 4096, 65_536, 100_000, 10_000, 16_384
-GAN_RATE = 3e-4  # as in the code of Larsen et al.; 1e-4 to 3e-4 are reported to be stable
 NETWORK_MODES = ("z", "zc", "zh", "zch")  # of a controller with hidden layers of any size
 NETWORK_READS = "what the controller reads of z (the VAE) and of h and c (the hidden and the cell state of the LSTM)"
 READS = f"{NETWORK_READS}; z_hidden: z, through a hidden layer of 40 units"
@@ -66,9 +65,7 @@ class Vae:
     z_size: int = option(32, "dimensions of z", most=MOST_UNITS)
     batch_size: int = option(100, "frames per step")
     steps: int = option(1000000, "training steps")
-    learning_rate: float = option(
-        1e-4, "Adam's step size (its peak, under the cosine schedule); with --gan by default 3e-4 at most", least=1e-12
-    )
+    learning_rate: float = option(1e-4, "Adam's step size (its peak, under the cosine schedule)", least=1e-12)
     schedule: str = option(
         "constant", "constant, or cosine: to zero over all steps after a warm-up", choices=SCHEDULES[:2]
     )
@@ -82,8 +79,10 @@ class Vae:
         False,
         "VAE-GAN: the decoder is also judged by a discriminator, and reconstructions are compared in its features",
     )
-    gan_gamma: float = option(
-        0.1, "with --gan: weight of the feature loss for the decoder; the judgment of the discriminator weighs 1"
+    gan_judgment: float = option(
+        0.3,
+        "with --gan: what the discriminator says pulls the decoder so much as strongly as the feature loss does, in "
+        "the last third of the training; in the first third, it does not pull",
     )
     start_from: str = option(
         "", "a vae.json to start from, such as that of an earlier round; by default random weights"
@@ -460,28 +459,22 @@ class Planet:
     checkpoint_seconds: float = option(120.0, "time between checkpoints [s]")
 
 
-def plain_or_gan(cfg: Any, arguments: argparse.Namespace) -> Any:
-    """The config of a VAE or of a VAE-GAN, which has GAN_RATE at most unless the user gives a --learning_rate.
+def check_vae(cfg: Any, arguments: argparse.Namespace) -> None:
+    """UserError if options of a VAE exclude each other.
 
     Args:
         cfg: Vae.
         arguments: as `cli.parse` returns them; of the options only those that the user gave.
-
-    Raises:
-        UserError: options exclude each other.
     """
-    if not cfg.gan and "gan_gamma" in arguments:
-        raise UserError("--gan_gamma is of the VAE-GAN only; add --gan, or leave it out")
+    if not cfg.gan and "gan_judgment" in arguments:
+        raise UserError("--gan_judgment is of the VAE-GAN only; add --gan, or leave it out")
     if cfg.gan and cfg.rare_pixels:
         raise UserError(
-            "--rare_pixels weighs the error of pixels, which trains nothing with --gan; leave one of them out"
+            "--rare_pixels weighs the error of pixels, which alone trains nothing with --gan; leave one of them out"
         )
     for flag in ("gan", "rare_pixels"):
         if getattr(cfg, flag) and cfg.batch_size < 2:
             raise UserError(f"--{flag} looks at what varies in a batch: give a --batch_size of 2 or more")
-    if cfg.gan and "learning_rate" not in arguments:
-        return replace(cfg, learning_rate=min(cfg.learning_rate, GAN_RATE))
-    return cfg
 
 
 def one_normal(cfg: Any, preset: Any) -> Any:

@@ -2,12 +2,18 @@
 
 What each part learns from:
     encoder         KL + feature loss                           no gradient of the judgment reaches it
-    decoder         gamma * feature loss + judged unreal        of reconstructions and of decoded samples of the prior
+    decoder         feature loss + weight * judged unreal       of reconstructions and of decoded samples of the prior
     discriminator   real judged unreal + unreal judged real     on the same and on the real frames
+
+The feature loss compares pixels and the outputs of three convolutions. In deep features alone, a decoder can hide a
+pattern of dots that the convolutions average out. The weight makes the gradient of the judgment, where it reaches the
+frames, a fixed share of that of the feature loss, so that neither side can drown the other. It is zero in the first
+third of the training and full in the last: what to draw is learned before how sharp.
 
 The result is a VAE like any other. The discriminator is needed for training only and stays in the checkpoint.
 
-Source: Larsen et al. 2016; the equilibrium rule is that of their code.
+Source: Larsen et al. 2016; the equilibrium rule is that of their code. They compare in the third convolution only, and
+their weight is constant. One that follows the gradients is from Esser et al. 2021, who take them at the last layer.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +30,7 @@ from common.runtime.cli import UserError
 from common.training import trainers
 
 EQUILIBRIUM, MARGIN = 0.68, 0.35  # of the losses of the discriminator; at 0.69 it can only guess
+JOINS, JOINED = 1 / 3, 2 / 3  # shares of all steps after which the judgment begins to weigh, and weighs in full
 FEATURE_SCALE = 100.0  # makes the feature loss as large as the error of the pixels, which the KL is weighed against
 NAMES = "feature_loss", "real_loss", "unreal_loss", "decoder_learns", "discriminator_learns"
 
@@ -51,14 +58,19 @@ def missed(real: tf.Tensor, made: tf.Tensor) -> tf.Tensor:
     As a share it keeps its size while the discriminator, and with it the scale of its features, changes.
 
     Args:
-        real: float32 [B, F], features of frames.
-        made: float32 [B, F], those of their reconstructions.
+        real: float32 [B, ...], features of frames.
+        made: float32 [B, ...], those of their reconstructions.
 
     Returns:
         float32 [].
     """
     variance = tf.reduce_mean(tf.math.reduce_variance(tf.stop_gradient(real), axis=0))
     return tf.reduce_mean(tf.square(real - made)) / (variance + 1e-6)
+
+
+def ramp(step: int, steps: int) -> float:
+    """How much of its weight the judgment has after so many of all steps, from 0 to 1."""
+    return float(np.clip((step / steps - JOINS) / (JOINED - JOINS), 0, 1))
 
 
 def encoder_of(model: vae.ConvVAE) -> list[keras.Variable]:
@@ -68,19 +80,20 @@ def encoder_of(model: vae.ConvVAE) -> list[keras.Variable]:
 
 
 def train_step_of(
-    model: vae.ConvVAE, discriminator: Discriminator, optimizers: Sequence[keras.Optimizer], gamma: float
-) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
+    model: vae.ConvVAE, discriminator: Discriminator, optimizers: Sequence[keras.Optimizer]
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
     """Compiles a training step of a VAE-GAN.
 
     Args:
         model: the VAE.
         discriminator: judges its frames.
         optimizers: of the encoder, the decoder and the discriminator.
-        gamma: weight of the feature loss for the decoder.
 
     Returns:
-        step(frames uint8 [B, 64, 64, 3], seed int32 [2]) -> (reconstruction, kl, *those of NAMES), float32 []: the
-        first two as in ConvVAE.losses_of, though the error of the pixels trains nothing; the last two are 0 or 1.
+        step(frames uint8 [B, 64, 64, 3], seed int32 [2], judgment float32 []) ->
+        (reconstruction, kl, *those of NAMES), float32 []. `judgment` is the length of the gradient of the judgment at
+        the frames, as a share of that of the feature loss. Of what it returns, the first two are as in
+        ConvVAE.losses_of, though that error of the pixels trains nothing; the last two are 0 or 1.
     """
     parts = encoder_of(model), model.decoder.trainable_variables, discriminator.trainable_variables
     says = tf.nn.sigmoid_cross_entropy_with_logits
@@ -94,26 +107,35 @@ def train_step_of(
         tf.cond(learns, apply, lambda: tf.constant(False))
 
     @tf.function
-    def step(frames: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def step(frames: tf.Tensor, seed: tf.Tensor, judgment: tf.Tensor) -> tuple[tf.Tensor, ...]:
         size = [tf.shape(frames)[0], model.z_size]
         noise, prior = (tf.random.stateless_normal(size, seed + [0, k]) for k in (0, 1))
         target = tf.cast(frames, tf.float32) / 255.0
-        with tf.GradientTape(persistent=True) as tape:
+        with tf.GradientTape(persistent=True) as drawing:
             mu, logvar = model.encode(frames)
-            decoded, drawn = tf.split(model.decode(tf.concat([vae.sample(mu, logvar, noise), prior], axis=0)), 2)
-            features, logits = discriminator.judge(tf.concat([target, decoded, drawn], axis=0))
-            feature_loss = FEATURE_SCALE * missed(*tf.split(features, 3)[:2])
             kl = tf.reduce_mean(tf.maximum(vae.kl_to_standard_normal(mu, logvar), 0.5 * model.z_size))
+            made = model.decode(tf.concat([vae.sample(mu, logvar, noise), prior], axis=0))
+        with tf.GradientTape(persistent=True) as judging:
+            judging.watch(made)
+            features, logits = discriminator.judge(tf.concat([target, made], axis=0))
+            shares = [missed(*tf.split(layer, 3)[:2]) for layer in features]
+            feature_loss = FEATURE_SCALE * tf.reduce_mean(shares)
             of_real, of_unreal = logits[: size[0]], logits[size[0] :]
             real = tf.reduce_mean(says(tf.ones_like(of_real), of_real))
             unreal = tf.reduce_mean(says(tf.zeros_like(of_unreal), of_unreal))
             judged = tf.reduce_mean(says(tf.ones_like(of_unreal), of_unreal))
-            losses = kl + feature_loss, gamma * feature_loss + judged, (real + unreal) / 2
-        gradients = [tape.gradient(loss, variables) for loss, variables in zip(losses, parts, strict=True)]
+            both = (real + unreal) / 2
+        to_frames, to_real = (judging.gradient(loss, made) for loss in (feature_loss, judged))
+        weight = judgment * tf.math.divide_no_nan(tf.norm(to_frames), tf.norm(to_real))
+        gradients = (
+            drawing.gradient([kl, made], parts[0], output_gradients=[tf.ones([]), to_frames]),
+            drawing.gradient(made, parts[1], output_gradients=to_frames + weight * to_real),
+            judging.gradient(both, parts[2]),
+        )
         decoder, critic = learners(real, unreal)
         for which, learns in enumerate((tf.constant(True), decoder, critic)):
             apply_if(learns, which, gradients[which])
-        pixels = tf.reduce_mean(tf.reduce_sum(tf.square(target - decoded), axis=[1, 2, 3]))
+        pixels = tf.reduce_mean(tf.reduce_sum(tf.square(target - made[: size[0]]), axis=[1, 2, 3]))
         pixels = devices.nan_unless_finite(pixels, [part for group in gradients for part in group])
         return pixels, kl, feature_loss, real, unreal, tf.cast(decoder, tf.float32), tf.cast(critic, tf.float32)
 
@@ -147,12 +169,15 @@ class GanTrainer(trainers.VaeTrainer):
         """of the encoder, the decoder and the discriminator"""
         self._variables = [*self.model.trainable_variables, *self._optimizer.variables, *adversaries[1]]
         self._variables += [variable for optimizer in others for variable in optimizer.variables]
-        self._train = train_step_of(self.model, self.discriminator, self.optimizers, cfg.gan_gamma)
+        self._train = train_step_of(self.model, self.discriminator, self.optimizers)
 
     def step(self, step: int) -> tuple[float, ...]:
         """As VaeTrainer; the learning rates follow the step of the training, also of a side that rested."""
         self._clock.assign(step - 1)
-        return super().step(step)
+        self._frames = next(self._batches)
+        judgment = self.cfg.gan_judgment * ramp(step - 1, self.cfg.steps)
+        seed = np.array([self.cfg.seed, step], np.int32)
+        return self._checked(step, self._train(self._frames, seed, tf.constant(judgment)))
 
     def reconstructions(self, count: int = 10) -> np.ndarray:
         """Rows of pictures: frames of the last batch, by the plain VAE if there is one, by this one, of the prior.

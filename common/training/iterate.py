@@ -257,7 +257,7 @@ class Iteration:
         if script == "train":
             evolve.check(self._game, cfg)
         elif script == "vae_train":
-            settings.plain_or_gan(cfg, arguments)
+            settings.check_vae(cfg, arguments)
         elif script == "rnn_train":
             settings.one_normal(cfg, config.RNN[self._preset])
             if cfg.mirror and not config.SERIES[self._preset].mirror:

@@ -27,7 +27,7 @@ RNN_LOSSES = "z_loss", "restart_loss", "reward_loss", "fall_loss"  # as mdnrnn.l
 def train_vae(game: Game, description: str | None) -> None:
     """vae_train.py: record/ -> tf_vae/."""
     cfg, arguments = cli.parse(game.config.VAE, description)
-    cfg = settings.plain_or_gan(cfg, arguments)
+    settings.check_vae(cfg, arguments)
     runs.check_run(arguments)
     place = arguments, "tf_vae", "vae.json"
     if runs.is_made(*place) and runs.Stage(*place, cfg).finished:

@@ -47,7 +47,7 @@ MEANINGLESS = [
     ("train", "--sigma_init", "1e300"),
     ("train", "--learning_rate", "inf"),
     ("vae_train", "--learning_rate", "1e39"),
-    ("vae_train", "--gan_gamma", "1e39"),
+    ("vae_train", "--gan_judgment", "1e39"),
     ("rnn_train", "--learning_rate", "1e39"),
     ("rnn_train", "--clip", "1e39"),
     ("series", "--episodes_per_part", "0"),
