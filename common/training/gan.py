@@ -5,8 +5,8 @@ What each part learns from:
     decoder         feature loss + weight * judged unreal       of reconstructions and of decoded samples of the prior
     discriminator   real judged unreal + unreal judged real     on the same and on the real frames
 
-The feature loss compares pixels and the outputs of three convolutions. In deep features alone, a decoder can hide a
-pattern of dots that the convolutions average out. The weight makes the gradient of the judgment, where it reaches the
+The feature loss compares pixels and the outputs of three convolutions; with deep features alone, the decoder covered
+frames with a pattern of dots. The weight makes the gradient of the judgment, where it reaches the
 frames, a fixed share of that of the feature loss, so that neither side can drown the other. It is zero in the first
 third of the training and full in the last: what to draw is learned before how sharp.
 
