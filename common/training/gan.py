@@ -169,7 +169,7 @@ class GanTrainer(trainers.VaeTrainer):
         """of the encoder, the decoder and the discriminator"""
         self._variables = [*self.model.trainable_variables, *self._optimizer.variables, *adversaries[1]]
         self._variables += [variable for optimizer in others for variable in optimizer.variables]
-        self._train = train_step_of(self.model, self.discriminator, self.optimizers)
+        self._train_all = train_step_of(self.model, self.discriminator, self.optimizers)
 
     def step(self, step: int) -> tuple[float, ...]:
         """As VaeTrainer; the learning rates follow the step of the training, also of a side that rested."""
@@ -177,7 +177,7 @@ class GanTrainer(trainers.VaeTrainer):
         self._frames = next(self._batches)
         judgment = self.cfg.gan_judgment * ramp(step - 1, self.cfg.steps)
         seed = np.array([self.cfg.seed, step], np.int32)
-        return self._checked(step, self._train(self._frames, seed, tf.constant(judgment)))
+        return self._checked(step, self._train_all(self._frames, seed, tf.constant(judgment)))
 
     def reconstructions(self, count: int = 10) -> np.ndarray:
         """Rows of pictures: frames of the last batch, by the plain VAE if there is one, by this one, of the prior.
