@@ -7,6 +7,7 @@ import types
 import commands
 import numpy as np
 import pytest
+import tensorflow as tf
 from commands import in_this_process  # noqa: F401  a fixture
 
 from common.agent import mdnrnn, vae
@@ -133,13 +134,27 @@ def test_every_game_has_the_variants_of_its_options():
     assert set(cars) - set(doom) == {"two actions", "random starts", "mode zch"}
 
 
-def test_a_collapse_is_noise_one_picture_for_all_or_features_that_are_missed():
+def test_a_collapse_is_noise_one_picture_for_all_or_pixels_that_are_missed():
     """Catches a run that counts as sound because one of the three is."""
-    assert not variants.collapsed(feature_loss=60.0, sharpness=0.8, spread=0.7)
-    assert variants.collapsed(feature_loss=100.0, sharpness=0.8, spread=0.7)
-    assert variants.collapsed(feature_loss=60.0, sharpness=9.0, spread=0.7)
-    assert variants.collapsed(feature_loss=60.0, sharpness=0.8, spread=0.05)
-    assert variants.collapsed(feature_loss=float("nan"), sharpness=0.8, spread=0.7)
+    assert not variants.collapsed(missed=0.6, sharpness=0.8, spread=0.7)
+    assert variants.collapsed(missed=1.0, sharpness=0.8, spread=0.7)
+    assert variants.collapsed(missed=0.6, sharpness=9.0, spread=0.7)
+    assert variants.collapsed(missed=0.6, sharpness=0.8, spread=0.05)
+    assert variants.collapsed(missed=float("nan"), sharpness=0.8, spread=0.7)
+
+
+def test_health_is_measured_on_unseen_frames(tmp_path, rng, monkeypatch):
+    """Catches errors that are no share of the variance, and one that is taken over the wrong axis."""
+    frames, zeros = rng.integers(0, 256, (12, 64, 64, 3), np.uint8), np.zeros(12)
+    recordings.write(str(tmp_path), 2000, frames, zeros, zeros, zeros)
+    real = frames / np.float32(255)
+    for share, missed in ((1.0, 0.0), (0.5, 0.25), (0.0, 1.0)):
+        made = real.mean(axis=0) + share * (real - real.mean(axis=0))
+        drawn = types.SimpleNamespace(encode=lambda obs: (obs, obs), decode=lambda _, made=made: tf.constant(made))
+        monkeypatch.setattr(variants.weights, "read_vae", lambda _, drawn=drawn: drawn)
+        found = variants.health("run", str(tmp_path), "vae.json")
+        assert (found["missed"], found["spread"]) == pytest.approx((missed, share**2), abs=1e-4)
+        assert found["collapsed"] == (share == 0)
 
 
 def test_seeds_of_a_vae_gan_are_trained_once_and_measured(tmp_path, rng, monkeypatch):

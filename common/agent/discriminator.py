@@ -1,4 +1,4 @@
-"""The discriminator of a VAE-GAN: it judges whether a frame is real, and its features measure reconstructions.
+"""The discriminator of a VAE-GAN: it judges whether a frame is real, and reconstructions are compared in its features.
 
 Source: Larsen et al. 2016, without their batch normalization: a frame is judged alike in any batch. (Normalizing each
 frame by itself would blind the features to its brightness.)
@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-FEATURES = 3  # so many convolutions see what reconstructions are compared in
+FEATURES = 3  # reconstructions are compared in the pixels and in the outputs of this many convolutions
 
 
 class Discriminator(keras.Model):

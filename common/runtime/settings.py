@@ -77,12 +77,12 @@ class Vae:
     mirror: bool = option(False, "data augmentation: half of the frames are mirrored left to right")
     gan: bool = option(
         False,
-        "VAE-GAN: the decoder is also judged by a discriminator, and reconstructions are compared in its features",
+        "VAE-GAN: a discriminator judges the decoder too; reconstructions are compared in pixels and in its features",
     )
     gan_judgment: float = option(
         0.3,
-        "with --gan: what the discriminator says pulls the decoder so much as strongly as the feature loss does, in "
-        "the last third of the training; in the first third, it does not pull",
+        "with --gan: length of the gradient of the discriminator's judgment at the decoded frames, as a share of that "
+        "of the feature loss; 0 in the first third of the training, rising to this in the second",
     )
     start_from: str = option(
         "", "a vae.json to start from, such as that of an earlier round; by default random weights"
@@ -470,7 +470,7 @@ def check_vae(cfg: Any, arguments: argparse.Namespace) -> None:
         raise UserError("--gan_judgment is of the VAE-GAN only; add --gan, or leave it out")
     if cfg.gan and cfg.rare_pixels:
         raise UserError(
-            "--rare_pixels weighs the error of pixels, which alone trains nothing with --gan; leave one of them out"
+            "--rare_pixels weighs the pixels of a plain VAE, and has no effect with --gan; leave one of them out"
         )
     for flag in ("gan", "rare_pixels"):
         if getattr(cfg, flag) and cfg.batch_size < 2:

@@ -1,4 +1,4 @@
-"""VAE-GAN: the decoder is also judged by a discriminator, and reconstructions are compared in its features.
+"""VAE-GAN: a discriminator judges the decoder too, and reconstructions are compared in pixels and in its features.
 
 What each part learns from:
     encoder         KL + feature loss                           no gradient of the judgment reaches it
@@ -6,9 +6,9 @@ What each part learns from:
     discriminator   real judged unreal + unreal judged real     on the same and on the real frames
 
 The feature loss compares pixels and the outputs of three convolutions; with deep features alone, the decoder covered
-frames with a pattern of dots. The weight makes the gradient of the judgment, where it reaches the
-frames, a fixed share of that of the feature loss, so that neither side can drown the other. It is zero in the first
-third of the training and full in the last: what to draw is learned before how sharp.
+frames with a pattern of dots. The weight makes the gradient of the judgment, at all frames that the decoder made, a
+fixed share of that of the feature loss in length, so that neither can drown the other. It is zero in the first third of
+the training and full in the last: what to draw is learned before how sharp.
 
 The result is a VAE like any other. The discriminator is needed for training only and stays in the checkpoint.
 
@@ -30,13 +30,16 @@ from common.runtime.cli import UserError
 from common.training import trainers
 
 EQUILIBRIUM, MARGIN = 0.68, 0.35  # of the losses of the discriminator; at 0.69 it can only guess
-JOINS, JOINED = 1 / 3, 2 / 3  # shares of all steps after which the judgment begins to weigh, and weighs in full
-FEATURE_SCALE = 100.0  # makes the feature loss as large as the error of the pixels, which the KL is weighed against
+RAMP_BEGINS, RAMP_ENDS = (
+    1 / 3,
+    2 / 3,
+)  # shares of all steps after which the judgment begins to weigh, and weighs in full
+FEATURE_SCALE = 100.0  # makes the feature loss of the order of the error of the pixels, which the KL is weighed against
 NAMES = "feature_loss", "real_loss", "unreal_loss", "decoder_learns", "discriminator_learns"
 
 
 def learners(real: tf.Tensor, unreal: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Which side learns in a step, so that neither gets so far ahead that the other has nothing to learn from.
+    """Which side learns in a step: one that does well in some way waits for the other.
 
     Args:
         real: float32 [], loss of the discriminator on real frames, nats.
@@ -55,7 +58,7 @@ def learners(real: tf.Tensor, unreal: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def missed(real: tf.Tensor, made: tf.Tensor) -> tf.Tensor:
     """The share of the variance of features that reconstructions miss: 1 if the mean of the batch were each of them.
 
-    As a share it keeps its size while the discriminator, and with it the scale of its features, changes.
+    A share does not depend on the scale of the features, which changes while the discriminator learns.
 
     Args:
         real: float32 [B, ...], features of frames.
@@ -64,13 +67,13 @@ def missed(real: tf.Tensor, made: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 [].
     """
-    variance = tf.reduce_mean(tf.math.reduce_variance(tf.stop_gradient(real), axis=0))
+    variance = tf.reduce_mean(tf.math.reduce_variance(real, axis=0))
     return tf.reduce_mean(tf.square(real - made)) / (variance + 1e-6)
 
 
 def ramp(step: int, steps: int) -> float:
     """How much of its weight the judgment has after so many of all steps, from 0 to 1."""
-    return float(np.clip((step / steps - JOINS) / (JOINED - JOINS), 0, 1))
+    return float(np.clip((step / steps - RAMP_BEGINS) / (RAMP_ENDS - RAMP_BEGINS), 0, 1))
 
 
 def encoder_of(model: vae.ConvVAE) -> list[keras.Variable]:
@@ -93,10 +96,11 @@ def train_step_of(
         step(frames uint8 [B, 64, 64, 3], seed int32 [2], judgment float32 []) ->
         (reconstruction, kl, *those of NAMES), float32 []. `judgment` is the length of the gradient of the judgment at
         the frames, as a share of that of the feature loss. Of what it returns, the first two are as in
-        ConvVAE.losses_of, though that error of the pixels trains nothing; the last two are 0 or 1.
+        ConvVAE.losses_of; the first is only reported, for what trains is the share of the variance that pixels miss.
+        The last two are 0 or 1.
     """
     parts = encoder_of(model), model.decoder.trainable_variables, discriminator.trainable_variables
-    says = tf.nn.sigmoid_cross_entropy_with_logits
+    says, judge = tf.nn.sigmoid_cross_entropy_with_logits, discriminator.judge
 
     def apply_if(learns: tf.Tensor, which: int, gradients: list[tf.Tensor]) -> None:
         # an update by gradients of zero would still move the weights, by what Adam remembers
@@ -108,34 +112,35 @@ def train_step_of(
 
     @tf.function
     def step(frames: tf.Tensor, seed: tf.Tensor, judgment: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        size = [tf.shape(frames)[0], model.z_size]
-        noise, prior = (tf.random.stateless_normal(size, seed + [0, k]) for k in (0, 1))
+        noise, prior = tf.unstack(tf.random.stateless_normal([2, tf.shape(frames)[0], model.z_size], seed))
         target = tf.cast(frames, tf.float32) / 255.0
         with tf.GradientTape(persistent=True) as drawing:
             mu, logvar = model.encode(frames)
             kl = tf.reduce_mean(tf.maximum(vae.kl_to_standard_normal(mu, logvar), 0.5 * model.z_size))
-            made = model.decode(tf.concat([vae.sample(mu, logvar, noise), prior], axis=0))
+            decoded, drawn = made = [model.decode(z) for z in (vae.sample(mu, logvar, noise), prior)]
         with tf.GradientTape(persistent=True) as judging:
             judging.watch(made)
-            features, logits = discriminator.judge(tf.concat([target, made], axis=0))
-            shares = [missed(*tf.split(layer, 3)[:2]) for layer in features]
+            (seen, of_real), (seen_again, of_decoded), (_, of_drawn) = map(judge, (target, decoded, drawn))
+            shares = [missed(*layer) for layer in zip(seen, seen_again, strict=True)]
             feature_loss = FEATURE_SCALE * tf.reduce_mean(shares)
-            of_real, of_unreal = logits[: size[0]], logits[size[0] :]
+            of_unreal = tf.concat([of_decoded, of_drawn], axis=0)
             real = tf.reduce_mean(says(tf.ones_like(of_real), of_real))
             unreal = tf.reduce_mean(says(tf.zeros_like(of_unreal), of_unreal))
             judged = tf.reduce_mean(says(tf.ones_like(of_unreal), of_unreal))
             both = (real + unreal) / 2
-        to_frames, to_real = (judging.gradient(loss, made) for loss in (feature_loss, judged))
-        weight = judgment * tf.math.divide_no_nan(tf.norm(to_frames), tf.norm(to_real))
+        to_frames = judging.gradient(feature_loss, decoded)
+        to_real = judging.gradient(judged, made)
+        weight = judgment * tf.math.divide_no_nan(tf.norm(to_frames), tf.linalg.global_norm(to_real))
+        pulls = [to_frames + weight * to_real[0], weight * to_real[1]]
         gradients = (
-            drawing.gradient([kl, made], parts[0], output_gradients=[tf.ones([]), to_frames]),
-            drawing.gradient(made, parts[1], output_gradients=to_frames + weight * to_real),
+            drawing.gradient([kl, decoded], parts[0], output_gradients=[tf.ones([]), to_frames]),
+            drawing.gradient(made, parts[1], output_gradients=pulls),
             judging.gradient(both, parts[2]),
         )
         decoder, critic = learners(real, unreal)
         for which, learns in enumerate((tf.constant(True), decoder, critic)):
             apply_if(learns, which, gradients[which])
-        pixels = tf.reduce_mean(tf.reduce_sum(tf.square(target - made[: size[0]]), axis=[1, 2, 3]))
+        pixels = tf.reduce_mean(tf.reduce_sum(tf.square(target - decoded), axis=[1, 2, 3]))
         pixels = devices.nan_unless_finite(pixels, [part for group in gradients for part in group])
         return pixels, kl, feature_loss, real, unreal, tf.cast(decoder, tf.float32), tf.cast(critic, tf.float32)
 
