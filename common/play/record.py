@@ -29,14 +29,7 @@ _worlds: dict[tuple[str, int], World] = {}
 def main(game: Game, description: str | None) -> None:
     """extract.py of every game: record/."""
     cfg, arguments = cli.parse(game.config.EXTRACT, description)
-    episodes = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
-    seeds.check(episodes, "training", "--first_seed and --episodes")
-    if cfg.policy and cfg.policy not in game.random_policies:
-        raise UserError(f"--policy {cfg.policy}: give one of {', '.join(game.random_policies)}")
-    longest = cfg.max_frames or game.config.MAX_STEPS
-    if cfg.min_frames > longest:
-        raise UserError(f"--min_frames {cfg.min_frames}: no episode has more than {longest} frames, none would be kept")
-    game.recording_blocks([], cfg)  # which refuses what it cannot do
+    check(game, cfg)
     if not arguments.fresh:  # before an agent is loaded, which takes seconds
         _check_seeds_are_free(os.path.join(arguments.run, "record"), cfg)
     with runs.new_run(arguments.run):  # an error leaves no trace
@@ -46,6 +39,17 @@ def main(game: Game, description: str | None) -> None:
             raise UserError(f"--actions {cfg.actions}: {agent.path} acts by {acts_by}; give --actions {acts_by}")
     with runs.recording_folder(arguments) as folder:
         record(game, folder, cfg, agent)
+
+
+def check(game: Game, cfg: Any) -> None:
+    """UserError for what can be known before work: seeds, the policy, too few frames, what the game cannot record."""
+    seeds.check(range(cfg.first_seed, cfg.first_seed + cfg.episodes), "training", "--first_seed and --episodes")
+    if cfg.policy and cfg.policy not in game.random_policies:
+        raise UserError(f"--policy {cfg.policy}: give one of {', '.join(game.random_policies)}")
+    longest = cfg.max_frames or game.config.MAX_STEPS
+    if cfg.min_frames > longest:
+        raise UserError(f"--min_frames {cfg.min_frames}: no episode has more than {longest} frames, none would be kept")
+    game.recording_blocks([], cfg)  # which refuses what it cannot do
 
 
 def record(game: Game, folder: str, cfg: Any, agent: Any = None) -> None:

@@ -32,6 +32,7 @@ import time
 from typing import Any
 
 from common.game import Game
+from common.play import record
 from common.runtime import bound, cli, files, provenance, runs, seeds, settings
 from common.runtime.cli import UserError
 from common.training import evolve, ship
@@ -40,6 +41,7 @@ SEEDS_PER_RUN = 30_000  # of recordings, so that runs with different seeds recor
 RUNS = (seeds.TRAINING[1] + 1 - seeds.TRAINING[0]) // SEEDS_PER_RUN
 NOTE_SECONDS = 10  # between notes of the time of a stage, so that the time of a killed one counts too
 REPORT = 430_000  # first seed of the validation games for the report of a round; other ones choose its controller
+MOST_GAMES = (REPORT - seeds.REAL_GAMES) // 3  # pick_best.py plays three times as many, from REAL_GAMES on
 INTERRUPT_SECONDS = 0.5  # that a stage has to end by itself after Ctrl-C, less than interrupt.GRACE
 MEMORY_GB = 3.5  # the most memory that a stage needs
 FORESEEN = 0.5  # share of the deaths; if fewer are foreseen, the VAE does not show what kills
@@ -224,18 +226,29 @@ class Iteration:
             numbers: of those rounds.
         """
         config, preset, linear = self._game.config, ["--preset", self._preset], self._cfg.linear
+        if self._cfg.backend not in ("", *self._game.backends):
+            raise UserError(
+                f"{self._preset}: has backend={self._cfg.backend!r}; give one of {', '.join(self._game.backends)}"
+            )
+        recorded = sum(one.random + one.own for one in self._rounds)
+        if recorded > SEEDS_PER_RUN:  # the next ones are those of the run with the next seed
+            raise UserError(f"{self._preset}: its rounds record {recorded} games; {SEEDS_PER_RUN} at most")
         given: list[tuple[str, Any, Any]] = [("linear, train", self._train_presets(linear or {}), linear)]
         for number in numbers:
             one = self._rounds[number - 1]
             world = getattr(self._train_presets(one.train or {}).get(self._preset), "world", "")
             if one.more_rnns and one.train is not None and world == "game":
                 raise UserError(f"{self._preset}: round {number} has more_rnns, and they are for training in the dream")
+            if not 1 <= one.games <= MOST_GAMES:
+                raise UserError(f"{self._preset}: round {number} has games={one.games}; give 1 to {MOST_GAMES}")
             others = [f"rnn{k + 2}" for k in range(one.more_rnns)]
+            own = {"explore": one.explore} if one.own else {}
+            shares = {"newest_share": one.own_share} if one.own else {}
             train = None if one.train is None else self._train_flags(number, one.train, "the round before", others)
             given += [
-                (f"round {number}, extract", config.EXTRACT, one.record),
+                (f"round {number}, extract", config.EXTRACT, one.record | own),
                 (f"round {number}, vae_train", config.VAE, one.vae),
-                (f"round {number}, rnn_train", config.RNN, one.rnn),
+                (f"round {number}, rnn_train", config.RNN, None if one.rnn is None else one.rnn | shares),
                 (f"round {number}, rnn_train", config.RNN, (one.rnn or {}) | one.more if others or one.more else None),
                 (f"round {number}, train", self._train_presets(one.train or {}), train),
             ]
@@ -254,7 +267,9 @@ class Iteration:
     def _check_stage(self, script: str, cfg: Any, arguments: argparse.Namespace) -> None:
         """UserError if options of a stage contradict each other; of `cli.check`."""
         config = self._game.config
-        if script == "train":
+        if script == "extract":
+            record.check(self._game, cfg)
+        elif script == "train":
             evolve.check(self._game, cfg)
         elif script == "vae_train":
             settings.check_vae(cfg, arguments)

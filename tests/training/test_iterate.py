@@ -58,6 +58,7 @@ def game_in(folder, rounds=TWO.rounds, **changes):
         __file__=os.path.join(folder, "config.py"),
         GAME="stub",
         RESTART=True,
+        MAX_STEPS=1000,
         CONTROLLER_BIAS=False,
         TRAINED=stages.MODELS,
         SHIPPED=tuple({name: f"{place}/{name}.json" for name in names} for place in ("first", "second")),
@@ -81,6 +82,7 @@ def game_in(folder, rounds=TWO.rounds, **changes):
         real_games=lambda rows, backend="": None,
         random_policies={},
         world_names={"real": "stubreal"},
+        backends=("fast", "slow"),
     )
 
 
@@ -1156,6 +1158,13 @@ def test_a_first_round_begins_from_nothing(folder, tmp_path, change):
         (1, {"rnn": {"output": "gaussian", "mixtures": 3}}, "round 1, rnn_train.py: --output gaussian is one normal"),
         (2, {"vae": {}, "rnn": None}, "round 2 has a new vae but no rnn"),
         (2, {"train": {"num_episode": 2}}, "round 2, train.py: --also_in: 3 MDN-RNNs need as many episodes"),
+        (2, {"explore": 1.0}, "round 2, extract.py: argument --explore"),
+        (2, {"own_share": 1.5}, "round 2, rnn_train.py: argument --newest_share"),
+        (2, {"record": {"policy": "nobody"}}, "round 2, extract.py: --policy nobody"),
+        (1, {"games": 0}, "round 1 has games=0; give 1 to 3333"),
+        (2, {"games": 3334}, "round 2 has games=3334; give 1 to 3333"),
+        (2, {"own": 29_993}, "its rounds record 30001 games; 30000 at most"),
+        (0, {"backend": "envpol"}, "has backend='envpol'; give one of fast, slow"),
         (0, {"linear": {"starts": 3000}}, "linear, train.py: --starts 3000: its dreams start at first frames only"),
         (0, {"linear": {"popsize": 8}}, "linear, train.py: unrecognized arguments: --popsize 8"),
     ],
