@@ -44,7 +44,7 @@ def ship(game: Game, run: str) -> None:
         _check_chain(game, run, pairs, path)
         if files.sha256(path) != scored[name].get("controller"):
             raise UserError(f"--ship {run}: {path} is not the controller that rounds.json tells the score of")
-    _scores(run, picked["agent"])
+    _scores(run, picked["agent"]), _metas(run)  # which refuse what is damaged, before anything is replaced
     for name, path in pairs.items():
         _copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]), run)
     target = cfg.controller or config.SHIPPED_CONTROLLER
@@ -99,19 +99,23 @@ def _scores(run: str, agent: str) -> dict[str, Any] | None:
     path = os.path.join(run, TESTED)
     if not os.path.exists(path):
         return None
-    scores = files.read_json(path)
-    if not isinstance(scores, dict) or scores.get("controller", {}).get("sha256") != files.sha256(agent):
+    try:
+        player = files.read_json(path)["controller"]["sha256"]
+    except (ValueError, KeyError, TypeError):
+        player = None
+    if player != files.sha256(agent):
         raise UserError(f"{path}: holds no scores of {agent}, the best agent of the run; play it, or remove the file")
-    return scores
+    return files.read_json(path)
 
 
 def _log(run: str, state: dict[str, Any], lines: list[dict[str, Any]], agent: str) -> str:
     """Writes <game>.<preset>.<seed>.rounds.json, .metas.json and .scores.json to log/; returns how they begin."""
-    base, scores = os.path.join(ROOT, "log", f"{state['game']}.{state['preset']}.{state['seed']}"), _scores(run, agent)
+    base = os.path.join(ROOT, "log", f"{state['game']}.{state['preset']}.{state['seed']}")
+    scores, metas = _scores(run, agent), _metas(run)
     if scores is not None:
         files.write_json(f"{base}.scores.json", _placeless(scores, run), indent=1)
     files.write_json(f"{base}.rounds.json", _placeless(lines, run), indent=1)
-    files.write_json(f"{base}.metas.json", _metas(run))
+    files.write_json(f"{base}.metas.json", metas)
     return base
 
 
@@ -177,7 +181,13 @@ def _metas(run: str) -> list[dict[str, Any]]:
         if folder == run:
             folders[:] = [name for name in folders if not name.startswith("aside")]
         found += [os.path.join(folder, name) for name in names if name.endswith(provenance.ENDING)]
-    return [_unsealed(files.read_json(path), run) for path in sorted(found)]
+    metas = []
+    for path in sorted(found):
+        try:
+            metas.append(_unsealed(files.read_json(path), run))
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{path}: damaged ({error}); bring it from where the run was made") from None
+    return metas
 
 
 def _check_chain(game: Game, run: str, pairs: dict[str, str], controller: str) -> None:

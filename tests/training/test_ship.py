@@ -151,6 +151,19 @@ def test_scores_in_test_games_come_along_if_they_are_of_the_agent(game, tmp_path
     assert told == scores | {"command": ["model.py", "RUN/round2/log/c.best.json"]}
 
 
+@pytest.mark.parametrize("tell", [ship.ship, ship.log])
+@pytest.mark.parametrize("damaged", ["test.json", "round1/tf_vae/vae.json.meta.json"])
+def test_a_damaged_file_of_the_run_is_named_before_anything_is_replaced(game, tmp_path, tell, damaged):
+    """Catches weights that ship without their metas, and a traceback."""
+    run = finished_run(game, tmp_path, "laptop", [5.0, 9.0, 7.0])
+    with open(os.path.join(run, damaged), "w") as file:
+        file.write("{")
+    with pytest.raises(UserError, match=damaged):
+        tell(game, run)
+    assert not (tmp_path / "log").exists()
+    assert not (tmp_path / "toy" / "first").exists()
+
+
 def test_of_equal_rounds_the_last_ships(game, tmp_path):
     """Catches an earlier one, in which the world was learned from fewer games."""
     ship.ship(game, finished_run(game, tmp_path, "laptop", [5.0, 9.0, 9.0]))
