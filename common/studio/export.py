@@ -299,8 +299,7 @@ def write_game(out: str, stage: session.Stage) -> None:
 
 def write_page(out: str) -> None:
     """Writes all but the folders of the games, for those that are there."""
-    manifests = sorted(glob.glob(os.path.join(glob.escape(out), "*", "manifest.json")))
-    games = sorted(map(files.read_json, manifests), key=lambda about: -about["dream_reward"])  # the first one is opened
+    games = sorted(_manifests(out), key=lambda about: -about["dream_reward"])  # the first one is opened
     if not games:
         raise UserError(f"{out}: no game has weights to export; train them first, see the README of the game")
     for folder, folders, names in os.walk(PAGE):
@@ -314,6 +313,18 @@ def write_page(out: str) -> None:
     files.write_json(os.path.join(out, GAMES), offered, indent=1)
     pages = [path for path in _relative_files(out) if not path.endswith(".bin") and path != SERVICE_WORKER]
     _change(os.path.join(out, SERVICE_WORKER), "", f"self.FILES = {json.dumps(['./', *pages])};\n")
+
+
+def _manifests(out: str) -> list[dict[str, Any]]:
+    """The manifests of the games that are there. UserError if one is damaged."""
+    found = []
+    for path in sorted(glob.glob(os.path.join(glob.escape(out), "*", "manifest.json"))):
+        try:
+            about = files.read_json(path)
+            found.append(about | {name: about[name] for name in ("name", "title", "dream_reward")})
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: damaged ({error}); remove its folder, and export that game again") from None
+    return found
 
 
 def _change(path: str, text: str, by: str) -> None:
@@ -342,11 +353,14 @@ def sizes(out: str, name: str) -> tuple[int, int]:
 
 
 def prepare(out: str) -> None:
-    """Makes the folder. UserError unless it is new, empty, or one that this command has made."""
+    """Makes the folder. UserError unless it is new, empty, or one that this command has made, and undamaged."""
+    if not out:
+        raise UserError("--out: give a folder")
     if os.path.exists(out) and not os.path.isdir(out):
         raise UserError(f"--out {out}: is not a folder")
     if os.path.isdir(out) and os.listdir(out) and not os.path.exists(os.path.join(out, GAMES)):
         raise UserError(f"--out {out}: holds files that are not those of such a page; give a new or an empty folder")
+    _manifests(out)
     if not os.path.exists(os.path.join(out, GAMES)):
         files.write_json(os.path.join(out, GAMES), [])
 

@@ -157,6 +157,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
         return tornado.netutil.bind_sockets(port, host)
     except OSError as error:
         raise cli.UserError(f"{host}:{port}: {error.strerror}; give another --port, or 0 for a free one") from None
+    except UnicodeError:
+        raise cli.UserError(f"--host {host}: is not the name or address of a machine") from None
 
 
 async def serve(app: tornado.web.Application, host: str, sockets: list[socket.socket]) -> None:
@@ -189,9 +191,12 @@ def main() -> None:
     sockets = bind(arguments.host, arguments.port)  # before TensorFlow and the weights, which take their time
 
     os.environ.setdefault("WORLDMODELS_DTYPE", "float32")  # a single row gains nothing by bfloat16
+    from common.play import agents
     from common.runtime import devices
     from common.studio import session
 
+    if arguments.controller:  # or the studio would open without it
+        agents.find(arguments.controller, arguments.run or game.find(arguments.game).folder)
     devices.for_blocks()
     found = {name: game.find(name) for name in ([arguments.game] if arguments.game else names)}
     # a page opens with the first: one with a dream that brings reward, if there is one

@@ -89,7 +89,7 @@ class Stage:
     """
 
     def __init__(self, game: Game, run: str, unverified: bool = False, controller: str = "") -> None:
-        self.game, self.no_agent = game, ""
+        self.planet_game, self.game, self.no_agent = game, game, ""
         self.agent: agents.Agent | None = None
         """the agent, or None and why there is none"""
         try:
@@ -225,7 +225,7 @@ class Session:
         try:
             try:
                 message = json.loads(text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"not JSON: {error}") from None
             message = message if isinstance(message, dict) else {}
             does: dict[str, Callable[[Message], Answer]] = {
@@ -279,7 +279,7 @@ class Session:
         if self._stage.planet is None:
             raise UserError(f"PlaNet's dream cannot be played: {self._stage.no_planet}")
         if self._planet is None:
-            self._planet = PlanetDream(self._stage.game, self._stage.planet)
+            self._planet = PlanetDream(self._stage.planet_game, self._stage.planet)
         self._agent, self._world = self._planet.begin(frame, seed), self._planet
         self._real_and_seen = frame, self._planet.look(_number(message, "temperature", *TEMPERATURES))
 
@@ -318,9 +318,10 @@ class Session:
 
     def _your_action(self, message: Message) -> np.ndarray:
         keys = set(map(str, _a(list, message, "keys")))
-        if not keys <= self._stage.game.keys.keys():
-            raise UserError(f"keys: give some of {', '.join(self._stage.game.keys)}")
-        return np.array([self._stage.game.keyboard_action(keys)], np.float32)
+        scene = self._stage.planet_game if self._world is self._planet else self._stage.game
+        if not keys <= scene.keys.keys():
+            raise UserError(f"keys: give some of {', '.join(scene.keys)}")
+        return np.array([scene.keyboard_action(keys)], np.float32)
 
     def _look(self, message: Message) -> Answer:
         self._check_started()

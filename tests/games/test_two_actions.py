@@ -158,6 +158,29 @@ def test_it_is_played_recorded_with_and_seen_in_the_studio(run, small, tmp_path,
         ask(do="start", world=world, frame=0)
         assert len(ask(do="step", driver="agent", keys=[])["action"]) == 2
         assert ask(do="step", driver="you", keys=["right", "down"])["action"] == [1, -0.8]
+
+    class Believed:
+        """PlaNet's dream, of which only what it is given counts here."""
+
+        state = None
+
+        def __init__(self, played, agent):
+            self.game = played
+
+        def begin(self, frame, seed):
+            return None
+
+        def step(self, action):
+            assert action.shape == (1, 3)
+            return None, np.zeros(1), np.zeros(1, bool)
+
+        def look(self, temperature):
+            return np.zeros((64, 64, 3), np.uint8)
+
+    monkeypatch.setattr(session, "PlanetDream", Believed)
+    stage.planet = object()
+    ask(do="start", world="planet", frame=0)
+    assert len(ask(do="step", driver="you", keys=["right", "down"])["action"]) == 3  # an RSSM acts by three
     manifest, _ = export.manifest_of(stage)
     assert manifest["rnn"]["action_size"] == 2
     assert manifest["keyboard"]["left up"] == [-1, 1]

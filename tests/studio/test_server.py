@@ -134,7 +134,9 @@ def test_a_users_mistakes_are_one_line(tmp_path):
     """Catches a traceback, a run whose game the studio would have to guess, a port that is another one modulo 65536."""
     for arguments, complaint in ((["--run", tmp_path], "--game"), (["--game", "chess"], "chess"),
                                  (["--game", "doomrnn", "--run", tmp_path / "none"], "no such folder"),
-                                 (["--port", 99999], "--port 99999"), (["--port", -1], "--port -1")):  # fmt: skip
+                                 (["--port", 99999], "--port 99999"), (["--port", -1], "--port -1"),
+                                 (["--host", "a..b", "--port", 0], "--host a..b"),
+                                 (["--game", "doomrnn", "--controller", "a.json", "--port", 0], "a.json")):  # fmt: skip
         done = subprocess.run(run_studio(*arguments), cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
@@ -171,6 +173,7 @@ def test_the_studio_opens_what_the_command_line_says(monkeypatch, tmp_path):
     main()
     assert [one["name"] for one in found["offered"]][:2] == ["doomrnn", "carracing"]
     assert found["opens"]("carracing") == ("carracing", game.find("carracing").folder, False, "")
+    (tmp_path / "c.json").write_text("[[0], 1]")
     main("--game", "carracing", "--run", tmp_path, "--controller", "c.json", "--unverified")
     assert [one["name"] for one in found["offered"]] == ["carracing"]
     assert found["opens"]("carracing") == ("carracing", str(tmp_path), True, "c.json")

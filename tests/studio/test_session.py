@@ -207,7 +207,8 @@ def test_what_cannot_be_followed_is_answered_and_changes_nothing(dreaming, messa
     answer = json.loads(dreaming.answer(json.dumps(message)))
     assert list(answer) == ["error"]
     assert complaint in answer["error"]
-    assert "not JSON" in json.loads(dreaming.answer("{"))["error"]
+    for text in ("{", "[" * 4000):
+        assert "not JSON" in json.loads(dreaming.answer(text))["error"]
     assert dreaming.answer(look) == before
 
 

@@ -219,6 +219,9 @@ def test_a_users_mistakes_are_one_line_and_nothing_is_overwritten(tmp_path, expo
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("all of it")
     (tmp_path / "file").write_text("")
+    (tmp_path / "damaged" / "other").mkdir(parents=True)
+    (tmp_path / "damaged" / "games.json").write_text("[]")
+    (tmp_path / "damaged" / "other" / "manifest.json").write_text("{")
     for arguments, complaint in (
         (["--run", tmp_path], "--game"),
         (["--game", "doomrnn", "--run", tmp_path / "none"], "no such folder"),
@@ -229,10 +232,13 @@ def test_a_users_mistakes_are_one_line_and_nothing_is_overwritten(tmp_path, expo
         ),
         (["--out", tmp_path / "mine"], "holds files that are not those of such a page"),
         (["--out", tmp_path / "file"], "is not a folder"),
+        (["--out", ""], "--out: give a folder"),
+        (["--out", tmp_path / "damaged"], "manifest.json: damaged"),
     ):
         with pytest.raises(cli.UserError, match=complaint):
             exported(*arguments)
     assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
+    assert sorted(os.listdir(tmp_path / "damaged")) == ["games.json", "other"]
 
 
 def test_an_edited_controller_is_not_exported(tmp_path, exported, capsys):
