@@ -43,7 +43,7 @@ from common import game as games
 from common.agent import mdnrnn, models, vae, weights
 from common.data import recordings
 from common.game import Game
-from common.runtime import cli, files, provenance, settings
+from common.runtime import cli, files, provenance, seeds, settings
 from common.runtime.files import ROOT
 from common.training import es, evolve
 
@@ -97,7 +97,9 @@ def main() -> None:
     only = {part.strip() for part in arguments.only.split(",") if part.strip()}
     if not only <= set(chosen):
         raise cli.UserError(f"--only {arguments.only}: {game.title} has {', '.join(chosen)}")
+    names = [name for name in chosen if name in only | {"standard"} or not only]
     bench = Bench(game, arguments)
+    bench.check(names)
     devices.for_blocks()
     about = {"game": game.name, "budget": {**vars(arguments), "run": None}, **provenance.about_now()}
     if arguments.gan_seeds:
@@ -109,7 +111,7 @@ def main() -> None:
             )
             insert(os.path.join(ROOT, "docs", "variants.md"), f"gan {game.name}", seeds_table(rows))
         return
-    figures = {name: bench.figures(name) for name in chosen if name in only | {"standard"} or not only}
+    figures = {name: bench.figures(name) for name in names}
     print(table(figures))
     if arguments.write:
         files.write_json(
@@ -143,19 +145,48 @@ class Bench:
     def __init__(self, game: Game, arguments: argparse.Namespace) -> None:
         self.game, self.arguments, self.run = game, arguments, os.path.abspath(arguments.run)
 
+    def check(self, names: list[str]) -> None:
+        """UserError, or exit code 2, for what a command for these variants would refuse: not after hours of others."""
+        unseen, games = self.arguments.unseen, self.arguments.games
+        seeds.check(range(UNSEEN_SEED, UNSEEN_SEED + unseen), "training", "--unseen")
+        if self.arguments.gan_seeds:  # which play and evolve nothing
+            return
+        seeds.check(range(SCORE_SEED, SCORE_SEED + games), "validation", "--games")
+        for differs, flags in (VARIANTS[name] for name in names):
+            self._config(self._evolution(self.run, 0, flags if differs == "train" else ()))
+
+    def _config(self, flags: tuple[Any, ...]) -> Any:
+        """What train.py makes of its flags; UserError, or exit code 2, where it would refuse them."""
+        words = list(map(str, flags))
+        where = cli.OneLineParser(add_help=False)
+        where.add_argument("--world", default="")  # it decides which other flags there are
+        presets = self.game.train_presets(where.parse_known_args(words)[0].world)
+        cfg, _ = cli.check({"train": presets}, words)["train"]
+        if cfg.o == "ppo":
+            raise cli.UserError("--train '-o ppo': is no evolution strategy; leave it out")
+        try:
+            evolve.check(self.game, cfg)
+        except cli.UserError as error:
+            raise cli.UserError(f"train.py: {error}") from None
+        return cfg
+
     def _command(self, script: str, *flags: Any) -> None:
         """A command of the game; UserError if it fails."""
         words = [sys.executable, f"{script}.py", *map(str, flags)]
         if subprocess.run(words, cwd=self.game.folder).returncode:
             raise cli.UserError(f"{' '.join(words[1:])}: failed, see above; the same command continues")
 
-    def _stage(self, script: str, run: str, *flags: Any) -> None:
+    def _flags(self, script: str, run: str, *flags: Any) -> tuple[Any, ...]:
+        """All flags of a stage: these, the preset, and the budget."""
         budget = {"extract": "episodes", "vae_train": "vae_steps", "rnn_train": "rnn_steps", "train": "generations"}
         value = getattr(self.arguments, budget.get(script, ""), None)
         name = budget.get(script, "").removeprefix("vae_").removeprefix("rnn_")
         own = (f"--{name}", value) if value and f"--{name}" not in flags else ()
+        return "--preset", self.arguments.preset, "--run", run, *own, *flags
+
+    def _stage(self, script: str, run: str, *flags: Any) -> None:
         os.makedirs(run, exist_ok=True)
-        self._command(script, "--preset", self.arguments.preset, "--run", run, *own, *flags)
+        self._command(script, *self._flags(script, run, *flags))
 
     def trained(self, name: str) -> str:
         """Runs the stages of a variant but for the evolution; returns its folder."""
@@ -212,14 +243,18 @@ class Bench:
                 rows.append({"seed": seed, "collapsed": True})
         return rows
 
-    def _evolved(self, run: str, seed: int, flags: tuple[str, ...]) -> str:
-        """Evolves a controller on the models of a variant; returns the path of its best mean."""
+    def _evolution(self, run: str, seed: int, flags: tuple[str, ...]) -> tuple[Any, ...]:
+        """The flags of train.py."""
         world = self.arguments.world
-        evolved = os.path.join(run, f"evolved{seed}{world}")
-        share(run, evolved, [part for parts in WRITES.values() for part in parts])
         # in a subspace, as some presets do, the strategies and modes would hardly differ
         everywhere = ("--world", world, "--directions", 0) if world else ()
-        self._stage("train", evolved, "-s", seed, *everywhere, *self.arguments.train, *flags)
+        return self._flags("train", run, "-s", seed, *everywhere, *self.arguments.train, *flags)
+
+    def _evolved(self, run: str, seed: int, flags: tuple[str, ...]) -> str:
+        """Evolves a controller on the models of a variant; returns the path of its best mean."""
+        evolved = os.path.join(run, f"evolved{seed}{self.arguments.world}")
+        share(run, evolved, [part for parts in WRITES.values() for part in parts])
+        self._command("train", *self._evolution(evolved, seed, flags))
         [best] = [name for name in os.listdir(os.path.join(evolved, "log")) if name.endswith(".best.json")]
         return os.path.join(evolved, "log", best)
 

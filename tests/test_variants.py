@@ -195,6 +195,45 @@ def test_a_variant_that_a_game_lacks_is_refused(tmp_path):
     assert commands.call(lambda *_: variants.main(), find("doomrnn"), *words).refused("--only two actions")
 
 
+FIXED = "--game", "doomrnn", "--preset", "smoke", "--only", "gaussian"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--train=--popsize 3"], "--popsize"),
+        (["--train=-t 2"], "CMA-ES needs at least 3"),
+        (["--train=-o ppo"], "-o ppo"),
+        (["--train=--world game --ends drawn"], "--ends"),
+        (["--only", "openes", "--train=-t 33"], "openes has pairs"),
+        (["--preset", "paper", "--world", "game"], "paper"),
+        (["--unseen", 10_001], "--unseen"),
+        (["--gan_seeds", 3, "--unseen", 10_001], "--unseen"),
+        (["--games", 40_001], "--games"),
+    ],
+)
+def test_what_a_later_command_would_refuse_is_refused_at_once(tmp_path, monkeypatch, words, said):
+    """Catches flags of an evolution, and seeds of others, that are found to be wrong after hours of training."""
+    monkeypatch.setattr(variants.Bench, "_command", lambda *_: pytest.fail("a command ran"))
+    done = commands.call(lambda *_: variants.main(), None, *FIXED, "--run", tmp_path / "run", *words)
+    assert done.refused(said), done
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_most_that_is_allowed_is_not_refused(tmp_path):
+    """Catches limits that are one too low, and the command lines of docs/variants.md refused."""
+    budget = {"preset": "laptop", "generations": 20, "unseen": 10_000, "games": 40_000, "gan_seeds": None}
+    for name, world, train in (
+        ("doomrnn", "", "-t 32 --num_episode 8 --ends drawn --horizon 500 --eval_steps 20 --eval_episodes 64"),
+        ("doomrnn", "game", "-t 32"),
+        ("doomrnn", "", "-t 32 --world=game"),
+        ("carracing", "", "-t 24 --num_episode 1 --fewer_episodes= --eval_steps 40 --eval_episodes 8"),
+    ):
+        arguments = types.SimpleNamespace(run=str(tmp_path), world=world, train=train.split(), **budget)
+        bench = variants.Bench(find(name), arguments)
+        bench.check(variants.variants_of(find(name)))
+
+
 def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch):
     """Catches losses on episodes that were trained on, scores of test games, and one seed that stands for three."""
     budget = {"preset": "smoke", "episodes": None, "generations": 5, "games": 7, "unseen": 3, "world": ""}
