@@ -254,9 +254,11 @@ class Bench:
         """Evolves a controller on the models of a variant; returns the path of its best mean."""
         evolved = os.path.join(run, f"evolved{seed}{self.arguments.world}")
         share(run, evolved, [part for parts in WRITES.values() for part in parts])
-        self._command("train", *self._evolution(evolved, seed, flags))
-        [best] = [name for name in os.listdir(os.path.join(evolved, "log")) if name.endswith(".best.json")]
-        return os.path.join(evolved, "log", best)
+        words = self._evolution(evolved, seed, flags)
+        self._command("train", *words)
+        cfg = self._config(words)  # another start, with other flags, has files of another name in the same folder
+        base = f"{self.game.log_name(cfg.world)}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
+        return os.path.join(evolved, "log", f"{base}.best.json")
 
     def _returns(self, controller: str) -> np.ndarray:
         """The returns of a controller in the real game, float64 [G], the same games for all."""

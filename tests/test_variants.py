@@ -235,7 +235,7 @@ def test_the_most_that_is_allowed_is_not_refused(tmp_path):
 
 
 def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch):
-    """Catches losses on episodes that were trained on, scores of test games, and one seed that stands for three."""
+    """Catches losses on episodes that were trained on, scores of test games or of another evolution, one seed for all."""
     budget = {"preset": "smoke", "episodes": None, "generations": 5, "games": 7, "unseen": 3, "world": ""}
     budget |= {"train": ["-t", "32"]}
     bench, ran = variants.Bench(find("doomrnn"), types.SimpleNamespace(run=str(tmp_path), **budget)), []
@@ -244,8 +244,9 @@ def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch)
         words = [script, *map(str, flags)]
         ran.append(words)
         if script == "train":
-            path = os.path.join(words[words.index("--run") + 1], "log", "doomrnn.cma.4.16.best.json")
-            variants.files.write_json(path, [[0.0]])
+            for base in ("doomrnn.ga.4.16", "doomrnn.ga.4.32", "doomrnn.ga.4.64"):  # two are of earlier starts
+                path = os.path.join(words[words.index("--run") + 1], "log", f"{base}.best.json")
+                variants.files.write_json(path, [[0.0]])
         if script == "model":
             variants.files.write_json(words[words.index("--out") + 1], {"episodes": [{"return": 1.0}] * 7})
 
@@ -259,6 +260,8 @@ def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch)
     assert all(words[-4:] == ["-t", "32", "-o", "ga"] for words in trains)
     scored = [words for words in ran if words[0] == "model"]
     assert all(words[1:3] == ["doomreal", "norender"] and words[4] == "460000" for words in scored)
+    assert {os.path.basename(words[3]) for words in scored} == {"doomrnn.ga.4.32.best.json"}
+    assert all(words[words.index("--episodes") + 1] == "7" for words in scored)
     for game in commands.GAMES.values():
         assert all(cfg.first_seed + cfg.episodes <= variants.UNSEEN_SEED for cfg in game.config.EXTRACT.values())
 
