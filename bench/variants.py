@@ -28,6 +28,7 @@ With --gan_seeds 10 it trains ten VAE-GANs instead, with other seeds, and says w
 
 import argparse
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -43,7 +44,7 @@ from common import game as games
 from common.agent import mdnrnn, models, vae, weights
 from common.data import recordings
 from common.game import Game
-from common.runtime import cli, files, provenance, seeds, settings
+from common.runtime import bound, cli, files, provenance, seeds, settings
 from common.runtime.files import ROOT
 from common.training import es, evolve
 
@@ -68,6 +69,10 @@ UNSEEN_SEED, SCORE_SEED = 390_000, 460_000  # of the first episode that no stage
 RESULT = {"vae_train": "tf_vae/vae.json", "rnn_train": "tf_rnn/rnn.json"}
 HEALTH = "missed", "sharpness", "spread"
 COLUMNS = "pixels", "sharpness", "kl", "z_nats", "score", "seconds", "ask_tell_ms"
+
+
+class NotFinite(cli.UserError):
+    """A training stopped because a loss or a gradient is not finite."""
 
 
 def main() -> None:
@@ -100,6 +105,9 @@ def main() -> None:
     names = [name for name in chosen if name in only | {"standard"} or not only]
     bench = Bench(game, arguments)
     bench.check(names)
+    page, mark = os.path.join(ROOT, "docs", "variants.md"), "gan " * bool(arguments.gan_seeds) + game.name
+    if arguments.write:
+        around(page, mark)
     devices.for_blocks()
     about = {"game": game.name, "budget": {**vars(arguments), "run": None}, **provenance.about_now()}
     if arguments.gan_seeds:
@@ -109,7 +117,7 @@ def main() -> None:
             files.write_json(
                 os.path.join(ROOT, "log", f"{game.name}.gan_seeds.json"), about | {"seeds": rows}, indent=1
             )
-            insert(os.path.join(ROOT, "docs", "variants.md"), f"gan {game.name}", seeds_table(rows))
+            insert(page, mark, seeds_table(rows))
         return
     figures = {name: bench.figures(name) for name in names}
     print(table(figures))
@@ -121,7 +129,7 @@ def main() -> None:
             plot(figures, os.path.join(ROOT, "docs", f"variants.{game.name}.png"))
         if "vae-gan" in figures:
             bench.show(os.path.join(ROOT, "docs", f"variants.{game.name}.frames.png"))
-        insert(os.path.join(ROOT, "docs", "variants.md"), game.name, table(figures))
+        insert(page, mark, table(figures))
 
 
 def variants_of(game: Game) -> list[str]:
@@ -171,10 +179,17 @@ class Bench:
         return cfg
 
     def _command(self, script: str, *flags: Any) -> None:
-        """A command of the game; UserError if it fails."""
-        words = [sys.executable, f"{script}.py", *map(str, flags)]
-        if subprocess.run(words, cwd=self.game.folder).returncode:
-            raise cli.UserError(f"{' '.join(words[1:])}: failed, see above; the same command continues")
+        """A command of the game, which ends when this process does; UserError if it fails, NotFinite if that is why."""
+        words, error = [f"{script}.py", *map(str, flags)], cli.UserError
+        pipe = subprocess.PIPE if "--gan" in flags else None  # of others a terminal shows the progress as it goes on
+        child = {"cwd": self.game.folder, "stderr": pipe, "text": True, "errors": "replace"}
+        with subprocess.Popen(bound.command(sys.executable, *words), **child) as process:
+            for line in process.stderr or ():
+                print(line, end="", file=sys.stderr, flush=True)
+                if re.search(r"\.py: step \d+: .* is not finite", line):
+                    error = NotFinite
+        if process.returncode:
+            raise error(f"{' '.join(words)}: failed, see above; the same command continues")
 
     def _flags(self, script: str, run: str, *flags: Any) -> tuple[Any, ...]:
         """All flags of a stage: these, the preset, and the budget."""
@@ -238,7 +253,7 @@ class Bench:
             try:
                 self._stage("vae_train", run, "--gan", "--seed", seed)
                 rows.append({"seed": seed} | health(run, unseen, self.game.config.TRAINED["vae"]))
-            except cli.UserError as error:  # such as a loss that is not finite; the other seeds go on
+            except NotFinite as error:  # the other seeds go on
                 print(f"seed {seed}: {error}", file=sys.stderr)
                 rows.append({"seed": seed, "collapsed": True})
         return rows
@@ -280,7 +295,8 @@ class Bench:
             model = weights.read_vae(os.path.join(self.run, name, self.game.config.TRAINED["vae"]))
             rows.append(model.decode(model.encode(frames)[0]).numpy())
         picture = np.concatenate([np.concatenate(row, axis=1) for row in rows])
-        Image.fromarray(np.rint(255 * picture).astype(np.uint8)).save(path)
+        with files.atomic(path) as file:
+            Image.fromarray(np.rint(255 * picture).astype(np.uint8)).save(file, format="png")
 
 
 def health(run: str, record: str, vae_path: str) -> dict[str, Any]:
@@ -390,12 +406,21 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
 
 def insert(path: str, game: str, text: str) -> None:
     """Puts a table between the two marks of a game in a Markdown file."""
+    before, after = around(path, game)
+    with files.atomic(path, "w") as file:
+        file.write(f"{before}\n{text}\n{after}")
+
+
+def around(path: str, game: str) -> tuple[str, str]:
+    """What a Markdown file has before a table and after it, with the two marks; UserError without these marks."""
     begins, ends = f"<!-- table {game} -->", f"<!-- end {game} -->"
     with open(path) as file:
-        before, rest = file.read().split(begins)
-    _, after = rest.split(ends)
-    with files.atomic(path, "w") as file:
-        file.write(f"{before}{begins}\n{text}\n{ends}{after}")
+        text = file.read()
+    before, _, rest = text.partition(begins)
+    _, _, after = rest.partition(ends)
+    if (text.count(begins), text.count(ends), rest.count(ends)) != (1, 1, 1):
+        raise cli.UserError(f"{path}: must have {begins} once, and {ends} once below it; put both where the table goes")
+    return before + begins, ends + after
 
 
 def plot(figures: dict[str, dict[str, Any]], path: str) -> None:
@@ -409,7 +434,8 @@ def plot(figures: dict[str, dict[str, Any]], path: str) -> None:
                 axes.plot(*curve, color=f"C{k}", label=None if s else name.replace("standard", "cma"))
     axes.set(xlabel="rollouts", ylabel="mean return of the population")
     axes.legend()
-    figure.savefig(path, dpi=100, bbox_inches="tight")
+    with files.atomic(path) as file:
+        figure.savefig(file, format="png", dpi=100, bbox_inches="tight")
     pyplot.close(figure)
 
 

@@ -1,7 +1,11 @@
 """bench/variants.py: what it measures, and the table that it puts into docs/variants.md."""
 
+import contextlib
+import errno
 import importlib.util
 import os
+import signal
+import sys
 import types
 
 import commands
@@ -9,12 +13,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from commands import in_this_process  # noqa: F401  a fixture
+from matplotlib import figure
+from PIL import Image
 
 from common.agent import mdnrnn, vae
 from common.data import recordings
 from common.game import find
+from common.runtime import files
 from common.runtime.files import ROOT
-from common.training import vae_and_rnn
+from common.training import trainers, vae_and_rnn
 
 spec = importlib.util.spec_from_file_location("variants", os.path.join(ROOT, "bench", "variants.py"))
 variants = importlib.util.module_from_spec(spec)
@@ -158,7 +165,7 @@ def test_health_is_measured_on_unseen_frames(tmp_path, rng, monkeypatch):
 
 
 def test_seeds_of_a_vae_gan_are_trained_once_and_measured(tmp_path, rng, monkeypatch):
-    """Catches a seed trained anew by the same command, one seed every time, and a failed one that ends the bench."""
+    """Catches a seed trained anew, one seed for all, a collapse that ends the bench, and a full disk that is one."""
     game, trained, budget = find("doomrnn"), [], {"preset": "smoke", "vae_steps": 2, "unseen": 1, "episodes": None}
     bench = variants.Bench(game, types.SimpleNamespace(run=str(tmp_path), **budget))
 
@@ -172,7 +179,9 @@ def test_seeds_of_a_vae_gan_are_trained_once_and_measured(tmp_path, rng, monkeyp
             small = "--z_size", 4, "--batch_size", 4, "--report_every", 1, "--unverified"
             seed = flags[flags.index("--seed") + 1]
             if seed == 2:
-                raise variants.cli.UserError("step 2: the loss is not finite")
+                raise variants.NotFinite("vae_train.py: failed")
+            if seed == 3:
+                raise variants.cli.UserError("No space left on device")
             done = commands.call(vae_and_rnn.train_vae, game, *flags, *small)
             assert done.code == 0, done.err
             trained.append((os.path.basename(run), seed, "already made" in done.out))
@@ -181,12 +190,38 @@ def test_seeds_of_a_vae_gan_are_trained_once_and_measured(tmp_path, rng, monkeyp
     first, again = bench.gan_seeds(2), bench.gan_seeds(2)
     assert trained == [("gan1", 1, False), ("gan1", 1, True)]
     assert again == first
+    with pytest.raises(variants.cli.UserError, match="No space left"):  # which says nothing of the seed
+        bench.gan_seeds(3)
     assert first[1] == {"seed": 2, "collapsed": True}
     assert first[0]["spread"] < 0.1  # after two steps all frames are decoded alike
     assert first[0]["collapsed"]
     lines = variants.seeds_table(first).splitlines()
     assert lines[3] == "| 2 |  |  |  | yes |"
     assert {line.count("|") for line in lines} == {6}
+
+
+@pytest.mark.parametrize("flags", [("--gan", "--seed", 3), ()])
+def test_a_command_ends_with_the_bench_and_tells_of_numbers_that_are_not_finite(tmp_path, capfd, flags):
+    """Catches a child that outlives the bench, errors that are not seen, and a locked folder taken for a collapse."""
+    here = types.SimpleNamespace(_stage=types.SimpleNamespace(folder="tf_vae"))
+    with pytest.raises(variants.cli.UserError) as not_finite:
+        trainers.Trainer._checked(here, 7, (float("nan"), 1.0))
+    script, wanted = tmp_path / "vae_train.py", (variants.NotFinite if flags else variants.cli.UserError)
+    bench = variants.Bench(types.SimpleNamespace(folder=str(tmp_path)), types.SimpleNamespace(run=str(tmp_path)))
+    for error, kind in (not_finite.value, wanted), ("tf_vae: is used by another process", variants.cli.UserError):
+        script.write_text(
+            "import ctypes, sys\nfound = ctypes.c_int()\nctypes.CDLL(None).prctl(2, ctypes.byref(found))\n"  # PDEATHSIG
+            f"print(found.value, sys.argv[1:])\nsys.exit(f'{{sys.argv[0]}}: ' + {str(error)!r})\n"
+        )
+        with pytest.raises(variants.cli.UserError, match=r"vae_train.py.*: failed, see above") as failed:
+            bench._command("vae_train", *flags)
+        assert type(failed.value) is kind
+        out, err = capfd.readouterr()
+        assert err == f"vae_train.py: {error}\n"
+        if sys.platform == "linux":
+            assert out == f"{signal.SIGKILL} {[str(flag) for flag in flags]}\n"
+    script.write_text("")
+    bench._command("vae_train", *flags)
 
 
 def test_a_variant_that_a_game_lacks_is_refused(tmp_path):
@@ -220,6 +255,61 @@ def test_what_a_later_command_would_refuse_is_refused_at_once(tmp_path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("missing", ["<!-- table gan doomrnn -->", "<!-- end gan doomrnn -->"])
+def test_a_page_without_a_place_for_the_table_is_refused_at_once(tmp_path, monkeypatch, missing):
+    """Catches a ValueError after ten trainings, and a table that the page of this repository has no place for."""
+    page = os.path.join(ROOT, "docs", "variants.md")
+    for mark in (f"{kind}{name}" for kind in ("", "gan ") for name in commands.GAMES):
+        before, after = variants.around(page, mark)
+        assert before
+        assert after
+    monkeypatch.setattr(variants.Bench, "_command", lambda *_: pytest.fail("a command ran"))
+    monkeypatch.setattr(variants, "ROOT", str(tmp_path))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "variants.md").write_text(
+        "<!-- table gan doomrnn -->\n<!-- end gan doomrnn -->\n".replace(missing, "")
+    )
+    words = "--game", "doomrnn", "--run", tmp_path / "run", "--gan_seeds", 2, "--write"
+    done = commands.call(lambda *_: variants.main(), None, *words)
+    assert done.refused("variants.md", "<!-- table gan doomrnn -->", "<!-- end gan doomrnn -->"), done
+
+
+def broken_save(monkeypatch):
+    """Whatever saves a picture writes a part of it, then finds the disk full."""
+
+    def save(self, target, *_, **__):
+        with open(target, "wb") if isinstance(target, str) else contextlib.nullcontext(target) as file:
+            file.write(b"half")
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(figure.Figure, "savefig", save)
+    monkeypatch.setattr(Image.Image, "save", save)
+
+
+def test_pictures_are_complete_or_as_they_were(tmp_path, rng, monkeypatch):
+    """Catches half a picture in docs/ after a full disk, and one of another format than its name says."""
+    frames, zeros = rng.integers(0, 256, (12, 64, 64, 3), np.uint8), np.zeros(12)
+    recordings.write(str(tmp_path / "unseen" / "record"), 2000, frames, zeros, zeros, zeros)
+    drawn = types.SimpleNamespace(encode=lambda obs: (obs, obs), decode=lambda obs: tf.constant(obs / np.float32(255)))
+    monkeypatch.setattr(variants.weights, "read_vae", lambda _: drawn)
+    bench = variants.Bench(find("doomrnn"), types.SimpleNamespace(run=str(tmp_path)))
+    curves = {"standard": {"curves": [[[1, 2], [3, 4]]]}}
+    pictures = str(tmp_path / "frames.png"), str(tmp_path / "curves.png")
+    for failing in (False, True):
+        if failing:
+            before = [files.sha256(path) for path in pictures]
+            broken_save(monkeypatch)
+        with pytest.raises(OSError, match="full") if failing else contextlib.nullcontext():
+            bench.show(pictures[0])
+        with pytest.raises(OSError, match="full") if failing else contextlib.nullcontext():
+            variants.plot(curves, pictures[1])
+    assert [files.sha256(path) for path in pictures] == before
+    assert sorted(os.listdir(tmp_path)) == ["curves.png", "frames.png", "unseen"]
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+
+
 def test_the_most_that_is_allowed_is_not_refused(tmp_path):
     """Catches limits that are one too low, and the command lines of docs/variants.md refused."""
     budget = {"preset": "laptop", "generations": 20, "unseen": 10_000, "games": 40_000, "gan_seeds": None}
@@ -235,7 +325,7 @@ def test_the_most_that_is_allowed_is_not_refused(tmp_path):
 
 
 def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch):
-    """Catches losses on episodes that were trained on, scores of test games or of another evolution, one seed for all."""
+    """Catches losses on episodes that were trained on, scores of test games or another start, and one seed for all."""
     budget = {"preset": "smoke", "episodes": None, "generations": 5, "games": 7, "unseen": 3, "world": ""}
     budget |= {"train": ["-t", "32"]}
     bench, ran = variants.Bench(find("doomrnn"), types.SimpleNamespace(run=str(tmp_path), **budget)), []
