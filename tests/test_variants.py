@@ -1,4 +1,4 @@
-"""bench/variants.py: what it measures, and the table that it puts into docs/variants.md."""
+"""bench/variants.py: what it measures, and its table in docs/variants.md; bench/scale.py: what it refuses."""
 
 import contextlib
 import errno
@@ -26,6 +26,9 @@ from common.training import trainers, vae_and_rnn
 spec = importlib.util.spec_from_file_location("variants", os.path.join(ROOT, "bench", "variants.py"))
 variants = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(variants)
+spec = importlib.util.spec_from_file_location("scale", os.path.join(ROOT, "bench", "scale.py"))
+scale = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(scale)
 
 
 def test_sharpness_is_the_energy_of_gradients(rng):
@@ -365,3 +368,36 @@ def test_every_variant_but_the_standard_changes_its_stage(name):
         stage, flags = variants.VARIANTS[variant]
         changed = variants.cli.parse(of[stage], None, ["--preset", "smoke", *flags])[0] != of[stage]["smoke"]
         assert changed == (variant != "standard"), variant
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--ranks", 1, 3], "3: "),
+        (["--ranks", 128], "128: "),
+        (["--out", "."], "--out"),
+        (["--rank", 1], "--rank"),
+    ],
+)
+def test_scale_refuses_at_once_what_it_cannot_measure(monkeypatch, words, said):
+    """Catches ranks that share the population out unequally, and figures that cannot be written, after the work."""
+    monkeypatch.setattr(scale, "measure", lambda *_: pytest.fail("measured"))
+    assert commands.call(lambda *_: scale.main(), None, *words).refused(said)
+
+
+def test_scale_writes_what_it_measured(tmp_path, monkeypatch):
+    """Catches ranks that divide the population refused, and a file without the figures."""
+    monkeypatch.setattr(scale, "measure", lambda ranks, generations: {"ranks": ranks, "generations": generations})
+    out = tmp_path / "new" / "scale.json"
+    done = commands.call(lambda *_: scale.main(), None, "--ranks", 1, 64, "--generations", 2, "--out", out)
+    assert done.code == 0, done.err
+    found = files.read_json(str(out))
+    assert found["rows"] == [{"ranks": ranks, "generations": 2} for ranks in (1, 64)]
+    assert found.keys() == files.read_json(os.path.join(ROOT, "bench", "scale.json")).keys()
+
+
+def test_scale_says_that_an_evolution_failed(monkeypatch):
+    """Catches a FileNotFoundError where train.py said what is wrong, such as no MPI."""
+    monkeypatch.setattr(scale, "SETTINGS", ["--no_such_flag"])
+    with pytest.raises(variants.cli.UserError, match=r"train\.py"):
+        scale.measure(1, 1)
