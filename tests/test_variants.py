@@ -96,6 +96,48 @@ def test_every_variant_differs_in_one_stage_and_shares_those_before(tmp_path):
     assert os.path.samefile(tmp_path / "a" / "tf_vae", tmp_path / "b" / "tf_vae")
 
 
+def test_a_variant_is_trained_from_its_stage_on_and_measured_on_unseen_episodes(tmp_path, monkeypatch):
+    """Catches the stage of a variant taken from the standard, flags in another one, and losses on known episodes."""
+    budget = {"preset": "smoke", "episodes": None, "vae_steps": None, "rnn_steps": 3, "generations": None, "unseen": 3}
+    arguments = types.SimpleNamespace(run=str(tmp_path), games=2, seeds=1, train=[], world="", **budget)
+    bench, ran, measured = variants.Bench(find("carracing"), arguments), [], []
+
+    def command(script, *flags):
+        words = list(map(str, flags))
+        run = words[words.index("--run") + 1]
+        ran.append((script, os.path.relpath(run, tmp_path), words[words.index("--run") + 2 :]))
+        if script == "train":
+            cfg = {"n": 1, "t": 3, "num_episode": 1, "o": "cma"}
+            for ending, value in (
+                ("best.json", [[0.0]]),
+                ("hist.json", [[1, 2.0, 3.0]]),
+                ("best.json.meta.json", {"config": cfg}),
+            ):
+                base = f"{run}/log/carracing.cma.{bench._config(flags).num_episode}.{bench._config(flags).t}"
+                files.write_json(f"{base}.{ending}", value)
+        if script == "model":
+            files.write_json(words[words.index("--out") + 1], {"episodes": [{"return": 1.0}] * 2})
+
+    monkeypatch.setattr(bench, "_command", command)
+    monkeypatch.setattr(variants, "losses", lambda game, run, record: measured.append((run, record)) or {})
+    monkeypatch.setattr(variants, "RESULT", {})
+    for name in ("gaussian", "two actions"):
+        bench.figures(name)
+    unseen = ["--first_seed", "390000", "--episodes", "3"]
+    assert [part for part in ran if part[0] not in ("train", "model")] == [
+        ("rnn_train", "gaussian", ["--steps", "3", "--output", "gaussian"]),
+        ("extract", "unseen", unseen),
+        ("extract", "two_actions", ["--actions", "2"]),
+        ("vae_train", "two_actions", []),
+        ("series", "two_actions", []),
+        ("rnn_train", "two_actions", ["--steps", "3"]),
+        ("extract", "unseen_two", [*unseen, "--actions", "2"]),
+    ]
+    assert sorted(os.listdir(tmp_path / "gaussian")) == ["evolved0", "record", "series", "tf_vae"]
+    paths = [tuple(os.path.relpath(path, tmp_path) for path in pair) for pair in measured]
+    assert paths == [("gaussian", "unseen/record"), ("two_actions", "unseen_two/record")]
+
+
 def test_rollouts_are_those_that_were_played():
     """Catches the episodes of the last generations counted for the first, which play fewer."""
     config = {"n": 2, "t": 4, "num_episode": 16}
