@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     game = find(arguments.game)
     cfg = dataclasses.replace(planet.presets_of(game)[arguments.preset], overshooting=arguments.overshooting)
+    for changes in VARIANTS.values():
+        planet.check(game, dataclasses.replace(cfg, **changes))  # all before the training of the first
     paths, _ = recordings.scan(arguments.recordings, (game.config.ACTION_SIZE,))
     if len(paths) <= arguments.unseen:
         raise UserError(f"--unseen {arguments.unseen}: of {len(paths)} recordings none is left to learn from")
@@ -175,7 +177,8 @@ def plot(losses: dict[str, dict[str, list[float]]], path: str) -> None:
         axis.set(xlabel="steps ahead", ylabel=f"{loss} loss, unseen games")
     axes[0].legend()
     figure.tight_layout()
-    figure.savefig(path, dpi=100)
+    with files.atomic(path) as file:
+        figure.savefig(file, format="png", dpi=100)
     plt.close(figure)
 
 

@@ -7,7 +7,6 @@ MDN-RNN that ship. Memory of a rank is private, or proportional: with its part o
 """
 
 import argparse
-import json
 import os
 import pickle
 import subprocess
@@ -23,6 +22,14 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 POPULATION, EPISODES, ROWS, PARAMETERS = 64, 4, 16, 1088
 SETTINGS = ["--preset", "smoke", "--num_episode", EPISODES, "--block_rows", ROWS, "--eval_steps", 1000]
 SETTINGS += ["--eval_episodes", 4, "--checkpoint_seconds", 0]
+
+
+def ranks_of(text: str) -> int:
+    """An argparse type: a number of ranks that the population divides among."""
+    ranks = cli.number(int, 1)(text)
+    if POPULATION % ranks:
+        raise argparse.ArgumentTypeError(f"{text}: does not divide the population of {POPULATION}; give 1, 2, 4, ...")
+    return ranks
 
 
 def bytes_of_a_generation():
@@ -64,6 +71,8 @@ def measure(ranks, generations):
             for rank, sizes in memory(run).items():
                 most[rank] = max(most.get(rank, sizes), sizes)
             time.sleep(0.5)
+        if process.returncode:
+            raise cli.UserError(f"{' '.join(map(str, command[1:]))}: failed, see above")
         hist = files.read_json(os.path.join(run, "log", f"doomrnn.cma.{EPISODES}.{POPULATION}.hist.json"))
     private, proportional = (np.mean([sizes[k] for sizes in most.values()]) for k in (0, 1))
     steps = (hist[-1][7] - 1) * POPULATION * EPISODES
@@ -78,12 +87,10 @@ def measure(ranks, generations):
 
 def main() -> None:
     """Measures, and prints or writes the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--ranks", type=cli.number(int, 1), nargs="+", default=[1, 2, 4, 16], help="numbers of ranks to measure"
-    )
+    parser = cli.OneLineParser(description=__doc__)
+    parser.add_argument("--ranks", type=ranks_of, nargs="+", default=[1, 2, 4, 16], help="numbers of ranks to measure")
     parser.add_argument("--generations", type=cli.number(int, 1), default=5, help="after the first")
-    parser.add_argument("--out", metavar="FILE", help="write the figures here, as JSON")
+    parser.add_argument("--out", type=cli.new_file, metavar="FILE", help="write the figures here, as JSON")
     arguments = parser.parse_args()
     sent, received = bytes_of_a_generation()
     rows = [measure(ranks, arguments.generations) for ranks in arguments.ranks]
@@ -92,9 +99,8 @@ def main() -> None:
         print("  ".join(f"{name} {value}" for name, value in row.items()))
     if arguments.out:
         result = {"bytes_sent": sent, "bytes_received": received, "cores": os.cpu_count(), "rows": rows}
-        with open(arguments.out, "w") as file:
-            json.dump(result, file, indent=1)
+        files.write_json(arguments.out, result, indent=1)
 
 
 if __name__ == "__main__":
-    main()
+    cli.run_main(main)

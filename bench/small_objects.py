@@ -15,6 +15,7 @@ from common.runtime import devices  # isort: skip  (loads TensorFlow without its
 import numpy as np
 
 from common.agent import weights
+from common.agent.vae import ConvVAE
 from common.play import agents
 from common.runtime import cli, files, provenance, runs, seeds
 
@@ -41,8 +42,9 @@ def main() -> None:
     if len(set(names)) < len(names):
         raise cli.UserError(f"{', '.join(names)}: the table would have two files of one name; rename one of them")
     devices.for_blocks()
+    vaes = {name: weights.read_vae(path) for name, path in zip(names, arguments.vae, strict=True)}
     games = play(range(FIRST_SEED, FIRST_SEED + arguments.games))
-    figures = {name: measured(games, decoded(games, path)) for name, path in zip(names, arguments.vae, strict=True)}
+    figures = {name: measured(games, decoded(games, model)) for name, model in vaes.items()}
     print(table(figures))
     if arguments.out:
         hashes = {name: files.sha256(path) for name, path in zip(names, arguments.vae, strict=True)}
@@ -71,9 +73,8 @@ def play(episodes: range) -> list[list[tuple[np.ndarray, list[tuple[str, np.ndar
     return games
 
 
-def decoded(games: list, path: str) -> list[np.ndarray]:
+def decoded(games: list, model: ConvVAE) -> list[np.ndarray]:
     """The reconstructions of a VAE, from the mean of z: for each game float32 [N, 64, 64, 3]."""
-    model = weights.read_vae(path)
     return [np.array(model.decode(model.encode(np.stack([frame for frame, _ in game]))[0])) for game in games]
 
 

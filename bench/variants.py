@@ -28,6 +28,7 @@ With --gan_seeds 10 it trains ten VAE-GANs instead, with other seeds, and says w
 
 import argparse
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -43,7 +44,7 @@ from common import game as games
 from common.agent import mdnrnn, models, vae, weights
 from common.data import recordings
 from common.game import Game
-from common.runtime import cli, files, provenance, settings
+from common.runtime import bound, cli, files, provenance, seeds, settings
 from common.runtime.files import ROOT
 from common.training import es, evolve
 
@@ -68,6 +69,10 @@ UNSEEN_SEED, SCORE_SEED = 390_000, 460_000  # of the first episode that no stage
 RESULT = {"vae_train": "tf_vae/vae.json", "rnn_train": "tf_rnn/rnn.json"}
 HEALTH = "missed", "sharpness", "spread"
 COLUMNS = "pixels", "sharpness", "kl", "z_nats", "score", "seconds", "ask_tell_ms"
+
+
+class NotFinite(cli.UserError):
+    """A training stopped because a loss or a gradient is not finite."""
 
 
 def main() -> None:
@@ -97,7 +102,12 @@ def main() -> None:
     only = {part.strip() for part in arguments.only.split(",") if part.strip()}
     if not only <= set(chosen):
         raise cli.UserError(f"--only {arguments.only}: {game.title} has {', '.join(chosen)}")
+    names = [name for name in chosen if name in only | {"standard"} or not only]
     bench = Bench(game, arguments)
+    bench.check(names)
+    page, mark = os.path.join(ROOT, "docs", "variants.md"), "gan " * bool(arguments.gan_seeds) + game.name
+    if arguments.write:
+        around(page, mark)
     devices.for_blocks()
     about = {"game": game.name, "budget": {**vars(arguments), "run": None}, **provenance.about_now()}
     if arguments.gan_seeds:
@@ -107,9 +117,9 @@ def main() -> None:
             files.write_json(
                 os.path.join(ROOT, "log", f"{game.name}.gan_seeds.json"), about | {"seeds": rows}, indent=1
             )
-            insert(os.path.join(ROOT, "docs", "variants.md"), f"gan {game.name}", seeds_table(rows))
+            insert(page, mark, seeds_table(rows))
         return
-    figures = {name: bench.figures(name) for name in chosen if name in only | {"standard"} or not only}
+    figures = {name: bench.figures(name) for name in names}
     print(table(figures))
     if arguments.write:
         files.write_json(
@@ -119,7 +129,7 @@ def main() -> None:
             plot(figures, os.path.join(ROOT, "docs", f"variants.{game.name}.png"))
         if "vae-gan" in figures:
             bench.show(os.path.join(ROOT, "docs", f"variants.{game.name}.frames.png"))
-        insert(os.path.join(ROOT, "docs", "variants.md"), game.name, table(figures))
+        insert(page, mark, table(figures))
 
 
 def variants_of(game: Game) -> list[str]:
@@ -143,19 +153,55 @@ class Bench:
     def __init__(self, game: Game, arguments: argparse.Namespace) -> None:
         self.game, self.arguments, self.run = game, arguments, os.path.abspath(arguments.run)
 
-    def _command(self, script: str, *flags: Any) -> None:
-        """A command of the game; UserError if it fails."""
-        words = [sys.executable, f"{script}.py", *map(str, flags)]
-        if subprocess.run(words, cwd=self.game.folder).returncode:
-            raise cli.UserError(f"{' '.join(words[1:])}: failed, see above; the same command continues")
+    def check(self, names: list[str]) -> None:
+        """UserError, or exit code 2, for what a command for these variants would refuse: not after hours of others."""
+        unseen, games = self.arguments.unseen, self.arguments.games
+        seeds.check(range(UNSEEN_SEED, UNSEEN_SEED + unseen), "training", "--unseen")
+        if self.arguments.gan_seeds:  # which play and evolve nothing
+            return
+        seeds.check(range(SCORE_SEED, SCORE_SEED + games), "validation", "--games")
+        for differs, flags in (VARIANTS[name] for name in names):
+            self._config(self._evolution(self.run, 0, flags if differs == "train" else ()))
 
-    def _stage(self, script: str, run: str, *flags: Any) -> None:
+    def _config(self, flags: tuple[Any, ...]) -> Any:
+        """What train.py makes of its flags; UserError, or exit code 2, where it would refuse them."""
+        words = list(map(str, flags))
+        where = cli.OneLineParser(add_help=False)
+        where.add_argument("--world", default="")  # it decides which other flags there are
+        presets = self.game.train_presets(where.parse_known_args(words)[0].world)
+        cfg, _ = cli.check({"train": presets}, words)["train"]
+        if cfg.o == "ppo":
+            raise cli.UserError("--train '-o ppo': is no evolution strategy; leave it out")
+        try:
+            evolve.check(self.game, cfg)
+        except cli.UserError as error:
+            raise cli.UserError(f"train.py: {error}") from None
+        return cfg
+
+    def _command(self, script: str, *flags: Any) -> None:
+        """A command of the game, which ends when this process does; UserError if it fails, NotFinite if that is why."""
+        words, error = [f"{script}.py", *map(str, flags)], cli.UserError
+        pipe = subprocess.PIPE if "--gan" in flags else None  # of others a terminal shows the progress as it goes on
+        child = {"cwd": self.game.folder, "stderr": pipe, "text": True, "errors": "replace"}
+        with subprocess.Popen(bound.command(sys.executable, *words), **child) as process:
+            for line in process.stderr or ():
+                print(line, end="", file=sys.stderr, flush=True)
+                if re.search(r"\.py: step \d+: .* is not finite", line):
+                    error = NotFinite
+        if process.returncode:
+            raise error(f"{' '.join(words)}: failed, see above; the same command continues")
+
+    def _flags(self, script: str, run: str, *flags: Any) -> tuple[Any, ...]:
+        """All flags of a stage: these, the preset, and the budget."""
         budget = {"extract": "episodes", "vae_train": "vae_steps", "rnn_train": "rnn_steps", "train": "generations"}
         value = getattr(self.arguments, budget.get(script, ""), None)
         name = budget.get(script, "").removeprefix("vae_").removeprefix("rnn_")
         own = (f"--{name}", value) if value and f"--{name}" not in flags else ()
+        return "--preset", self.arguments.preset, "--run", run, *own, *flags
+
+    def _stage(self, script: str, run: str, *flags: Any) -> None:
         os.makedirs(run, exist_ok=True)
-        self._command(script, "--preset", self.arguments.preset, "--run", run, *own, *flags)
+        self._command(script, *self._flags(script, run, *flags))
 
     def trained(self, name: str) -> str:
         """Runs the stages of a variant but for the evolution; returns its folder."""
@@ -207,21 +253,27 @@ class Bench:
             try:
                 self._stage("vae_train", run, "--gan", "--seed", seed)
                 rows.append({"seed": seed} | health(run, unseen, self.game.config.TRAINED["vae"]))
-            except cli.UserError as error:  # such as a loss that is not finite; the other seeds go on
+            except NotFinite as error:  # the other seeds go on
                 print(f"seed {seed}: {error}", file=sys.stderr)
                 rows.append({"seed": seed, "collapsed": True})
         return rows
 
-    def _evolved(self, run: str, seed: int, flags: tuple[str, ...]) -> str:
-        """Evolves a controller on the models of a variant; returns the path of its best mean."""
+    def _evolution(self, run: str, seed: int, flags: tuple[str, ...]) -> tuple[Any, ...]:
+        """The flags of train.py."""
         world = self.arguments.world
-        evolved = os.path.join(run, f"evolved{seed}{world}")
-        share(run, evolved, [part for parts in WRITES.values() for part in parts])
         # in a subspace, as some presets do, the strategies and modes would hardly differ
         everywhere = ("--world", world, "--directions", 0) if world else ()
-        self._stage("train", evolved, "-s", seed, *everywhere, *self.arguments.train, *flags)
-        [best] = [name for name in os.listdir(os.path.join(evolved, "log")) if name.endswith(".best.json")]
-        return os.path.join(evolved, "log", best)
+        return self._flags("train", run, "-s", seed, *everywhere, *self.arguments.train, *flags)
+
+    def _evolved(self, run: str, seed: int, flags: tuple[str, ...]) -> str:
+        """Evolves a controller on the models of a variant; returns the path of its best mean."""
+        evolved = os.path.join(run, f"evolved{seed}{self.arguments.world}")
+        share(run, evolved, [part for parts in WRITES.values() for part in parts])
+        words = self._evolution(evolved, seed, flags)
+        self._command("train", *words)
+        cfg = self._config(words)  # another start, with other flags, has files of another name in the same folder
+        base = f"{self.game.log_name(cfg.world)}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
+        return os.path.join(evolved, "log", f"{base}.best.json")
 
     def _returns(self, controller: str) -> np.ndarray:
         """The returns of a controller in the real game, float64 [G], the same games for all."""
@@ -243,7 +295,8 @@ class Bench:
             model = weights.read_vae(os.path.join(self.run, name, self.game.config.TRAINED["vae"]))
             rows.append(model.decode(model.encode(frames)[0]).numpy())
         picture = np.concatenate([np.concatenate(row, axis=1) for row in rows])
-        Image.fromarray(np.rint(255 * picture).astype(np.uint8)).save(path)
+        with files.atomic(path) as file:
+            Image.fromarray(np.rint(255 * picture).astype(np.uint8)).save(file, format="png")
 
 
 def health(run: str, record: str, vae_path: str) -> dict[str, Any]:
@@ -353,12 +406,21 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
 
 def insert(path: str, game: str, text: str) -> None:
     """Puts a table between the two marks of a game in a Markdown file."""
+    before, after = around(path, game)
+    with files.atomic(path, "w") as file:
+        file.write(f"{before}\n{text}\n{after}")
+
+
+def around(path: str, game: str) -> tuple[str, str]:
+    """What a Markdown file has before a table and after it, with the two marks; UserError without these marks."""
     begins, ends = f"<!-- table {game} -->", f"<!-- end {game} -->"
     with open(path) as file:
-        before, rest = file.read().split(begins)
-    _, after = rest.split(ends)
-    with files.atomic(path, "w") as file:
-        file.write(f"{before}{begins}\n{text}\n{ends}{after}")
+        text = file.read()
+    before, _, rest = text.partition(begins)
+    _, _, after = rest.partition(ends)
+    if (text.count(begins), text.count(ends), rest.count(ends)) != (1, 1, 1):
+        raise cli.UserError(f"{path}: must have {begins} once, and {ends} once below it; put both where the table goes")
+    return before + begins, ends + after
 
 
 def plot(figures: dict[str, dict[str, Any]], path: str) -> None:
@@ -372,7 +434,8 @@ def plot(figures: dict[str, dict[str, Any]], path: str) -> None:
                 axes.plot(*curve, color=f"C{k}", label=None if s else name.replace("standard", "cma"))
     axes.set(xlabel="rollouts", ylabel="mean return of the population")
     axes.legend()
-    figure.savefig(path, dpi=100, bbox_inches="tight")
+    with files.atomic(path) as file:
+        figure.savefig(file, format="png", dpi=100, bbox_inches="tight")
     pyplot.close(figure)
 
 

@@ -1,5 +1,7 @@
 """bench/open_loop.py: what it measures, and that the same command goes on."""
 
+import contextlib
+import errno
 import importlib.util
 import json
 import os
@@ -61,9 +63,14 @@ def test_the_same_command_trains_four_models_once(tmp_path, monkeypatch):
         *("--recordings", str(tmp_path / "record"), "--run", str(tmp_path / "run"), "--out", str(out)),
         *("--updates", "2", "--overshooting", "2", "--unseen", "2", "--seen", "2", "--ahead", "4"),
     ]
-    for words, message in (["--unseen", "6"], "none is left"), (["--ahead", "40"], "no unseen game has 42 steps of 1"):
+    for words, message in (
+        (["--unseen", "6"], "none is left"),
+        (["--ahead", "40"], "no unseen game has 42 steps of 1"),
+        (["--overshooting", "3"], "--overshooting 3"),
+    ):
         with pytest.raises(UserError, match=message):
             open_loop.main([*command, *words])
+        assert not (tmp_path / "run").exists()  # not after the training of those before it
 
     def trained(game, cfg, replay, name, arguments, real=open_loop.trained):
         learned.append((name, cfg.paths, cfg.overshooting, len(replay)))
@@ -84,3 +91,22 @@ def test_the_same_command_trains_four_models_once(tmp_path, monkeypatch):
     out.unlink()
     open_loop.main(command)
     assert json.loads(out.read_text())["losses"] == losses
+
+
+def test_a_plot_is_complete_or_as_it_was(tmp_path, monkeypatch):
+    """Catches half a picture in docs/ after a full disk."""
+
+    def save(self, target, *_, **__):
+        with open(target, "wb") if isinstance(target, str) else contextlib.nullcontext(target) as file:
+            file.write(b"half")
+        raise OSError(errno.ENOSPC, "full")
+
+    path, losses = tmp_path / "plot.png", {"both": {"image": [1.0, 2.0], "reward": [3.0, 4.0]}}
+    open_loop.plot(losses, str(path))
+    before = path.read_bytes()
+    assert before.startswith(b"\x89PNG")
+    monkeypatch.setattr(open_loop.plt.Figure, "savefig", save)
+    with pytest.raises(OSError, match="full"):
+        open_loop.plot(losses, str(path))
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["plot.png"]

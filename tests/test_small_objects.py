@@ -79,6 +79,14 @@ def test_files_of_one_name_are_refused(tmp_path):
     assert done.refused("vae.json, vae.json: the table would have two files of one name")
 
 
+def test_a_file_that_is_no_vae_is_refused_at_once(tmp_path, monkeypatch):
+    """Catches a wrong file that is found only after the games were played."""
+    monkeypatch.setattr(small_objects, "play", lambda *_: pytest.fail("played"))
+    paths = os.path.join(ROOT, "doomrnn", "tf_models", "vae.json"), str(tmp_path / "vae2.json")
+    (tmp_path / "vae2.json").write_text("[]")
+    assert commands.call(lambda *_: small_objects.main(), None, *paths).refused("vae2.json: not a VAE")
+
+
 def test_the_page_has_what_was_measured():
     """Catches figures of another measurement, or of another VAE than the one that ships."""
     found = files.read_json(os.path.join(ROOT, "bench", "small_objects.json"))

@@ -1,7 +1,11 @@
-"""bench/variants.py: what it measures, and the table that it puts into docs/variants.md."""
+"""bench/variants.py: what it measures, and its table in docs/variants.md; bench/scale.py: what it refuses."""
 
+import contextlib
+import errno
 import importlib.util
 import os
+import signal
+import sys
 import types
 
 import commands
@@ -9,16 +13,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from commands import in_this_process  # noqa: F401  a fixture
+from matplotlib import figure
+from PIL import Image
 
 from common.agent import mdnrnn, vae
 from common.data import recordings
 from common.game import find
+from common.runtime import files
 from common.runtime.files import ROOT
-from common.training import vae_and_rnn
+from common.training import trainers, vae_and_rnn
 
 spec = importlib.util.spec_from_file_location("variants", os.path.join(ROOT, "bench", "variants.py"))
 variants = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(variants)
+spec = importlib.util.spec_from_file_location("scale", os.path.join(ROOT, "bench", "scale.py"))
+scale = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(scale)
 
 
 def test_sharpness_is_the_energy_of_gradients(rng):
@@ -84,6 +94,48 @@ def test_every_variant_differs_in_one_stage_and_shares_those_before(tmp_path):
     for _ in range(2):
         variants.share(str(tmp_path / "a"), str(tmp_path / "b"), ("tf_vae",))
     assert os.path.samefile(tmp_path / "a" / "tf_vae", tmp_path / "b" / "tf_vae")
+
+
+def test_a_variant_is_trained_from_its_stage_on_and_measured_on_unseen_episodes(tmp_path, monkeypatch):
+    """Catches the stage of a variant taken from the standard, flags in another one, and losses on known episodes."""
+    budget = {"preset": "smoke", "episodes": None, "vae_steps": None, "rnn_steps": 3, "generations": None, "unseen": 3}
+    arguments = types.SimpleNamespace(run=str(tmp_path), games=2, seeds=1, train=[], world="", **budget)
+    bench, ran, measured = variants.Bench(find("carracing"), arguments), [], []
+
+    def command(script, *flags):
+        words = list(map(str, flags))
+        run = words[words.index("--run") + 1]
+        ran.append((script, os.path.relpath(run, tmp_path), words[words.index("--run") + 2 :]))
+        if script == "train":
+            cfg = {"n": 1, "t": 3, "num_episode": 1, "o": "cma"}
+            for ending, value in (
+                ("best.json", [[0.0]]),
+                ("hist.json", [[1, 2.0, 3.0]]),
+                ("best.json.meta.json", {"config": cfg}),
+            ):
+                base = f"{run}/log/carracing.cma.{bench._config(flags).num_episode}.{bench._config(flags).t}"
+                files.write_json(f"{base}.{ending}", value)
+        if script == "model":
+            files.write_json(words[words.index("--out") + 1], {"episodes": [{"return": 1.0}] * 2})
+
+    monkeypatch.setattr(bench, "_command", command)
+    monkeypatch.setattr(variants, "losses", lambda game, run, record: measured.append((run, record)) or {})
+    monkeypatch.setattr(variants, "RESULT", {})
+    for name in ("gaussian", "two actions"):
+        bench.figures(name)
+    unseen = ["--first_seed", "390000", "--episodes", "3"]
+    assert [part for part in ran if part[0] not in ("train", "model")] == [
+        ("rnn_train", "gaussian", ["--steps", "3", "--output", "gaussian"]),
+        ("extract", "unseen", unseen),
+        ("extract", "two_actions", ["--actions", "2"]),
+        ("vae_train", "two_actions", []),
+        ("series", "two_actions", []),
+        ("rnn_train", "two_actions", ["--steps", "3"]),
+        ("extract", "unseen_two", [*unseen, "--actions", "2"]),
+    ]
+    assert sorted(os.listdir(tmp_path / "gaussian")) == ["evolved0", "record", "series", "tf_vae"]
+    paths = [tuple(os.path.relpath(path, tmp_path) for path in pair) for pair in measured]
+    assert paths == [("gaussian", "unseen/record"), ("two_actions", "unseen_two/record")]
 
 
 def test_rollouts_are_those_that_were_played():
@@ -158,7 +210,7 @@ def test_health_is_measured_on_unseen_frames(tmp_path, rng, monkeypatch):
 
 
 def test_seeds_of_a_vae_gan_are_trained_once_and_measured(tmp_path, rng, monkeypatch):
-    """Catches a seed trained anew by the same command, one seed every time, and a failed one that ends the bench."""
+    """Catches a seed trained anew, one seed for all, a collapse that ends the bench, and a full disk that is one."""
     game, trained, budget = find("doomrnn"), [], {"preset": "smoke", "vae_steps": 2, "unseen": 1, "episodes": None}
     bench = variants.Bench(game, types.SimpleNamespace(run=str(tmp_path), **budget))
 
@@ -172,7 +224,9 @@ def test_seeds_of_a_vae_gan_are_trained_once_and_measured(tmp_path, rng, monkeyp
             small = "--z_size", 4, "--batch_size", 4, "--report_every", 1, "--unverified"
             seed = flags[flags.index("--seed") + 1]
             if seed == 2:
-                raise variants.cli.UserError("step 2: the loss is not finite")
+                raise variants.NotFinite("vae_train.py: failed")
+            if seed == 3:
+                raise variants.cli.UserError("No space left on device")
             done = commands.call(vae_and_rnn.train_vae, game, *flags, *small)
             assert done.code == 0, done.err
             trained.append((os.path.basename(run), seed, "already made" in done.out))
@@ -181,6 +235,8 @@ def test_seeds_of_a_vae_gan_are_trained_once_and_measured(tmp_path, rng, monkeyp
     first, again = bench.gan_seeds(2), bench.gan_seeds(2)
     assert trained == [("gan1", 1, False), ("gan1", 1, True)]
     assert again == first
+    with pytest.raises(variants.cli.UserError, match="No space left"):  # which says nothing of the seed
+        bench.gan_seeds(3)
     assert first[1] == {"seed": 2, "collapsed": True}
     assert first[0]["spread"] < 0.1  # after two steps all frames are decoded alike
     assert first[0]["collapsed"]
@@ -189,14 +245,132 @@ def test_seeds_of_a_vae_gan_are_trained_once_and_measured(tmp_path, rng, monkeyp
     assert {line.count("|") for line in lines} == {6}
 
 
+@pytest.mark.parametrize("flags", [("--gan", "--seed", 3), ()])
+def test_a_command_ends_with_the_bench_and_tells_of_numbers_that_are_not_finite(tmp_path, capfd, flags):
+    """Catches a child that outlives the bench, errors that are not seen, and a locked folder taken for a collapse."""
+    here = types.SimpleNamespace(_stage=types.SimpleNamespace(folder="tf_vae"))
+    with pytest.raises(variants.cli.UserError) as not_finite:
+        trainers.Trainer._checked(here, 7, (float("nan"), 1.0))
+    script, wanted = tmp_path / "vae_train.py", (variants.NotFinite if flags else variants.cli.UserError)
+    bench = variants.Bench(types.SimpleNamespace(folder=str(tmp_path)), types.SimpleNamespace(run=str(tmp_path)))
+    for error, kind in (not_finite.value, wanted), ("tf_vae: is used by another process", variants.cli.UserError):
+        script.write_text(
+            "import ctypes, sys\nfound = ctypes.c_int()\nctypes.CDLL(None).prctl(2, ctypes.byref(found))\n"  # PDEATHSIG
+            f"print(found.value, sys.argv[1:])\nsys.exit(f'{{sys.argv[0]}}: ' + {str(error)!r})\n"
+        )
+        with pytest.raises(variants.cli.UserError, match=r"vae_train.py.*: failed, see above") as failed:
+            bench._command("vae_train", *flags)
+        assert type(failed.value) is kind
+        out, err = capfd.readouterr()
+        assert err == f"vae_train.py: {error}\n"
+        if sys.platform == "linux":
+            assert out == f"{signal.SIGKILL} {[str(flag) for flag in flags]}\n"
+    script.write_text("")
+    bench._command("vae_train", *flags)
+
+
 def test_a_variant_that_a_game_lacks_is_refused(tmp_path):
     """Catches two actions asked of Doom, after hours of the others."""
     words = "--game", "doomrnn", "--run", tmp_path, "--only", "two actions"
     assert commands.call(lambda *_: variants.main(), find("doomrnn"), *words).refused("--only two actions")
 
 
+FIXED = "--game", "doomrnn", "--preset", "smoke", "--only", "gaussian"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--train=--popsize 3"], "--popsize"),
+        (["--train=-t 2"], "CMA-ES needs at least 3"),
+        (["--train=-o ppo"], "-o ppo"),
+        (["--train=--world game --ends drawn"], "--ends"),
+        (["--only", "openes", "--train=-t 33"], "openes has pairs"),
+        (["--preset", "paper", "--world", "game"], "paper"),
+        (["--unseen", 10_001], "--unseen"),
+        (["--gan_seeds", 3, "--unseen", 10_001], "--unseen"),
+        (["--games", 40_001], "--games"),
+    ],
+)
+def test_what_a_later_command_would_refuse_is_refused_at_once(tmp_path, monkeypatch, words, said):
+    """Catches flags of an evolution, and seeds of others, that are found to be wrong after hours of training."""
+    monkeypatch.setattr(variants.Bench, "_command", lambda *_: pytest.fail("a command ran"))
+    done = commands.call(lambda *_: variants.main(), None, *FIXED, "--run", tmp_path / "run", *words)
+    assert done.refused(said), done
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("missing", ["<!-- table gan doomrnn -->", "<!-- end gan doomrnn -->"])
+def test_a_page_without_a_place_for_the_table_is_refused_at_once(tmp_path, monkeypatch, missing):
+    """Catches a ValueError after ten trainings, and a table that the page of this repository has no place for."""
+    page = os.path.join(ROOT, "docs", "variants.md")
+    for mark in (f"{kind}{name}" for kind in ("", "gan ") for name in commands.GAMES):
+        before, after = variants.around(page, mark)
+        assert before
+        assert after
+    monkeypatch.setattr(variants.Bench, "_command", lambda *_: pytest.fail("a command ran"))
+    monkeypatch.setattr(variants, "ROOT", str(tmp_path))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "variants.md").write_text(
+        "<!-- table gan doomrnn -->\n<!-- end gan doomrnn -->\n".replace(missing, "")
+    )
+    words = "--game", "doomrnn", "--run", tmp_path / "run", "--gan_seeds", 2, "--write"
+    done = commands.call(lambda *_: variants.main(), None, *words)
+    assert done.refused("variants.md", "<!-- table gan doomrnn -->", "<!-- end gan doomrnn -->"), done
+
+
+def broken_save(monkeypatch):
+    """Whatever saves a picture writes a part of it, then finds the disk full."""
+
+    def save(self, target, *_, **__):
+        with open(target, "wb") if isinstance(target, str) else contextlib.nullcontext(target) as file:
+            file.write(b"half")
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(figure.Figure, "savefig", save)
+    monkeypatch.setattr(Image.Image, "save", save)
+
+
+def test_pictures_are_complete_or_as_they_were(tmp_path, rng, monkeypatch):
+    """Catches half a picture in docs/ after a full disk, and one of another format than its name says."""
+    frames, zeros = rng.integers(0, 256, (12, 64, 64, 3), np.uint8), np.zeros(12)
+    recordings.write(str(tmp_path / "unseen" / "record"), 2000, frames, zeros, zeros, zeros)
+    drawn = types.SimpleNamespace(encode=lambda obs: (obs, obs), decode=lambda obs: tf.constant(obs / np.float32(255)))
+    monkeypatch.setattr(variants.weights, "read_vae", lambda _: drawn)
+    bench = variants.Bench(find("doomrnn"), types.SimpleNamespace(run=str(tmp_path)))
+    curves = {"standard": {"curves": [[[1, 2], [3, 4]]]}}
+    pictures = str(tmp_path / "frames.png"), str(tmp_path / "curves.png")
+    for failing in (False, True):
+        if failing:
+            before = [files.sha256(path) for path in pictures]
+            broken_save(monkeypatch)
+        with pytest.raises(OSError, match="full") if failing else contextlib.nullcontext():
+            bench.show(pictures[0])
+        with pytest.raises(OSError, match="full") if failing else contextlib.nullcontext():
+            variants.plot(curves, pictures[1])
+    assert [files.sha256(path) for path in pictures] == before
+    assert sorted(os.listdir(tmp_path)) == ["curves.png", "frames.png", "unseen"]
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+
+
+def test_the_most_that_is_allowed_is_not_refused(tmp_path):
+    """Catches limits that are one too low, and the command lines of docs/variants.md refused."""
+    budget = {"preset": "laptop", "generations": 20, "unseen": 10_000, "games": 40_000, "gan_seeds": None}
+    for name, world, train in (
+        ("doomrnn", "", "-t 32 --num_episode 8 --ends drawn --horizon 500 --eval_steps 20 --eval_episodes 64"),
+        ("doomrnn", "game", "-t 32"),
+        ("doomrnn", "", "-t 32 --world=game"),
+        ("carracing", "", "-t 24 --num_episode 1 --fewer_episodes= --eval_steps 40 --eval_episodes 8"),
+    ):
+        arguments = types.SimpleNamespace(run=str(tmp_path), world=world, train=train.split(), **budget)
+        bench = variants.Bench(find(name), arguments)
+        bench.check(variants.variants_of(find(name)))
+
+
 def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch):
-    """Catches losses on episodes that were trained on, scores of test games, and one seed that stands for three."""
+    """Catches losses on episodes that were trained on, scores of test games or another start, and one seed for all."""
     budget = {"preset": "smoke", "episodes": None, "generations": 5, "games": 7, "unseen": 3, "world": ""}
     budget |= {"train": ["-t", "32"]}
     bench, ran = variants.Bench(find("doomrnn"), types.SimpleNamespace(run=str(tmp_path), **budget)), []
@@ -205,8 +379,9 @@ def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch)
         words = [script, *map(str, flags)]
         ran.append(words)
         if script == "train":
-            path = os.path.join(words[words.index("--run") + 1], "log", "doomrnn.cma.4.16.best.json")
-            variants.files.write_json(path, [[0.0]])
+            for base in ("doomrnn.ga.4.16", "doomrnn.ga.4.32", "doomrnn.ga.4.64"):  # two are of earlier starts
+                path = os.path.join(words[words.index("--run") + 1], "log", f"{base}.best.json")
+                variants.files.write_json(path, [[0.0]])
         if script == "model":
             variants.files.write_json(words[words.index("--out") + 1], {"episodes": [{"return": 1.0}] * 7})
 
@@ -220,6 +395,8 @@ def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch)
     assert all(words[-4:] == ["-t", "32", "-o", "ga"] for words in trains)
     scored = [words for words in ran if words[0] == "model"]
     assert all(words[1:3] == ["doomreal", "norender"] and words[4] == "460000" for words in scored)
+    assert {os.path.basename(words[3]) for words in scored} == {"doomrnn.ga.4.32.best.json"}
+    assert all(words[words.index("--episodes") + 1] == "7" for words in scored)
     for game in commands.GAMES.values():
         assert all(cfg.first_seed + cfg.episodes <= variants.UNSEEN_SEED for cfg in game.config.EXTRACT.values())
 
@@ -233,3 +410,36 @@ def test_every_variant_but_the_standard_changes_its_stage(name):
         stage, flags = variants.VARIANTS[variant]
         changed = variants.cli.parse(of[stage], None, ["--preset", "smoke", *flags])[0] != of[stage]["smoke"]
         assert changed == (variant != "standard"), variant
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--ranks", 1, 3], "3: "),
+        (["--ranks", 128], "128: "),
+        (["--out", "."], "--out"),
+        (["--rank", 1], "--rank"),
+    ],
+)
+def test_scale_refuses_at_once_what_it_cannot_measure(monkeypatch, words, said):
+    """Catches ranks that share the population out unequally, and figures that cannot be written, after the work."""
+    monkeypatch.setattr(scale, "measure", lambda *_: pytest.fail("measured"))
+    assert commands.call(lambda *_: scale.main(), None, *words).refused(said)
+
+
+def test_scale_writes_what_it_measured(tmp_path, monkeypatch):
+    """Catches ranks that divide the population refused, and a file without the figures."""
+    monkeypatch.setattr(scale, "measure", lambda ranks, generations: {"ranks": ranks, "generations": generations})
+    out = tmp_path / "new" / "scale.json"
+    done = commands.call(lambda *_: scale.main(), None, "--ranks", 1, 64, "--generations", 2, "--out", out)
+    assert done.code == 0, done.err
+    found = files.read_json(str(out))
+    assert found["rows"] == [{"ranks": ranks, "generations": 2} for ranks in (1, 64)]
+    assert found.keys() == files.read_json(os.path.join(ROOT, "bench", "scale.json")).keys()
+
+
+def test_scale_says_that_an_evolution_failed(monkeypatch):
+    """Catches a FileNotFoundError where train.py said what is wrong, such as no MPI."""
+    monkeypatch.setattr(scale, "SETTINGS", ["--no_such_flag"])
+    with pytest.raises(variants.cli.UserError, match=r"train\.py"):
+        scale.measure(1, 1)
