@@ -862,3 +862,33 @@ def test_a_run_does_not_go_on_with_other_recordings(undisturbed, tmp_path):
     min(record.glob("*.npz")).unlink()
     with pytest.raises(UserError, match="recordings_read 7 -> 6"):
         trained(dot_game(laptop=cfg), run)
+
+
+def test_a_run_does_not_go_on_with_a_recording_that_was_replaced(undisturbed, tmp_path):
+    """Catches another recording of the same seed and length, learned from without a word."""
+    record, run = tmp_path / "mine", tmp_path / "run"
+    shutil.copytree(undisturbed / "tf_planet" / "record", record)
+    run.mkdir()
+    cfg = dataclasses.replace(SMALL, random_episodes=0, episodes=1, updates=1, recordings=str(record))
+    trained(dot_game(laptop=cfg), run)
+    trained(dot_game(laptop=cfg), run)
+    first, second = sorted(record.glob("*.npz"))[:2]
+    first.rename(tmp_path / "third"), second.rename(first), (tmp_path / "third").rename(second)
+    with pytest.raises(UserError, match=r"recordings_sha256 [0-9a-f]{64} -> [0-9a-f]{64}\)"):
+        trained(dot_game(laptop=cfg), run)
+
+
+def test_recordings_are_those_of_the_run_and_of_the_game(undisturbed, tmp_path, monkeypatch):
+    """Catches a folder that is looked for only from here, and recordings of another game that are learned from."""
+    shutil.copytree(undisturbed / "tf_planet" / "record", tmp_path / "mine")
+    about = {"game": "other", "config": {"first_seed": 200_000, "episodes": 2}}
+    (tmp_path / "mine" / "200000.summary.json").write_text(json.dumps(about))
+
+    def for_training(seed):
+        raise UserError("enough seen")
+
+    monkeypatch.setattr(planet.devices, "for_training", for_training)
+    with pytest.raises(UserError, match="enough seen"):
+        trained(dot_game(laptop=dataclasses.replace(SMALL, recordings="mine")), tmp_path)
+    config = json.loads((tmp_path / "tf_planet" / "config.json").read_text())
+    assert config["data"]["recordings_read"] == 7 - 2

@@ -8,6 +8,7 @@ again.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import sys
@@ -69,7 +70,7 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     replay = new_replay(game, cfg)
     for path in paths:  # before the run is opened: an error leaves no trace
         replay.read(path)
-    about = {"data": {"recordings_read": len(paths)}}
+    about = {"data": {"recordings_read": len(paths)} | ({"recordings_sha256": identity_of(paths)} if paths else {})}
     stage = runs.Stage(arguments, planet.FOLDER, planet.FILE, cfg, may_change=MAY_CHANGE, about=about)
     devices.for_training(cfg.seed)
     recording = game.config.EXTRACT[arguments.preset]
@@ -97,6 +98,12 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
             learner.save()
     learner.save()
     print(f"{stage.result}: the best on validation, {learner.best:.1f} (peak memory {runs.peak_memory():.2f} GB)")
+
+
+def identity_of(paths: Sequence[str]) -> str:
+    """A hash that identifies recordings, by their names and contents."""
+    names = [f"{os.path.basename(path)} {files.sha256(path)}" for path in paths]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def presets_of(game: Game) -> dict[str, Any]:
