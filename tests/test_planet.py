@@ -1,6 +1,7 @@
 """PlaNet's loop: its memory of episodes, its resumption, its command line, and a task of pixels that it solves."""
 
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -525,6 +526,26 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, monk
     monkeypatch.setattr(planet.rssm, "train_step_of", breaking)
     with pytest.raises(UserError, match=r"step 5: a loss of this .*last good checkpoint in .*tf_planet is kept"):
         trained(dot_game(laptop=SMALL), tmp_path)
+@pytest.mark.parametrize("line", [1, 5, 6, 15])
+def test_no_line_is_logged_twice_after_a_kill(undisturbed, tmp_path, monkeypatch, line):
+    """Catches episodes and validations that a start logged but did not save, and the next one logs again."""
+    log, left = planet.runs.Stage.log, iter(range(line - 1, -1, -1))
+
+    def killing(self, step, **metrics):
+        log(self, step, **metrics)
+        if not next(left):
+            raise InterruptedError  # stands for a kill -9: nothing is saved on the way out
+
+    monkeypatch.setattr(planet.runs.Stage, "log", killing)
+    with pytest.raises(InterruptedError):
+        trained(dot_game(laptop=SMALL), tmp_path)
+    assert len(metrics_of(tmp_path)) == line
+    monkeypatch.undo()
+    gc.collect()  # of the lock that a process would give up with its end
+    trained(dot_game(laptop=SMALL), tmp_path)
+    assert metrics_of(tmp_path) == metrics_of(undisturbed)
+
+
     with np.load(tmp_path / "tf_planet" / "checkpoint.npz") as archive:
         assert archive["step"] == 3
 

@@ -215,6 +215,7 @@ class Learner:
             self.best = -np.inf
         if self._earlier and self.episodes < self._cfg.episodes:
             self._forget_last_validation()
+        self._stage._keep_metrics(self._stays)
         if str(saved.get("scored_by", self._scored_by)) != self._scored_by:
             self.best = -np.inf  # scores of other games, or of another planner, are not compared with those to come
         for k in range(self.episodes):
@@ -226,7 +227,11 @@ class Learner:
         self.best, self._earlier = -np.inf if best is None else best, ""
         if os.path.exists(self._stage.path(EARLIER)):
             provenance.copy(self._stage.path(EARLIER), self._stage.result)
-        self._stage.forget_metric(self.step, "planet/validation_return")
+
+    def _stays(self, line: str) -> bool:
+        """Whether a line of metrics.jsonl reports what is not to come again, by its episodes."""
+        row = json.loads(line)
+        return row.get("planet/episodes", 0) <= self.episodes and row.get("planet/at_episode", -1) <= self.validated
 
     def _path(self, episode: int) -> str:
         return os.path.join(self._folder, f"{self._cfg.first_seed + episode}.npz")
