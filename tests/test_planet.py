@@ -81,6 +81,7 @@ def dot_game(**presets):
     return Game(
         config, "dot", "", {}, {}, {}, lambda keys: None,
         lambda rows, backend, **rules: games.Games([DotGame() for _ in range(rows)]), {"uniform": Uniform},
+        ("dots", "other"),
     )  # fmt: skip
 
 
@@ -448,6 +449,7 @@ def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monk
 def test_sizes_are_those_of_the_config(monkeypatch):
     """Catches two sizes exchanged, and a path or a limit without effect."""
     sizes = {"deterministic": 7, "stochastic": 3, "hidden": 5, "head": 4, "depth": 2, "paths": "stochastic"}
+        backends=("in place of fast",),
     cfg = dataclasses.replace(SMALL, **sizes, horizon=2, iterations=5, candidates=10, elite=3)
     cfg = dataclasses.replace(cfg, action_repeat=3, reward_limit=12.5, memory_frames=99)
     assert planet.shape_of(dot_game(), cfg) == Shape(2, False, **sizes)
@@ -711,6 +713,7 @@ def test_a_game_without_a_range_of_actions_is_refused(tmp_path):
             trained(game, tmp_path)
 
 
+        ({"backend": "nonsense"}, "--backend nonsense: give one of dots, other"),
 def test_an_rssm_survives_its_file_and_other_weights_are_refused(rng, tmp_path):
     """Catches weights that change places, a budget that is lost, and weights of another shape or game."""
     game, path, search = dot_game(), str(tmp_path / "rssm.npz"), Search(3, 4, 50, 5)

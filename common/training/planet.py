@@ -128,6 +128,8 @@ def check(game: Game, cfg: Any) -> Search:
     seeds.check(validated, "validation", "--validation_episodes")
     if cfg.policy and cfg.policy not in game.random_policies:
         raise UserError(f"--policy {cfg.policy}: give one of {', '.join(game.random_policies)}")
+    if cfg.backend and cfg.backend not in game.backends:
+        raise UserError(f"--backend {cfg.backend}: give one of {', '.join(game.backends)}")
     check_overshooting(cfg)
     if not cfg.recordings and not cfg.random_episodes:
         raise UserError("--random_episodes 0: there is nothing to learn from at first; play some, or give --recordings")
