@@ -344,6 +344,16 @@ def test_the_first_action_of_each_plan_is_played_as_it_will_be_recorded():
     assert played[0].dtype == np.float32
 
 
+def test_a_policy_plans_with_its_offset():
+    """Catches the same draws in every round of episodes, and the offset of one step for another."""
+    plans, asked = Plans(), []
+    plans.plan = lambda state, *step_and_offset: asked.append(step_and_offset) or Plans.plan(plans, state, 0)
+    policy = Planning(plans, [1000], seed_offset=7)
+    for _ in range(2):
+        policy.act(np.zeros((1, 1)))
+    assert asked == [(0, 7), (1, 7)]
+
+
 def test_the_noise_is_in_halves_of_the_range_and_stays_within_it():
     """Catches a gas that is twice as noisy as the steering, and a brake below zero."""
     policy = Planning(Plans(), range(1000, 3000), noise=0.2)
@@ -395,10 +405,14 @@ def test_the_order_of_random_episodes_updates_and_planned_ones(undisturbed):
 
 
 def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monkeypatch):
-    """Catches another random policy, preset or backend, batches or noise that repeat, and noise in a validation."""
+    """Catches another random policy, preset or backend, batches or noise that repeat, an episode too many.
+
+    And a validation with noise or in games of the training, and a result that will be played with another planner.
+    """
     scores, _ = validated
     scores += [1.0]
     game, policies, planned, batches, optimizers, played_on = dot_game(small=SMALL), [], [], [], [], []
+    asked_for, games_of = [], planet.Learner._real_games
     game.config.EXTRACT = {"laptop": "of laptop", "small": "of small"}
 
     def policy(episodes, cfg):
@@ -422,6 +436,11 @@ def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monk
         played_on.append(backend)
         return games.Games([DotGame() for _ in range(rows)])
 
+    def noted(self, training, rows):
+        asked_for.append((training, rows))
+        return games_of(self, training, rows)
+
+    monkeypatch.setattr(planet.Learner, "_real_games", noted)
     monkeypatch.setattr(planet.rssm, "train_step_of", train_step_of)
     monkeypatch.setattr(play_planet.Agent, "planner", lambda self, seed=0: f"planner {seed}")
     monkeypatch.setattr(play_planet.Agent, "policy", plans)
@@ -430,16 +449,20 @@ def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monk
         game,
         random_policies=game.random_policies | {"other": policy},
         real_games=real_games,
+        backends=("in place of fast",),
         backend_here=lambda name: f"in place of {name}",
     )
     flags = "--policy other --backend fast --noise 0.4 --seed 6 --learning_rate 0.003 --epsilon 0.02 --clip 7"
-    flags += " --updates 9 --episodes 5 --decoded_share 0.34 --batch_size 4 --validate_every 0"
+    flags += " --updates 9 --episodes 4 --decoded_share 0.34 --batch_size 4 --validate_every 0 --action_repeat 2"
     trained(game, tmp_path, "--preset", "small", *flags.split())
     assert policies == [([200_000, 200_001, 200_002], "of small")]
     validation = [seeds.PLANNED_GAMES, seeds.PLANNED_GAMES + 1]
-    assert planned == [("planner 6", [200_003, 200_004], 0.4, 3), ("planner 6", validation, 0.0, 0)]
+    assert planned == [("planner 6", [200_003], 0.4, 3), ("planner 6", validation, 0.0, 0)]
     np.testing.assert_allclose(optimizers, [(0.003, 0.02, 7)])
     assert set(played_on) == {"in place of fast"}
+    assert asked_for == [(True, 3), (True, 1), (False, 2)]
+    _, *budget = files_planet.read(str(tmp_path / "tf_planet" / "rssm.npz"), game)
+    assert budget == [Search(horizon=2, iterations=2, candidates=10, elite=3), 2]
     assert [seed for *_, seed in batches] == [[6, 4 * step] for step in range(18)]
     assert len({frames for frames, *_ in batches}) == 18
     assert {len(set(shown)) for _, shown, _ in batches} == {4}  # 0.34 of 4 x 3
@@ -449,7 +472,6 @@ def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monk
 def test_sizes_are_those_of_the_config(monkeypatch):
     """Catches two sizes exchanged, and a path or a limit without effect."""
     sizes = {"deterministic": 7, "stochastic": 3, "hidden": 5, "head": 4, "depth": 2, "paths": "stochastic"}
-        backends=("in place of fast",),
     cfg = dataclasses.replace(SMALL, **sizes, horizon=2, iterations=5, candidates=10, elite=3)
     cfg = dataclasses.replace(cfg, action_repeat=3, reward_limit=12.5, memory_frames=99)
     assert planet.shape_of(dot_game(), cfg) == Shape(2, False, **sizes)
@@ -504,6 +526,26 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(undisturbed, tmp_path)
     assert metrics_of(tmp_path) == metrics_of(undisturbed)
 
 
+@pytest.mark.parametrize("line", [1, 5, 6, 15])
+def test_no_line_is_logged_twice_after_a_kill(undisturbed, tmp_path, monkeypatch, line):
+    """Catches episodes and validations that a start logged but did not save, and the next one logs again."""
+    log, left = planet.runs.Stage.log, iter(range(line - 1, -1, -1))
+
+    def killing(self, step, **metrics):
+        log(self, step, **metrics)
+        if not next(left):
+            raise InterruptedError  # stands for a kill -9: nothing is saved on the way out
+
+    monkeypatch.setattr(planet.runs.Stage, "log", killing)
+    with pytest.raises(InterruptedError):
+        trained(dot_game(laptop=SMALL), tmp_path)
+    assert len(metrics_of(tmp_path)) == line
+    monkeypatch.undo()
+    gc.collect()  # of the lock that a process would give up with its end
+    trained(dot_game(laptop=SMALL), tmp_path)
+    assert metrics_of(tmp_path) == metrics_of(undisturbed)
+
+
 def test_a_finished_run_goes_on_to_more_episodes(undisturbed, tmp_path, capsys):
     """Catches a run that does its work again, or one that cannot be continued."""
     shutil.copytree(undisturbed / "tf_planet", tmp_path / "tf_planet")
@@ -528,26 +570,6 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path, monk
     monkeypatch.setattr(planet.rssm, "train_step_of", breaking)
     with pytest.raises(UserError, match=r"step 5: a loss of this .*last good checkpoint in .*tf_planet is kept"):
         trained(dot_game(laptop=SMALL), tmp_path)
-@pytest.mark.parametrize("line", [1, 5, 6, 15])
-def test_no_line_is_logged_twice_after_a_kill(undisturbed, tmp_path, monkeypatch, line):
-    """Catches episodes and validations that a start logged but did not save, and the next one logs again."""
-    log, left = planet.runs.Stage.log, iter(range(line - 1, -1, -1))
-
-    def killing(self, step, **metrics):
-        log(self, step, **metrics)
-        if not next(left):
-            raise InterruptedError  # stands for a kill -9: nothing is saved on the way out
-
-    monkeypatch.setattr(planet.runs.Stage, "log", killing)
-    with pytest.raises(InterruptedError):
-        trained(dot_game(laptop=SMALL), tmp_path)
-    assert len(metrics_of(tmp_path)) == line
-    monkeypatch.undo()
-    gc.collect()  # of the lock that a process would give up with its end
-    trained(dot_game(laptop=SMALL), tmp_path)
-    assert metrics_of(tmp_path) == metrics_of(undisturbed)
-
-
     with np.load(tmp_path / "tf_planet" / "checkpoint.npz") as archive:
         assert archive["step"] == 3
 
@@ -588,6 +610,16 @@ def test_the_best_score_survives_a_new_start(validated, tmp_path):
     assert written == [9.0]
 
 
+def test_the_frames_of_an_earlier_start_count(validated, tmp_path, monkeypatch):
+    """Catches a model that is said to have learned from the frames of its last start only."""
+    scores, frames = validated[0], []
+    monkeypatch.setattr(planet.runs.Stage, "write_meta", lambda *_, real_frames, **__: frames.append(real_frames))
+    scores += [1.0, 2.0, 3.0]
+    trained(dot_game(laptop=SMALL), tmp_path, "--episodes", "5")
+    trained(dot_game(laptop=SMALL), tmp_path)
+    assert frames == [3 * STEPS, 5 * STEPS, 7 * STEPS]
+
+
 def test_a_run_that_goes_on_forgets_a_validation_at_an_end_off_its_time(tmp_path):
     """Catches a validation, and a model that it made the best, which a run that had not stopped would not have."""
     whole = dot_game(laptop=dataclasses.replace(SMALL, validate_every=4))
@@ -621,10 +653,16 @@ def test_the_best_of_before_an_end_off_its_time_comes_back(validated, tmp_path, 
 
 @pytest.mark.parametrize(
     ("flag", "value", "kept"),
-    [("validation_episodes", "3", 3.0), ("horizon", "3", 3.0), ("candidates", "12", 3.0), ("noise", "0.1", 9.0)],
+    [
+        ("validation_episodes", "3", 3.0),
+        ("horizon", "3", 3.0),
+        ("candidates", "12", 3.0),
+        ("backend", "other", 3.0),
+        ("noise", "0.1", 9.0),
+    ],
 )
 def test_validations_are_compared_with_their_like_only(validated, tmp_path, flag, value, kept):
-    """Catches a model that is the best for ever by 2 games, or by a planner, that are not those of the others."""
+    """Catches a model that is the best for ever by games, or by a planner, that are not those of the others."""
     scores, written = validated
     scores += [3.0, 9.0, 1.0]
     trained(dot_game(laptop=SMALL), tmp_path, "--episodes", "5", "--validate_every", "1")
@@ -633,7 +671,7 @@ def test_validations_are_compared_with_their_like_only(validated, tmp_path, flag
 
 
 def test_it_learns_from_recordings_in_place_of_random_episodes(undisturbed, tmp_path):
-    """Catches recordings that are not read, and a random policy that plays although there are some."""
+    """Catches recordings that are not read, or pass for verified, and a random policy that plays nevertheless."""
     cfg = dataclasses.replace(
         SMALL, random_episodes=0, episodes=2, recordings=str(undisturbed / "tf_planet" / "record")
     )
@@ -644,6 +682,7 @@ def test_it_learns_from_recordings_in_place_of_random_episodes(undisturbed, tmp_
         meta = json.load(file)
     assert meta["parents"]["recordings"] == [{"unknown": 7, "unverified": True}]
     assert meta["real_frames"] == (7 + 2) * STEPS
+    assert meta["unverified"] is True
 
 
 def test_patience_keeps_the_reward_of_the_game():
@@ -674,6 +713,7 @@ def test_a_game_without_presets_is_refused(tmp_path):
         ({"random_episodes": 0}, "--random_episodes 0: there is nothing to learn from at first"),
         ({"random_episodes": 9}, "--random_episodes 9: more than --episodes 7"),
         ({"policy": "nobody"}, "--policy nobody: give one of uniform"),
+        ({"backend": "nonsense"}, "--backend nonsense: give one of dots, other"),
         ({"first_seed": 399_999}, "--first_seed and --episodes: the seeds 399999 to 400005 are not all for training"),
         ({"recordings": "nowhere"}, "nowhere: no such file"),
     ],
@@ -713,7 +753,6 @@ def test_a_game_without_a_range_of_actions_is_refused(tmp_path):
             trained(game, tmp_path)
 
 
-        ({"backend": "nonsense"}, "--backend nonsense: give one of dots, other"),
 def test_an_rssm_survives_its_file_and_other_weights_are_refused(rng, tmp_path):
     """Catches weights that change places, a budget that is lost, and weights of another shape or game."""
     game, path, search = dot_game(), str(tmp_path / "rssm.npz"), Search(3, 4, 50, 5)
