@@ -1,6 +1,7 @@
 """PlaNet's loop: its memory of episodes, its resumption, its command line, and a task of pixels that it solves."""
 
 import dataclasses
+import gc
 import json
 import os
 import shutil
@@ -80,6 +81,7 @@ def dot_game(**presets):
     return Game(
         config, "dot", "", {}, {}, {}, lambda keys: None,
         lambda rows, backend, **rules: games.Games([DotGame() for _ in range(rows)]), {"uniform": Uniform},
+        ("dots", "other"),
     )  # fmt: skip
 
 
@@ -342,6 +344,16 @@ def test_the_first_action_of_each_plan_is_played_as_it_will_be_recorded():
     assert played[0].dtype == np.float32
 
 
+def test_a_policy_plans_with_its_offset():
+    """Catches the same draws in every round of episodes, and the offset of one step for another."""
+    plans, asked = Plans(), []
+    plans.plan = lambda state, *step_and_offset: asked.append(step_and_offset) or Plans.plan(plans, state, 0)
+    policy = Planning(plans, [1000], seed_offset=7)
+    for _ in range(2):
+        policy.act(np.zeros((1, 1)))
+    assert asked == [(0, 7), (1, 7)]
+
+
 def test_the_noise_is_in_halves_of_the_range_and_stays_within_it():
     """Catches a gas that is twice as noisy as the steering, and a brake below zero."""
     policy = Planning(Plans(), range(1000, 3000), noise=0.2)
@@ -393,10 +405,14 @@ def test_the_order_of_random_episodes_updates_and_planned_ones(undisturbed):
 
 
 def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monkeypatch):
-    """Catches another random policy, preset or backend, batches or noise that repeat, and noise in a validation."""
+    """Catches another random policy, preset or backend, batches or noise that repeat, an episode too many.
+
+    And a validation with noise or in games of the training, and a result that will be played with another planner.
+    """
     scores, _ = validated
     scores += [1.0]
     game, policies, planned, batches, optimizers, played_on = dot_game(small=SMALL), [], [], [], [], []
+    asked_for, games_of = [], planet.Learner._real_games
     game.config.EXTRACT = {"laptop": "of laptop", "small": "of small"}
 
     def policy(episodes, cfg):
@@ -420,6 +436,11 @@ def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monk
         played_on.append(backend)
         return games.Games([DotGame() for _ in range(rows)])
 
+    def noted(self, training, rows):
+        asked_for.append((training, rows))
+        return games_of(self, training, rows)
+
+    monkeypatch.setattr(planet.Learner, "_real_games", noted)
     monkeypatch.setattr(planet.rssm, "train_step_of", train_step_of)
     monkeypatch.setattr(play_planet.Agent, "planner", lambda self, seed=0: f"planner {seed}")
     monkeypatch.setattr(play_planet.Agent, "policy", plans)
@@ -428,16 +449,20 @@ def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monk
         game,
         random_policies=game.random_policies | {"other": policy},
         real_games=real_games,
+        backends=("in place of fast",),
         backend_here=lambda name: f"in place of {name}",
     )
     flags = "--policy other --backend fast --noise 0.4 --seed 6 --learning_rate 0.003 --epsilon 0.02 --clip 7"
-    flags += " --updates 9 --episodes 5 --decoded_share 0.34 --batch_size 4 --validate_every 0"
+    flags += " --updates 9 --episodes 4 --decoded_share 0.34 --batch_size 4 --validate_every 0 --action_repeat 2"
     trained(game, tmp_path, "--preset", "small", *flags.split())
     assert policies == [([200_000, 200_001, 200_002], "of small")]
     validation = [seeds.PLANNED_GAMES, seeds.PLANNED_GAMES + 1]
-    assert planned == [("planner 6", [200_003, 200_004], 0.4, 3), ("planner 6", validation, 0.0, 0)]
+    assert planned == [("planner 6", [200_003], 0.4, 3), ("planner 6", validation, 0.0, 0)]
     np.testing.assert_allclose(optimizers, [(0.003, 0.02, 7)])
     assert set(played_on) == {"in place of fast"}
+    assert asked_for == [(True, 3), (True, 1), (False, 2)]
+    _, *budget = files_planet.read(str(tmp_path / "tf_planet" / "rssm.npz"), game)
+    assert budget == [Search(horizon=2, iterations=2, candidates=10, elite=3), 2]
     assert [seed for *_, seed in batches] == [[6, 4 * step] for step in range(18)]
     assert len({frames for frames, *_ in batches}) == 18
     assert {len(set(shown)) for _, shown, _ in batches} == {4}  # 0.34 of 4 x 3
@@ -498,6 +523,26 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(undisturbed, tmp_path)
     assert one.keys() == other.keys()
     for name, array in one.items():
         np.testing.assert_array_equal(array, other[name], err_msg=name)
+    assert metrics_of(tmp_path) == metrics_of(undisturbed)
+
+
+@pytest.mark.parametrize("line", [1, 5, 6, 15])
+def test_no_line_is_logged_twice_after_a_kill(undisturbed, tmp_path, monkeypatch, line):
+    """Catches episodes and validations that a start logged but did not save, and the next one logs again."""
+    log, left = planet.runs.Stage.log, iter(range(line - 1, -1, -1))
+
+    def killing(self, step, **metrics):
+        log(self, step, **metrics)
+        if not next(left):
+            raise InterruptedError  # stands for a kill -9: nothing is saved on the way out
+
+    monkeypatch.setattr(planet.runs.Stage, "log", killing)
+    with pytest.raises(InterruptedError):
+        trained(dot_game(laptop=SMALL), tmp_path)
+    assert len(metrics_of(tmp_path)) == line
+    monkeypatch.undo()
+    gc.collect()  # of the lock that a process would give up with its end
+    trained(dot_game(laptop=SMALL), tmp_path)
     assert metrics_of(tmp_path) == metrics_of(undisturbed)
 
 
@@ -565,6 +610,16 @@ def test_the_best_score_survives_a_new_start(validated, tmp_path):
     assert written == [9.0]
 
 
+def test_the_frames_of_an_earlier_start_count(validated, tmp_path, monkeypatch):
+    """Catches a model that is said to have learned from the frames of its last start only."""
+    scores, frames = validated[0], []
+    monkeypatch.setattr(planet.runs.Stage, "write_meta", lambda *_, real_frames, **__: frames.append(real_frames))
+    scores += [1.0, 2.0, 3.0]
+    trained(dot_game(laptop=SMALL), tmp_path, "--episodes", "5")
+    trained(dot_game(laptop=SMALL), tmp_path)
+    assert frames == [3 * STEPS, 5 * STEPS, 7 * STEPS]
+
+
 def test_a_run_that_goes_on_forgets_a_validation_at_an_end_off_its_time(tmp_path):
     """Catches a validation, and a model that it made the best, which a run that had not stopped would not have."""
     whole = dot_game(laptop=dataclasses.replace(SMALL, validate_every=4))
@@ -598,10 +653,16 @@ def test_the_best_of_before_an_end_off_its_time_comes_back(validated, tmp_path, 
 
 @pytest.mark.parametrize(
     ("flag", "value", "kept"),
-    [("validation_episodes", "3", 3.0), ("horizon", "3", 3.0), ("candidates", "12", 3.0), ("noise", "0.1", 9.0)],
+    [
+        ("validation_episodes", "3", 3.0),
+        ("horizon", "3", 3.0),
+        ("candidates", "12", 3.0),
+        ("backend", "other", 3.0),
+        ("noise", "0.1", 9.0),
+    ],
 )
 def test_validations_are_compared_with_their_like_only(validated, tmp_path, flag, value, kept):
-    """Catches a model that is the best for ever by 2 games, or by a planner, that are not those of the others."""
+    """Catches a model that is the best for ever by games, or by a planner, that are not those of the others."""
     scores, written = validated
     scores += [3.0, 9.0, 1.0]
     trained(dot_game(laptop=SMALL), tmp_path, "--episodes", "5", "--validate_every", "1")
@@ -610,7 +671,7 @@ def test_validations_are_compared_with_their_like_only(validated, tmp_path, flag
 
 
 def test_it_learns_from_recordings_in_place_of_random_episodes(undisturbed, tmp_path):
-    """Catches recordings that are not read, and a random policy that plays although there are some."""
+    """Catches recordings that are not read, or pass for verified, and a random policy that plays nevertheless."""
     cfg = dataclasses.replace(
         SMALL, random_episodes=0, episodes=2, recordings=str(undisturbed / "tf_planet" / "record")
     )
@@ -621,6 +682,7 @@ def test_it_learns_from_recordings_in_place_of_random_episodes(undisturbed, tmp_
         meta = json.load(file)
     assert meta["parents"]["recordings"] == [{"unknown": 7, "unverified": True}]
     assert meta["real_frames"] == (7 + 2) * STEPS
+    assert meta["unverified"] is True
 
 
 def test_patience_keeps_the_reward_of_the_game():
@@ -651,6 +713,7 @@ def test_a_game_without_presets_is_refused(tmp_path):
         ({"random_episodes": 0}, "--random_episodes 0: there is nothing to learn from at first"),
         ({"random_episodes": 9}, "--random_episodes 9: more than --episodes 7"),
         ({"policy": "nobody"}, "--policy nobody: give one of uniform"),
+        ({"backend": "nonsense"}, "--backend nonsense: give one of dots, other"),
         ({"first_seed": 399_999}, "--first_seed and --episodes: the seeds 399999 to 400005 are not all for training"),
         ({"recordings": "nowhere"}, "nowhere: no such file"),
     ],
@@ -862,3 +925,33 @@ def test_a_run_does_not_go_on_with_other_recordings(undisturbed, tmp_path):
     min(record.glob("*.npz")).unlink()
     with pytest.raises(UserError, match="recordings_read 7 -> 6"):
         trained(dot_game(laptop=cfg), run)
+
+
+def test_a_run_does_not_go_on_with_a_recording_that_was_replaced(undisturbed, tmp_path):
+    """Catches another recording of the same seed and length, learned from without a word."""
+    record, run = tmp_path / "mine", tmp_path / "run"
+    shutil.copytree(undisturbed / "tf_planet" / "record", record)
+    run.mkdir()
+    cfg = dataclasses.replace(SMALL, random_episodes=0, episodes=1, updates=1, recordings=str(record))
+    trained(dot_game(laptop=cfg), run)
+    trained(dot_game(laptop=cfg), run)
+    first, second = sorted(record.glob("*.npz"))[:2]
+    first.rename(tmp_path / "third"), second.rename(first), (tmp_path / "third").rename(second)
+    with pytest.raises(UserError, match=r"recordings_sha256 [0-9a-f]{64} -> [0-9a-f]{64}\)"):
+        trained(dot_game(laptop=cfg), run)
+
+
+def test_recordings_are_those_of_the_run_and_of_the_game(undisturbed, tmp_path, monkeypatch):
+    """Catches a folder that is looked for only from here, and recordings of another game that are learned from."""
+    shutil.copytree(undisturbed / "tf_planet" / "record", tmp_path / "mine")
+    about = {"game": "other", "config": {"first_seed": 200_000, "episodes": 2}}
+    (tmp_path / "mine" / "200000.summary.json").write_text(json.dumps(about))
+
+    def for_training(seed):
+        raise UserError("enough seen")
+
+    monkeypatch.setattr(planet.devices, "for_training", for_training)
+    with pytest.raises(UserError, match="enough seen"):
+        trained(dot_game(laptop=dataclasses.replace(SMALL, recordings="mine")), tmp_path)
+    config = json.loads((tmp_path / "tf_planet" / "config.json").read_text())
+    assert config["data"]["recordings_read"] == 7 - 2

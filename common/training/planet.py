@@ -8,6 +8,7 @@ again.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import sys
@@ -69,7 +70,7 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     replay = new_replay(game, cfg)
     for path in paths:  # before the run is opened: an error leaves no trace
         replay.read(path)
-    about = {"data": {"recordings_read": len(paths)}}
+    about = {"data": {"recordings_read": len(paths)} | ({"recordings_sha256": identity_of(paths)} if paths else {})}
     stage = runs.Stage(arguments, planet.FOLDER, planet.FILE, cfg, may_change=MAY_CHANGE, about=about)
     devices.for_training(cfg.seed)
     recording = game.config.EXTRACT[arguments.preset]
@@ -99,6 +100,12 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     print(f"{stage.result}: the best on validation, {learner.best:.1f} (peak memory {runs.peak_memory():.2f} GB)")
 
 
+def identity_of(paths: Sequence[str]) -> str:
+    """A hash that identifies recordings, by their names and contents."""
+    names = [f"{os.path.basename(path)} {files.sha256(path)}" for path in paths]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
 def presets_of(game: Game) -> dict[str, Any]:
     """The presets of PlaNet of a game; UserError if it has none."""
     if not hasattr(game.config, "PLANET"):
@@ -121,6 +128,8 @@ def check(game: Game, cfg: Any) -> Search:
     seeds.check(validated, "validation", "--validation_episodes")
     if cfg.policy and cfg.policy not in game.random_policies:
         raise UserError(f"--policy {cfg.policy}: give one of {', '.join(game.random_policies)}")
+    if cfg.backend and cfg.backend not in game.backends:
+        raise UserError(f"--backend {cfg.backend}: give one of {', '.join(game.backends)}")
     check_overshooting(cfg)
     if not cfg.recordings and not cfg.random_episodes:
         raise UserError("--random_episodes 0: there is nothing to learn from at first; play some, or give --recordings")
@@ -208,6 +217,7 @@ class Learner:
             self.best = -np.inf
         if self._earlier and self.episodes < self._cfg.episodes:
             self._forget_last_validation()
+        self._stage._keep_metrics(self._stays)
         if str(saved.get("scored_by", self._scored_by)) != self._scored_by:
             self.best = -np.inf  # scores of other games, or of another planner, are not compared with those to come
         for k in range(self.episodes):
@@ -219,7 +229,11 @@ class Learner:
         self.best, self._earlier = -np.inf if best is None else best, ""
         if os.path.exists(self._stage.path(EARLIER)):
             provenance.copy(self._stage.path(EARLIER), self._stage.result)
-        self._stage.forget_metric(self.step, "planet/validation_return")
+
+    def _stays(self, line: str) -> bool:
+        """Whether a line of metrics.jsonl reports what is not to come again, by its episodes."""
+        row = json.loads(line)
+        return row.get("planet/episodes", 0) <= self.episodes and row.get("planet/at_episode", -1) <= self.validated
 
     def _path(self, episode: int) -> str:
         return os.path.join(self._folder, f"{self._cfg.first_seed + episode}.npz")

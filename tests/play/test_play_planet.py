@@ -44,8 +44,8 @@ def planned(tmp_path, monkeypatch):
 
 
 def test_a_score_is_of_the_games_and_the_plans_that_were_asked_for(planned, monkeypatch, tmp_path):
-    """Catches --backend, the seed or a budget of the planner without effect, or told but not played."""
-    seen = []
+    """Catches --backend, the seed or a budget without effect, or told but not played, and the score of no model."""
+    seen, path = [], tmp_path / files_planet.FOLDER / files_planet.FILE
 
     def measure(make_world, make_policy, seeds, rows=32):
         seen.append((make_world(2), make_policy(seeds), seeds.tolist()))
@@ -63,6 +63,14 @@ def test_a_score_is_of_the_games_and_the_plans_that_were_asked_for(planned, monk
         assert policy._noise == 0
         about = files.read_json(str(out))
         assert (about["backend"], about["planner"]["candidates"], about["action_repeat"]) == (here, 30, 4)
+        assert about["rssm"] == {"path": path.name, "sha256": files.sha256(str(path))}
+
+
+def test_a_policy_has_the_noise_and_the_offset_asked_for():
+    """Catches training without noise, and the same draws of the planner in every round of it."""
+    policy = planet.Agent(None, None, Search(), 1).policy("planner", [1000, 1001], 0.4, 7)
+    assert (policy._planner, len(policy._rngs), policy._seed_offset) == ("planner", 2, 7)
+    assert policy._noise == np.float32(0.4)
 
 
 def test_render_shows_the_planned_game(planned, monkeypatch, tmp_path):

@@ -386,6 +386,23 @@ def test_what_plays_is_told(made, tmp_path, monkeypatch):
     assert asked == ["in place of fast"]
 
 
+def test_what_is_learned_on_an_unverified_model_says_so(made, tmp_path, monkeypatch):
+    """Catches a controller that passes for verified although nobody knows where its MDN-RNN comes from."""
+    told, run = [], another(made, tmp_path)
+    os.remove(tmp_path / "tf_rnn")
+    shutil.copytree(os.path.join(made[1], "tf_rnn"), tmp_path / "tf_rnn")
+    monkeypatch.setattr(evolution, "Evolution", lambda *given: told.append(given[-1]) or _stop())
+    assert train(made[0], run).refused("enough seen")
+    for meta in (tmp_path / "tf_rnn").glob("*.meta.json"):
+        meta.unlink()
+    assert "enough seen" in train(made[0], run, "--unverified").err
+    assert told == [False, True]
+
+
+def _stop():
+    raise UserError("enough seen")
+
+
 @pytest.mark.parametrize(
     ("world", "heads", "ends", "wanted"),
     [
