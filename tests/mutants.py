@@ -152,6 +152,8 @@ MUTANTS = [
      "return self._alike[-1] if self._alike else None"),
     ("common/training/evolution.py", "if row[3] == _scored_by(vars(self._cfg))]", "]"),
     # strategies
+    ("common/training/es.py", "            self._es.pop_injection_directions = self._injected", "            pass"),
+    ("common/training/es.py", "[direction.copy() for direction in self._es.pop_injection_directions]", "list(self._es.pop_injection_directions)"),
     ("common/training/es.py", "self._es.tell(self._asked, list(-finite))", "self._es.tell(self._asked, list(finite))"),
     ("common/training/es.py", "(start, popsize, cfg.sigma_init, cfg.seed_start, *rate)", "(start, popsize, 0.1, cfg.seed_start, *rate)"),
     ("common/training/es.py", "(start, popsize, cfg.sigma_init, cfg.seed_start, *rate)", "(start, popsize, cfg.sigma_init, 0, *rate)"),

@@ -86,9 +86,11 @@ class CMA:
         self._es = cma.CMAEvolutionStrategy(np.asarray(mean, float), sigma_init, options)
         self._es.adapt_sigma.initialize_base(self._es)  # its path, which else the first tell makes
         self._asked: Any = None
+        self._injected: list[np.ndarray] = []
 
     def ask(self) -> np.ndarray:
         """A population, float64 [P, N], rounded to the 4 decimals that controllers are saved with."""
+        self._injected = [direction.copy() for direction in self._es.pop_injection_directions]  # ask takes them out
         self._asked = self._es.ask()
         return np.round(self._asked, 4)
 
@@ -105,8 +107,10 @@ class CMA:
             UserError: none is finite.
         """
         finite, bad = _finite(fitness)
-        if np.ptp(finite):  # equal ones say nothing, and pycma would follow the first of them
+        if np.ptp(finite):
             self._es.tell(self._asked, list(-finite))
+        else:  # equal ones say nothing, and pycma would follow the first of them
+            self._es.pop_injection_directions = self._injected  # two-point adaptation wants them in the next ask
         return bad
 
     @property

@@ -132,6 +132,34 @@ def ramp(population):
     return -((population - np.linspace(-1, 1, population.shape[1])) ** 2).sum(axis=1)
 
 
+@pytest.mark.parametrize("size", [5, 300])
+@pytest.mark.parametrize("before", [0, 1, 2, 5])
+def test_a_generation_of_equals_leaves_the_search_where_it_is(tmp_path, size, before):
+    """Catches a search that ends, or moves, where all candidates last as long as a dream does; 300 weights are many.
+
+    Where there are many, pycma puts the last step of the mean into each population and expects it there.
+    """
+    strategy, rng = es.CMA(np.zeros(size), 8, 0.3, 1), np.random.default_rng(1000)
+    for _ in range(before):
+        strategy.tell(-np.sum((strategy.ask() - 1) ** 2, axis=1))
+    mean, stdev = strategy.mean, strategy.rms_stdev
+    steps = [step.copy() for step in strategy._es.pop_injection_directions]
+    assert len(steps) == (2 if size == 300 and before else 0)
+    for _ in range(3):
+        strategy.ask()
+        assert strategy.tell(np.full(8, 500.0)) == 0
+    np.testing.assert_array_equal(strategy.mean, mean)
+    assert strategy.rms_stdev == stdev
+    np.testing.assert_array_equal(strategy._es.pop_injection_directions, steps)
+    resumed = es.CMA(np.zeros(size), 8, 0.3, 1)
+    resumed.set_state(through_a_file(tmp_path / "state.npz", strategy.state()))
+    for _ in range(3):
+        fitness = rng.standard_normal(8)
+        np.testing.assert_array_equal(resumed.ask(), strategy.ask())
+        assert strategy.tell(fitness) == resumed.tell(fitness) == 0
+    assert (strategy.mean != mean).any()
+
+
 def test_saving_does_not_disturb_the_search():
     """Catches a save that draws numbers or changes C, so that a result depends on how often it is saved."""
     saved, alone = es.CMA(np.zeros(10), 8, 0.5, SEED), evolve(es.CMA(np.zeros(10), 8, 0.5, SEED), 20)
