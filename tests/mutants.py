@@ -286,7 +286,7 @@ MUTANTS = [
     ("common/training/iterate.py", 'self._check_flags(range(number, len(rounds) + 1))  # before', 'pass  # before'),
     ("common/training/iterate.py", '_link_again(os.path.join(self._run, name), os.path.join(aside, name))', 'pass'),
     ("common/training/iterate.py", "(ship.ship if arguments.ship else ship.log)", "ship.ship"),
-    ("common/training/ship.py", 'scores.get("controller", {}).get("sha256") != files.sha256(agent)', "False"),
+    ("common/training/ship.py", "if player != files.sha256(agent):", "if False:"),
     ("common/training/ship.py", 'if not name.startswith("aside")]', ']'),
     ("common/training/ship.py", 'line["real"]["mean"] - line["real"]["stderr"]', 'line["real"]["mean"]'),
     ("common/training/iterate.py", '"seed_start": 100 * self._seed + number}\n        if number > 1', '"seed_start": self._seed}\n        if number > 1'),
