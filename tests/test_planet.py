@@ -915,30 +915,33 @@ def test_the_seed_decides_the_initial_weights(tmp_path, monkeypatch):
     assert asked == [6]
 
 
-def test_a_run_does_not_go_on_with_other_recordings(undisturbed, tmp_path):
-    """Catches a recording that is gone without a word when the same command goes on."""
+def learning_from_recordings(undisturbed, tmp_path):
+    """(folder of recordings, a game whose preset learns from them alone, a new run)."""
     record, run = tmp_path / "mine", tmp_path / "run"
     shutil.copytree(undisturbed / "tf_planet" / "record", record)
     run.mkdir()
     cfg = dataclasses.replace(SMALL, random_episodes=0, episodes=1, updates=1, recordings=str(record))
-    trained(dot_game(laptop=cfg), run)
+    return record, dot_game(laptop=cfg), run
+
+
+def test_a_run_does_not_go_on_with_other_recordings(undisturbed, tmp_path):
+    """Catches a recording that is gone without a word when the same command goes on."""
+    record, game, run = learning_from_recordings(undisturbed, tmp_path)
+    trained(game, run)
     min(record.glob("*.npz")).unlink()
     with pytest.raises(UserError, match="recordings_read 7 -> 6"):
-        trained(dot_game(laptop=cfg), run)
+        trained(game, run)
 
 
 def test_a_run_does_not_go_on_with_a_recording_that_was_replaced(undisturbed, tmp_path):
     """Catches another recording of the same seed and length, learned from without a word."""
-    record, run = tmp_path / "mine", tmp_path / "run"
-    shutil.copytree(undisturbed / "tf_planet" / "record", record)
-    run.mkdir()
-    cfg = dataclasses.replace(SMALL, random_episodes=0, episodes=1, updates=1, recordings=str(record))
-    trained(dot_game(laptop=cfg), run)
-    trained(dot_game(laptop=cfg), run)
+    record, game, run = learning_from_recordings(undisturbed, tmp_path)
+    trained(game, run)
+    trained(game, run)
     first, second = sorted(record.glob("*.npz"))[:2]
     first.rename(tmp_path / "third"), second.rename(first), (tmp_path / "third").rename(second)
     with pytest.raises(UserError, match=r"recordings_sha256 [0-9a-f]{64} -> [0-9a-f]{64}\)"):
-        trained(dot_game(laptop=cfg), run)
+        trained(game, run)
 
 
 def test_recordings_are_those_of_the_run_and_of_the_game(undisturbed, tmp_path, monkeypatch):

@@ -30,10 +30,7 @@ from common.runtime.cli import UserError
 from common.training import trainers
 
 EQUILIBRIUM, MARGIN = 0.68, 0.35  # of the losses of the discriminator; at 0.69 it can only guess
-RAMP_BEGINS, RAMP_ENDS = (
-    1 / 3,
-    2 / 3,
-)  # shares of all steps after which the judgment begins to weigh, and weighs in full
+RAMP_BEGINS, RAMP_ENDS = 1 / 3, 2 / 3  # shares of all steps between which the weight of the judgment rises
 FEATURE_SCALE = 100.0  # makes the feature loss of the order of the error of the pixels, which the KL is weighed against
 NAMES = "feature_loss", "real_loss", "unreal_loss", "decoder_learns", "discriminator_learns"
 
