@@ -28,9 +28,7 @@ With --gan_seeds 10 it trains ten VAE-GANs instead, with other seeds, and says w
 
 import argparse
 import os
-import re
 import shlex
-import subprocess
 import sys
 import time
 import types
@@ -44,9 +42,11 @@ from common import game as games
 from common.agent import mdnrnn, models, vae, weights
 from common.data import recordings
 from common.game import Game
-from common.runtime import bound, cli, files, provenance, seeds, settings
+from common.runtime import cli, files, provenance, seeds, settings
 from common.runtime.files import ROOT
 from common.training import es, evolve
+
+from bench import running
 
 STAGES = "extract", "vae_train", "series", "rnn_train", "train"
 WRITES = {
@@ -69,10 +69,6 @@ UNSEEN_SEED, SCORE_SEED = 390_000, 460_000  # of the first episode that no stage
 RESULT = {"vae_train": "tf_vae/vae.json", "rnn_train": "tf_rnn/rnn.json"}
 HEALTH = "missed", "sharpness", "spread"
 COLUMNS = "pixels", "sharpness", "kl", "z_nats", "score", "seconds", "ask_tell_ms"
-
-
-class NotFinite(cli.UserError):
-    """A training stopped because a loss or a gradient is not finite."""
 
 
 def main() -> None:
@@ -107,7 +103,7 @@ def main() -> None:
     bench.check(names)
     page, mark = os.path.join(ROOT, "docs", "variants.md"), "gan " * bool(arguments.gan_seeds) + game.name
     if arguments.write:
-        around(page, mark)
+        running.around(page, mark)
     devices.for_blocks()
     about = {"game": game.name, "budget": {**vars(arguments), "run": None}, **provenance.about_now()}
     if arguments.gan_seeds:
@@ -117,7 +113,7 @@ def main() -> None:
             files.write_json(
                 os.path.join(ROOT, "log", f"{game.name}.gan_seeds.json"), about | {"seeds": rows}, indent=1
             )
-            insert(page, mark, seeds_table(rows))
+            running.insert(page, mark, seeds_table(rows))
         return
     figures = {name: bench.figures(name) for name in names}
     print(table(figures))
@@ -129,7 +125,7 @@ def main() -> None:
             plot(figures, os.path.join(ROOT, "docs", f"variants.{game.name}.png"))
         if "vae-gan" in figures:
             bench.show(os.path.join(ROOT, "docs", f"variants.{game.name}.frames.png"))
-        insert(page, mark, table(figures))
+        running.insert(page, mark, table(figures))
 
 
 def variants_of(game: Game) -> list[str]:
@@ -178,19 +174,6 @@ class Bench:
             raise cli.UserError(f"train.py: {error}") from None
         return cfg
 
-    def _command(self, script: str, *flags: Any) -> None:
-        """A command of the game, which ends when this process does; UserError if it fails, NotFinite if that is why."""
-        words, error = [f"{script}.py", *map(str, flags)], cli.UserError
-        pipe = subprocess.PIPE if "--gan" in flags else None  # of others a terminal shows the progress as it goes on
-        child = {"cwd": self.game.folder, "stderr": pipe, "text": True, "errors": "replace"}
-        with subprocess.Popen(bound.command(sys.executable, *words), **child) as process:
-            for line in process.stderr or ():
-                print(line, end="", file=sys.stderr, flush=True)
-                if re.search(r"\.py: step \d+: .* is not finite", line):
-                    error = NotFinite
-        if process.returncode:
-            raise error(f"{' '.join(words)}: failed, see above; the same command continues")
-
     def _flags(self, script: str, run: str, *flags: Any) -> tuple[Any, ...]:
         """All flags of a stage: these, the preset, and the budget."""
         budget = {"extract": "episodes", "vae_train": "vae_steps", "rnn_train": "rnn_steps", "train": "generations"}
@@ -201,14 +184,14 @@ class Bench:
 
     def _stage(self, script: str, run: str, *flags: Any) -> None:
         os.makedirs(run, exist_ok=True)
-        self._command(script, *self._flags(script, run, *flags))
+        running.command(self.game, script, *self._flags(script, run, *flags))
 
     def trained(self, name: str) -> str:
         """Runs the stages of a variant but for the evolution; returns its folder."""
         run, (differs, flags) = os.path.join(self.run, name.replace(" ", "_")), VARIANTS[name]
         for stage in STAGES[:-1]:
             if STAGES.index(stage) < STAGES.index(differs):
-                share(os.path.join(self.run, "standard"), run, WRITES[stage])
+                running.share(os.path.join(self.run, "standard"), run, WRITES[stage])
             else:
                 self._stage(stage, run, *(flags if stage == differs else ()))
         return run
@@ -221,13 +204,13 @@ class Bench:
         returns = []
         for seed in range(self.arguments.seeds if name == "standard" or "-o" in flags else 1):
             best = self._evolved(run, seed, flags if differs == "train" else ())
-            returns.append(self._returns(best))
+            returns.append(running.returns(self.game, best, SCORE_SEED, self.arguments.games))
             hist = files.read_json(best.replace(".best.json", ".hist.json"))
             config = files.read_json(best + provenance.ENDING)["config"]
             found["curves"].append([rollouts_of(config, len(hist)).tolist(), [row[2] for row in hist]])
             found["seconds_per_generation"] = round(hist[-1][1] / len(hist), 3)
         found["means"] = np.mean(returns, axis=1).tolist()
-        found |= {"score": float(np.mean(returns)), "stderr": standard_error(np.array(returns))}
+        found |= {"score": float(np.mean(returns)), "stderr": running.standard_error(np.array(returns))}
         if name == "standard" or differs == "train":
             popsize, parameters = config["n"] * config["t"], len(files.read_json(best)[0])
             found["ask_tell_ms"] = ask_tell_ms(config["o"], parameters, popsize)
@@ -249,11 +232,11 @@ class Bench:
         self._stage("extract", standard)
         for seed in range(1, count + 1):
             run = os.path.join(self.run, f"gan{seed}")
-            share(standard, run, WRITES["extract"])
+            running.share(standard, run, WRITES["extract"])
             try:
                 self._stage("vae_train", run, "--gan", "--seed", seed)
                 rows.append({"seed": seed} | health(run, unseen, self.game.config.TRAINED["vae"]))
-            except NotFinite as error:  # the other seeds go on
+            except running.NotFinite as error:  # the other seeds go on
                 print(f"seed {seed}: {error}", file=sys.stderr)
                 rows.append({"seed": seed, "collapsed": True})
         return rows
@@ -268,22 +251,12 @@ class Bench:
     def _evolved(self, run: str, seed: int, flags: tuple[str, ...]) -> str:
         """Evolves a controller on the models of a variant; returns the path of its best mean."""
         evolved = os.path.join(run, f"evolved{seed}{self.arguments.world}")
-        share(run, evolved, [part for parts in WRITES.values() for part in parts])
+        running.share(run, evolved, [part for parts in WRITES.values() for part in parts])
         words = self._evolution(evolved, seed, flags)
-        self._command("train", *words)
+        running.command(self.game, "train", *words)
         cfg = self._config(words)  # another start, with other flags, has files of another name in the same folder
         base = f"{self.game.log_name(cfg.world)}.{cfg.o}.{cfg.num_episode}.{cfg.n * cfg.t}"
         return os.path.join(evolved, "log", f"{base}.best.json")
-
-    def _returns(self, controller: str) -> np.ndarray:
-        """The returns of a controller in the real game, float64 [G], the same games for all."""
-        run, count = os.path.dirname(os.path.dirname(controller)), self.arguments.games
-        out = os.path.join(run, f"scores.{count}.{files.sha256(controller)[:12]}.json")  # it may have evolved on
-        if not os.path.exists(out):
-            world = [self.game.world_names["real"]] if self.game.world_names else []
-            flags = "--episodes", count, "--run", run, "--out", out
-            self._command("model", *world, "norender", controller, SCORE_SEED, *flags)
-        return np.array([row["return"] for row in files.read_json(out)["episodes"]])
 
     def show(self, path: str, count: int = 10) -> None:
         """Writes unseen frames as the game shows them, and below as the VAE and as the VAE-GAN reconstruct them."""
@@ -329,14 +302,6 @@ def seeds_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def share(source: str, target: str, parts: Any) -> None:
-    """Links folders of one run into another, which has none of these yet."""
-    os.makedirs(target, exist_ok=True)
-    for part in parts:
-        if not os.path.lexists(os.path.join(target, part)):
-            os.symlink(os.path.join(source, part), os.path.join(target, part))
-
-
 def losses(game: Game, run: str, record: str) -> dict[str, float]:
     """The VAE and the MDN-RNN of a run, on the recordings of a folder: see the head of this file."""
     paths = {name: os.path.join(run, game.config.TRAINED[name]) for name in models.NAMES}
@@ -355,18 +320,6 @@ def losses(game: Game, run: str, record: str) -> dict[str, float]:
         kl = vae.kl_to_standard_normal(mu, logvar).numpy().mean()
         rows.append([pixels, sharpness(made) / sharpness(frames), kl, float(z_nats)])
     return dict(zip(COLUMNS, map(float, np.mean(rows, axis=0)), strict=False))
-
-
-def standard_error(returns: np.ndarray) -> float:
-    """Of the mean return of controllers of S seeds that play the same G games: float [S, G].
-
-    The variance is that of drawing other seeds plus that of drawing other games; one seed alone tells of games only.
-    """
-    seeds, count = returns.shape
-    variance = returns.mean(axis=0).var(ddof=1) / count
-    if seeds > 1:
-        variance += returns.mean(axis=1).var(ddof=1) / seeds
-    return float(np.sqrt(variance))
 
 
 def rollouts_of(config: dict[str, Any], generations: int) -> np.ndarray:
@@ -402,25 +355,6 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
             cells[COLUMNS.index("score")] += f" ± {found['stderr']:.2g}"
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def insert(path: str, game: str, text: str) -> None:
-    """Puts a table between the two marks of a game in a Markdown file."""
-    before, after = around(path, game)
-    with files.atomic(path, "w") as file:
-        file.write(f"{before}\n{text}\n{after}")
-
-
-def around(path: str, game: str) -> tuple[str, str]:
-    """What a Markdown file has before a table and after it, with the two marks; UserError without these marks."""
-    begins, ends = f"<!-- table {game} -->", f"<!-- end {game} -->"
-    with open(path) as file:
-        text = file.read()
-    before, _, rest = text.partition(begins)
-    _, _, after = rest.partition(ends)
-    if (text.count(begins), text.count(ends), rest.count(ends)) != (1, 1, 1):
-        raise cli.UserError(f"{path}: must have {begins} once, and {ends} once below it; put both where the table goes")
-    return before + begins, ends + after
 
 
 def plot(figures: dict[str, dict[str, Any]], path: str) -> None:

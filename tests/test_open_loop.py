@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import importlib.util
 import json
 import os
 
@@ -14,13 +13,10 @@ import test_planet
 from common.agent import rssm
 from common.agent.rssm import RSSM, Chunks, Shape, State
 from common.data import recordings
-from common.game import ROOT
 from common.runtime.cli import UserError
 from common.worlds import games, rollouts
 
-spec = importlib.util.spec_from_file_location("open_loop", os.path.join(ROOT, "bench", "open_loop.py"))
-open_loop = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(open_loop)
+from bench import open_loop
 
 
 def test_losses_are_of_steps_that_were_not_seen(rng):

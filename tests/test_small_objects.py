@@ -1,6 +1,5 @@
 """bench/small_objects.py: which objects it counts as seen and kept, and docs/variants.md has what it measured."""
 
-import importlib.util
 import os
 
 import commands
@@ -11,9 +10,7 @@ from commands import in_this_process  # noqa: F401  a fixture
 from common.game import ROOT
 from common.runtime import files
 
-spec = importlib.util.spec_from_file_location("small_objects", os.path.join(ROOT, "bench", "small_objects.py"))
-small_objects = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(small_objects)
+from bench import small_objects
 
 
 def square(row, column, side=3):

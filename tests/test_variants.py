@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import importlib.util
 import os
 import signal
 import sys
@@ -23,12 +22,7 @@ from common.runtime import files
 from common.runtime.files import ROOT
 from common.training import trainers, vae_and_rnn
 
-spec = importlib.util.spec_from_file_location("variants", os.path.join(ROOT, "bench", "variants.py"))
-variants = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(variants)
-spec = importlib.util.spec_from_file_location("scale", os.path.join(ROOT, "bench", "scale.py"))
-scale = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(scale)
+from bench import running, scale, variants
 
 
 def test_sharpness_is_the_energy_of_gradients(rng):
@@ -79,7 +73,7 @@ def test_the_table_has_what_was_measured_and_nothing_else(tmp_path):
     page = tmp_path / "variants.md"
     page.write_text("before\n<!-- table x -->\nold\n<!-- end x -->\nafter\n<!-- table y -->\nkept\n<!-- end y -->\n")
     for _ in range(2):
-        variants.insert(str(page), "x", text)
+        running.insert(str(page), "x", text)
     assert page.read_text() == (
         f"before\n<!-- table x -->\n{text}\n<!-- end x -->\nafter\n<!-- table y -->\nkept\n<!-- end y -->\n"
     )
@@ -92,7 +86,7 @@ def test_every_variant_differs_in_one_stage_and_shares_those_before(tmp_path):
         assert differs == "extract" or len(flags) in (0, 1, 2)
     (tmp_path / "a" / "tf_vae").mkdir(parents=True)
     for _ in range(2):
-        variants.share(str(tmp_path / "a"), str(tmp_path / "b"), ("tf_vae",))
+        running.share(str(tmp_path / "a"), str(tmp_path / "b"), ("tf_vae",))
     assert os.path.samefile(tmp_path / "a" / "tf_vae", tmp_path / "b" / "tf_vae")
 
 
@@ -102,7 +96,7 @@ def test_a_variant_is_trained_from_its_stage_on_and_measured_on_unseen_episodes(
     arguments = types.SimpleNamespace(run=str(tmp_path), games=2, seeds=1, train=[], world="", **budget)
     bench, ran, measured = variants.Bench(find("carracing"), arguments), [], []
 
-    def command(script, *flags):
+    def command(_, script, *flags):
         words = list(map(str, flags))
         run = words[words.index("--run") + 1]
         ran.append((script, os.path.relpath(run, tmp_path), words[words.index("--run") + 2 :]))
@@ -118,7 +112,7 @@ def test_a_variant_is_trained_from_its_stage_on_and_measured_on_unseen_episodes(
         if script == "model":
             files.write_json(words[words.index("--out") + 1], {"episodes": [{"return": 1.0}] * 2})
 
-    monkeypatch.setattr(bench, "_command", command)
+    monkeypatch.setattr(running, "command", command)
     monkeypatch.setattr(variants, "losses", lambda game, run, record: measured.append((run, record)) or {})
     monkeypatch.setattr(variants, "RESULT", {})
     for name in ("gaussian", "two actions"):
@@ -149,10 +143,10 @@ def test_the_standard_error_is_of_seeds_and_of_games(rng):
     """Catches games that all seeds share counted as so many more, and seeds that differ taken for one."""
     seed, game, noise = (rng.normal(0, 1, shape) for shape in ((4000, 3, 1), (4000, 1, 50), (4000, 3, 50)))
     returns = 10 * seed + 40 * game + 5 * noise
-    found = np.mean([variants.standard_error(each) ** 2 for each in returns])
+    found = np.mean([running.standard_error(each) ** 2 for each in returns])
     true = returns.mean(axis=(1, 2)).var()
     assert found == pytest.approx(true, rel=0.15)
-    assert variants.standard_error(np.array([[1.0, 3.0]])) == pytest.approx(1)  # one seed: sqrt(2 / 2)
+    assert running.standard_error(np.array([[1.0, 3.0]])) == pytest.approx(1)  # one seed: sqrt(2 / 2)
 
 
 def test_the_time_of_a_strategy_is_that_of_ask_and_tell_after_the_first_generation(monkeypatch):
@@ -214,7 +208,7 @@ def test_seeds_of_a_vae_gan_are_trained_once_and_measured(tmp_path, rng, monkeyp
     game, trained, budget = find("doomrnn"), [], {"preset": "smoke", "vae_steps": 2, "unseen": 1, "episodes": None}
     bench = variants.Bench(game, types.SimpleNamespace(run=str(tmp_path), **budget))
 
-    def command(script, *flags):
+    def command(_, script, *flags):
         run = flags[flags.index("--run") + 1]
         if script == "extract" and not os.path.exists(f"{run}/record"):
             os.makedirs(f"{run}/record")
@@ -224,14 +218,14 @@ def test_seeds_of_a_vae_gan_are_trained_once_and_measured(tmp_path, rng, monkeyp
             small = "--z_size", 4, "--batch_size", 4, "--report_every", 1, "--unverified"
             seed = flags[flags.index("--seed") + 1]
             if seed == 2:
-                raise variants.NotFinite("vae_train.py: failed")
+                raise running.NotFinite("vae_train.py: failed")
             if seed == 3:
                 raise variants.cli.UserError("No space left on device")
             done = commands.call(vae_and_rnn.train_vae, game, *flags, *small)
             assert done.code == 0, done.err
             trained.append((os.path.basename(run), seed, "already made" in done.out))
 
-    monkeypatch.setattr(bench, "_command", command)
+    monkeypatch.setattr(running, "command", command)
     first, again = bench.gan_seeds(2), bench.gan_seeds(2)
     assert trained == [("gan1", 1, False), ("gan1", 1, True)]
     assert again == first
@@ -251,22 +245,22 @@ def test_a_command_ends_with_the_bench_and_tells_of_numbers_that_are_not_finite(
     here = types.SimpleNamespace(_stage=types.SimpleNamespace(folder="tf_vae"))
     with pytest.raises(variants.cli.UserError) as not_finite:
         trainers.Trainer._checked(here, 7, (float("nan"), 1.0))
-    script, wanted = tmp_path / "vae_train.py", (variants.NotFinite if flags else variants.cli.UserError)
-    bench = variants.Bench(types.SimpleNamespace(folder=str(tmp_path)), types.SimpleNamespace(run=str(tmp_path)))
+    script, wanted = tmp_path / "vae_train.py", (running.NotFinite if flags else variants.cli.UserError)
+    game = types.SimpleNamespace(folder=str(tmp_path))
     for error, kind in (not_finite.value, wanted), ("tf_vae: is used by another process", variants.cli.UserError):
         script.write_text(
             "import ctypes, sys\nfound = ctypes.c_int()\nctypes.CDLL(None).prctl(2, ctypes.byref(found))\n"  # PDEATHSIG
             f"print(found.value, sys.argv[1:])\nsys.exit(f'{{sys.argv[0]}}: ' + {str(error)!r})\n"
         )
         with pytest.raises(variants.cli.UserError, match=r"vae_train.py.*: failed, see above") as failed:
-            bench._command("vae_train", *flags)
+            running.command(game, "vae_train", *flags)
         assert type(failed.value) is kind
         out, err = capfd.readouterr()
         assert err == f"vae_train.py: {error}\n"
         if sys.platform == "linux":
             assert out == f"{signal.SIGKILL} {[str(flag) for flag in flags]}\n"
     script.write_text("")
-    bench._command("vae_train", *flags)
+    running.command(game, "vae_train", *flags)
 
 
 def test_a_variant_that_a_game_lacks_is_refused(tmp_path):
@@ -294,7 +288,7 @@ FIXED = "--game", "doomrnn", "--preset", "smoke", "--only", "gaussian"
 )
 def test_what_a_later_command_would_refuse_is_refused_at_once(tmp_path, monkeypatch, words, said):
     """Catches flags of an evolution, and seeds of others, that are found to be wrong after hours of training."""
-    monkeypatch.setattr(variants.Bench, "_command", lambda *_: pytest.fail("a command ran"))
+    monkeypatch.setattr(running, "command", lambda *_: pytest.fail("a command ran"))
     done = commands.call(lambda *_: variants.main(), None, *FIXED, "--run", tmp_path / "run", *words)
     assert done.refused(said), done
     assert not (tmp_path / "run").exists()
@@ -305,10 +299,10 @@ def test_a_page_without_a_place_for_the_table_is_refused_at_once(tmp_path, monke
     """Catches a ValueError after ten trainings, and a table that the page of this repository has no place for."""
     page = os.path.join(ROOT, "docs", "variants.md")
     for mark in (f"{kind}{name}" for kind in ("", "gan ") for name in commands.GAMES):
-        before, after = variants.around(page, mark)
+        before, after = running.around(page, mark)
         assert before
         assert after
-    monkeypatch.setattr(variants.Bench, "_command", lambda *_: pytest.fail("a command ran"))
+    monkeypatch.setattr(running, "command", lambda *_: pytest.fail("a command ran"))
     monkeypatch.setattr(variants, "ROOT", str(tmp_path))
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "variants.md").write_text(
@@ -375,7 +369,7 @@ def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch)
     budget |= {"train": ["-t", "32"]}
     bench, ran = variants.Bench(find("doomrnn"), types.SimpleNamespace(run=str(tmp_path), **budget)), []
 
-    def command(script, *flags):
+    def command(_, script, *flags):
         words = [script, *map(str, flags)]
         ran.append(words)
         if script == "train":
@@ -385,10 +379,11 @@ def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch)
         if script == "model":
             variants.files.write_json(words[words.index("--out") + 1], {"episodes": [{"return": 1.0}] * 7})
 
-    monkeypatch.setattr(bench, "_command", command)
+    monkeypatch.setattr(running, "command", command)
     bench._unseen()
     for seed in (0, 1):
-        bench._returns(bench._evolved(str(tmp_path / "standard"), seed, ("-o", "ga")))
+        best = bench._evolved(str(tmp_path / "standard"), seed, ("-o", "ga"))
+        running.returns(bench.game, best, variants.SCORE_SEED, 7)
     assert ran[0][-4:] == ["--first_seed", "390000", "--episodes", "3"]
     trains = [words for words in ran if words[0] == "train"]
     assert [words[words.index("-s") + 1] for words in trains] == ["0", "1"]

@@ -1,0 +1,80 @@
+"""What the benches that train and play share: a command of a game, its result, and a table in a page."""
+
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+
+from common.game import Game
+from common.runtime import bound, cli, files
+
+
+class NotFinite(cli.UserError):
+    """A training stopped because a loss or a gradient is not finite."""
+
+
+def command(game: Game, script: str, *flags: Any) -> None:
+    """A command of the game, which ends when this process does; UserError if it fails, NotFinite if that is why."""
+    words, error = [f"{script}.py", *map(str, flags)], cli.UserError
+    pipe = subprocess.PIPE if "--gan" in flags else None  # of others a terminal shows the progress as it goes on
+    child = {"cwd": game.folder, "stderr": pipe, "text": True, "errors": "replace"}
+    with subprocess.Popen(bound.command(sys.executable, *words), **child) as process:
+        for line in process.stderr or ():
+            print(line, end="", file=sys.stderr, flush=True)
+            if re.search(r"\.py: step \d+: .* is not finite", line):
+                error = NotFinite
+    if process.returncode:
+        raise error(f"{' '.join(words)}: failed, see above; the same command continues")
+
+
+def returns(game: Game, controller: str, first_seed: int, count: int) -> np.ndarray:
+    """The returns of a controller in the real game, float64 [G], the same games for all."""
+    run = os.path.dirname(os.path.dirname(controller))
+    out = os.path.join(run, f"scores.{count}.{files.sha256(controller)[:12]}.json")  # it may have evolved on
+    if not os.path.exists(out):
+        world = [game.world_names["real"]] if game.world_names else []
+        flags = "--episodes", count, "--run", run, "--out", out
+        command(game, "model", *world, "norender", controller, first_seed, *flags)
+    return np.array([row["return"] for row in files.read_json(out)["episodes"]])
+
+
+def share(source: str, target: str, parts: Any) -> None:
+    """Links folders of one run into another, which has none of these yet."""
+    os.makedirs(target, exist_ok=True)
+    for part in parts:
+        if not os.path.lexists(os.path.join(target, part)):
+            os.symlink(os.path.join(source, part), os.path.join(target, part))
+
+
+def standard_error(returns: np.ndarray) -> float:
+    """Of the mean return of controllers of S seeds that play the same G games: float [S, G].
+
+    The variance is that of drawing other seeds plus that of drawing other games; one seed alone tells of games only.
+    """
+    seeds, count = returns.shape
+    variance = returns.mean(axis=0).var(ddof=1) / count
+    if seeds > 1:
+        variance += returns.mean(axis=1).var(ddof=1) / seeds
+    return float(np.sqrt(variance))
+
+
+def insert(path: str, mark: str, text: str) -> None:
+    """Puts a table between its two marks in a Markdown file."""
+    before, after = around(path, mark)
+    with files.atomic(path, "w") as file:
+        file.write(f"{before}\n{text}\n{after}")
+
+
+def around(path: str, mark: str) -> tuple[str, str]:
+    """What a Markdown file has before a table and after it, with the two marks; UserError without these marks."""
+    begins, ends = f"<!-- table {mark} -->", f"<!-- end {mark} -->"
+    with open(path) as file:
+        text = file.read()
+    before, _, rest = text.partition(begins)
+    _, _, after = rest.partition(ends)
+    if (text.count(begins), text.count(ends), rest.count(ends)) != (1, 1, 1):
+        raise cli.UserError(f"{path}: must have {begins} once, and {ends} once below it; put both where the table goes")
+    return before + begins, ends + after
