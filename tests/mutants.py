@@ -421,7 +421,7 @@ MUTANTS = [
     ("common/play/fidelity.py", "np.quantile(logits[~died], 1 - FALSE_ALARMS)", "np.quantile(logits, 1 - FALSE_ALARMS)"),
     ("common/play/fidelity.py", "self.died.append(done & (self._steps < self._most))", "self.died.append(done)"),
     ("common/play/fidelity.py", '"drawn" if weight else "threshold"', '"threshold" if weight else "drawn"'),
-    ("common/play/fidelity.py", "weight or 0.0)", "weight or 1.0)"),
+    ("common/play/fidelity.py", "agent.models, 1.0, weight)", "agent.models, 1.0, weight or 1.0)"),
     ("common/play/fidelity.py", "found[\"expected\"].append(expected(h[t + 1]))", "found[\"expected\"].append(expected(h[t]))"),
     ("common/play/fidelity.py", "tf.constant(action[t]), tf.constant(uniform)", "tf.constant(action[t + 1]), tf.constant(uniform)"),
     ("common/play/fidelity.py", "tf.zeros([len(chosen)])", "tf.ones([len(chosen)])"),

@@ -34,6 +34,11 @@ class Models:
         """Whether one of the files is, or was made from one that is."""
         return provenance.any_unverified(*self.metas.values())
 
+    @property
+    def restart_weight(self) -> float:
+        """Of restarts in the loss of the MDN-RNN, by which the ends of dreams are drawn; 0 if it is not known."""
+        return float(self.metas["rnn"]["config"].get("restart_weight") or 0)
+
     def about(self) -> dict[str, Any]:
         """What a score file says of them."""
         return {"models": self.hashes} | ({"unverified": True} if self.unverified else {})

@@ -40,7 +40,7 @@ class Agent:
     def end_weight(self) -> float:
         """What ends of dreams are drawn with, see dream.DreamWorld; 0 if it was trained with the threshold."""
         drawn = self.meta["config"].get("ends") == "drawn"
-        return float(self.models.metas["rnn"]["config"].get("restart_weight") or 0) if drawn else 0.0
+        return self.models.restart_weight if drawn else 0.0
 
     @property
     def unverified(self) -> bool:

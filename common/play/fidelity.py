@@ -134,8 +134,8 @@ def _deaths(game: Game, agent: Any, backend: str, played: np.ndarray, dreamt_of:
     _, real = play.measure(make_world, agent.policy, played)
     logits = np.concatenate([row for world in watched for row in world.logits])
     died = np.concatenate([row for world in watched for row in world.died])
-    weight = agent.models.metas["rnn"]["config"].get("restart_weight")
-    dreaming = functools.partial(play.dreams, game, agent.models, 1.0, weight or 0.0)
+    weight = agent.models.restart_weight
+    dreaming = functools.partial(play.dreams, game, agent.models, 1.0, weight)
     _, dreamt = play.measure(lambda _: dreaming(), agent.policy, dreamt_of, rows=256)
     return {
         "ends": "drawn" if weight else "threshold",
@@ -257,13 +257,13 @@ def summary(lengths: np.ndarray, most: int) -> dict[str, Any]:
     return {"mean": scores["mean"], "stderr": scores["stderr"], "n": len(lengths), "deaths_per_1000_steps": rates}
 
 
-def by_logit(logits: np.ndarray, died: np.ndarray, weight: float | None) -> list[dict[str, Any]]:
+def by_logit(logits: np.ndarray, died: np.ndarray, weight: float) -> list[dict[str, Any]]:
     """Steps and deaths by the restart logit, and the deaths to expect by the probability that the MDN-RNN gives them.
 
     Args:
         logits: [N] float, see `recall`.
         died: [N] bool, see `recall`.
-        weight: of the restarts in the loss of the MDN-RNN, see mdnrnn.drawn_bar; None if it is not known.
+        weight: of the restarts in the loss of the MDN-RNN, see mdnrnn.drawn_bar; 0 if it is not known.
 
     Returns:
         {"from", "to", "steps", "deaths", "expected"} for each span of logits; None is no bound, or not known.

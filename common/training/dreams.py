@@ -105,13 +105,12 @@ def end_weight(game: Game, cfg: Any, loaded: models.Models) -> float:
     """
     if cfg.ends != "drawn":
         return 0.0
-    weight = loaded.metas["rnn"]["config"].get("restart_weight") if game.config.RESTART else None
-    if not weight:
+    if not (game.config.RESTART and loaded.restart_weight):
         raise UserError(
             f"--ends drawn: {loaded.paths['rnn']} does not tell the weight of the restarts it was trained with; give "
             "--ends threshold"
         )
-    return float(weight)
+    return loaded.restart_weight
 
 
 def starts(

@@ -138,6 +138,6 @@ def test_ends_are_drawn_if_the_controller_and_the_mdn_rnn_say_so():
         ("", 10, 0.0),
     ):
         config = {"restart_weight": weight} if weight else {}
-        loaded = types.SimpleNamespace(metas={"rnn": {"config": config}})
+        loaded = models.Models(None, None, (), {}, {}, {"rnn": {"config": config}})
         meta = {"config": {"ends": ends} if ends else {}}
         assert agents.Agent(None, "", None, None, loaded, meta).end_weight == expected

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from common.agent import models
 from common.play import agents, fidelity, play
 from common.runtime import cli, files
 from common.runtime.settings import Pay
 
 MOST = 12  # steps of an episode
-MODELS = types.SimpleNamespace(metas={"rnn": {"config": {"restart_weight": 10.0}}})
+MODELS = models.Models(None, None, (), {}, {}, {"rnn": {"config": {"restart_weight": 10.0}}})
 
 
 def length_of(seed):
@@ -74,9 +75,9 @@ def game(monkeypatch):
         def reset(self, seeds):
             return super().reset(np.array(seeds) + 3)
 
-    def dreams(game, models, temperature, end_weight):
+    def dreams(game, loaded, temperature, end_weight):
         assert temperature == 1
-        assert end_weight == models.metas["rnn"]["config"].get("restart_weight", 0)  # with a weight ends are drawn
+        assert end_weight == loaded.metas["rnn"]["config"].get("restart_weight", 0)  # with a weight ends are drawn
         return Dreams()
 
     monkeypatch.setattr(play, "dreams", dreams)
@@ -147,7 +148,7 @@ def test_deaths_to_expect_by_the_logit():
     ]  # fmt: skip
     odds = [[1 / (1 + 10 * np.exp(-x)) for x in group] for group in ([-7], [-6, -4.1], [], [], [0, 1.9], [2, 30])]
     assert [row["expected"] for row in rows] == pytest.approx([sum(group) for group in odds], abs=0.051)
-    assert [row["expected"] for row in fidelity.by_logit(logits, died, None)] == [None] * 6
+    assert [row["expected"] for row in fidelity.by_logit(logits, died, 0.0)] == [None] * 6
     # an MDN-RNN that has learned a probability p with the weight 10 gives the logit log(10 p / (1 - p))
     p = np.full(1000, 0.02)
     assert fidelity.by_logit(np.log(10 * p / (1 - p)), p < 0, 10.0)[3]["expected"] == 20.0

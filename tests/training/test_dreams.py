@@ -2,12 +2,11 @@
 
 import argparse
 import dataclasses
-import types
 
 import numpy as np
 import pytest
 
-from common.agent import mdnrnn, weights
+from common.agent import mdnrnn, models, weights
 from common.runtime import files, provenance, settings
 from common.runtime.cli import UserError
 from common.training import dreams
@@ -30,7 +29,7 @@ def loaded(rng):
     meta = {"config": {"restart_weight": 7.0}}
     first = tuple(rng.normal(size=(2, 3, toy.Z)).astype(np.float32))
     hashes = {"vae": "a" * 64}
-    return types.SimpleNamespace(rnn=rnn_of(1), hashes=hashes, paths={}, metas={"rnn": meta}, initial_z=first)
+    return models.Models(None, rnn_of(1), first, hashes, {"vae": "vae.json", "rnn": "rnn.json"}, {"rnn": meta})
 
 
 def rnn_of(seed):
@@ -81,7 +80,7 @@ def test_an_mdn_rnn_of_another_size_is_refused(game, loaded, tmp_path, change, s
     weights.write_rnn(path, mdnrnn.MDNRNN(shape, "float32"), game.config.RNN_FILE_ORDER)
     about = {"vae": "a" * 64, "start_from": "b" * 64}
     provenance.write(path, "rnn", "toy", {"restart_weight": 7.0}, about, 1.0, unverified=False)
-    loaded.hashes["rnn"], loaded.paths = "b" * 64, {"vae": "vae.json", "rnn": "rnn.json"}
+    loaded.hashes["rnn"] = "b" * 64
     loaded.metas["rnn"] |= {"sha256": "b" * 64, "parents": {}}
     arguments = argparse.Namespace(run=str(tmp_path), unverified=False)
     with pytest.raises(UserError, match=says):
