@@ -16,7 +16,8 @@ commands of the game, so that a command that was stopped continues where it was.
     seconds     of the stage in which the variant differs; of an evolution per generation, of which most is play
     ask_tell_ms what the evolution strategy itself takes of a generation
 
-With --gan_seeds 10 it trains ten VAE-GANs instead, with other seeds, and says which collapse:
+With --gan_seeds 10 it trains ten VAE-GANs instead, with other seeds, and says which collapse; before them a VAE, as
+far as they are trained, for comparison:
 
     missed        squared error of the pixels of reconstructions, as a share of the variance of these pixels, on unseen
                   episodes; 1 is no better than one picture for all frames
@@ -227,18 +228,19 @@ class Bench:
         return os.path.join(unseen, "record")
 
     def gan_seeds(self, count: int) -> list[dict[str, Any]]:
-        """Trains so many VAE-GANs that differ in their seed only; for each what tells of a collapse."""
+        """Trains a VAE, and so many VAE-GANs that differ in their seed only; for each what tells of a collapse."""
         standard, unseen, rows = os.path.join(self.run, "standard"), self._unseen(), []
         self._stage("extract", standard)
-        for seed in range(1, count + 1):
-            run = os.path.join(self.run, f"gan{seed}")
+        for seed in range(count + 1):
+            name, flags = (f"seed {seed}", ("--gan", "--seed", seed)) if seed else ("without --gan", ())
+            run = os.path.join(self.run, f"gan{seed}" if seed else "short")
             running.share(standard, run, WRITES["extract"])
             try:
-                self._stage("vae_train", run, "--gan", "--seed", seed)
-                rows.append({"seed": seed} | health(run, unseen, self.game.config.TRAINED["vae"]))
+                self._stage("vae_train", run, *flags)
+                rows.append({"name": name} | health(run, unseen, self.game.config.TRAINED["vae"]))
             except running.NotFinite as error:  # the other seeds go on
-                print(f"seed {seed}: {error}", file=sys.stderr)
-                rows.append({"seed": seed, "collapsed": True})
+                print(f"{name}: {error}", file=sys.stderr)
+                rows.append({"name": name, "collapsed": True})
         return rows
 
     def _evolution(self, run: str, seed: int, flags: tuple[str, ...]) -> tuple[Any, ...]:
@@ -295,10 +297,10 @@ def collapsed(missed: float, sharpness: float, spread: float) -> bool:
 
 def seeds_table(rows: list[dict[str, Any]]) -> str:
     """What `Bench.gan_seeds` returns as a table of Markdown."""
-    lines = ["| seed | " + " | ".join(HEALTH) + " | collapsed |", "|---" * (2 + len(HEALTH)) + "|"]
+    lines = ["| VAE-GAN | " + " | ".join(HEALTH) + " | collapsed |", "|---" * (2 + len(HEALTH)) + "|"]
     for row in rows:
         cells = [f"{row[key]:.3g}" if key in row else "" for key in HEALTH]
-        lines.append(" | ".join([f"| {row['seed']}", *cells, "yes |" if row["collapsed"] else "no |"]))
+        lines.append(" | ".join([f"| {row['name']}", *cells, "yes |" if row["collapsed"] else "no |"]))
     return "\n".join(lines)
 
 
