@@ -55,10 +55,10 @@ def test_all_learn_in_the_models_of_the_network_and_play_the_same_games(tmp_path
     bench = policy_gradient.Bench(str(tmp_path), 2, 7)
     found = [bench.figures(name) for name in ("as the preset has it", "temperature 1.5")]
     trains, scored = ([words for words in ran if words[0] == script] for script in ("train", "model"))
-    assert [words[words.index("-s") :] for words in trains] == [
-        ["-s", "0"],
-        ["-s", "1"],
-        ["-s", "0", "--temperature", "1.5"],
+    assert [words[words.index("-s") + 1 :] for words in trains] == [
+        ["0", "--eval_steps", "100"],
+        ["1", "--eval_steps", "100"],
+        ["0", "--eval_steps", "100", "--temperature", "1.5"],
     ]
     assert len({words[words.index("--run") + 1] for words in trains}) == 3
     for words in trains:
