@@ -65,7 +65,7 @@ def _hang(folder):
     try:
         time.sleep(HANG_SECONDS)
     except KeyboardInterrupt:
-        time.sleep(0.3)
+        time.sleep(0.15)  # of the second that iterate.py has, half of which it may wait before it passes Ctrl-C on
         files.write_json(os.path.join(folder, "ended.json"), "by itself")
         sys.exit(130)
 
