@@ -698,7 +698,7 @@ MUTANTS = [
     ("bench/policy_gradient.py", "self._game.config.SHIPPED[1]", "self._game.config.SHIPPED[0]"),
     ("bench/policy_gradient.py", "best, SCORE_SEED, self._count", "best, 1000, self._count"),
     ("bench/policy_gradient.py", '"-s", seed, *EVALUATED', '"-s", 0, *EVALUATED'),
-    ("bench/policy_gradient.py", "self._seeds if not flags else 1", "1"),
+    ("bench/policy_gradient.py", "self._seeds if name in REPEATED else 1", "1"),
     ("bench/policy_gradient.py", '*FROM_SHIPPED, "--start_from", start,', "*FROM_SHIPPED,"),
     ("bench/policy_gradient.py", '("--temperature", 1.5)', '("--temperature", 1.25)'),
     ("bench/variants.py", "UNSEEN_SEED, SCORE_SEED = 390_000, 460_000", "UNSEEN_SEED, SCORE_SEED = 2_000, 1_000"),
