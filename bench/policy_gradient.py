@@ -48,7 +48,7 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "in three MDN-RNNs": ("--also_in", ",".join(f"../{name}/tf_rnn/rnn.json" for name in OTHERS)),
 }
 REPEATED = "as the preset has it", "no dropout"  # with --seeds, which tells how much is the seed
-EVALUATED = "--eval_steps", 100  # updates; the preset evaluates four times as often, which takes as long as learning
+EVALUATED = "--eval_steps", 100  # updates; the preset evaluates four times as often
 SCORE_SEED = 460_000  # of the first scored game
 RECORD_SEED, RECORDED = 380_000, 400  # of the first game of the network that ships, for the last two settings
 FROM_SHIPPED = (

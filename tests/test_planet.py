@@ -916,7 +916,7 @@ def test_the_seed_decides_the_initial_weights(tmp_path, monkeypatch):
 
 
 def learning_from_recordings(undisturbed, tmp_path):
-    """(folder of recordings, a game whose preset learns from them alone, a new run)."""
+    """A folder of recordings, a game that learns from these only, and the folder of a new run."""
     record, run = tmp_path / "mine", tmp_path / "run"
     shutil.copytree(undisturbed / "tf_planet" / "record", record)
     run.mkdir()
