@@ -157,6 +157,7 @@ class OwnProcess:
             raise RuntimeError(f"the process of the games died with code {self._process.wait()}") from None
         except BaseException:  # such as Ctrl-C: its answer would be taken for that of the next call
             self._process.kill()
+            self._process.wait()  # while it lives it takes a request, and the old answer may be in the pipe
             raise
 
     def __del__(self) -> None:
