@@ -51,18 +51,6 @@ REPEATED = "as the preset has it", "no dropout"  # with --seeds, which tells how
 EVALUATED = "--eval_steps", 100  # updates; the preset evaluates four times as often
 SCORE_SEED = 460_000  # of the first scored game
 RECORD_SEED, RECORDED = 380_000, 400  # of the first game of the network that ships, for the last two settings
-FROM_SHIPPED = (
-    "--streams",
-    16,
-    "--sequence_length",
-    400,
-    "--learning_rate",
-    1e-3,
-    "--mirror",
-    "--validation_episodes",
-    20,
-)
-"""how further MDN-RNNs are trained, as in the rounds of iterate.py"""
 
 
 def main() -> None:
@@ -139,8 +127,8 @@ class Bench:
         for seed, name in enumerate(OTHERS if others else (), 1):
             other = os.path.join(self._run, name)
             running.share(models, other, ("record", "series", "tf_vae"))
-            flags = *FROM_SHIPPED, "--start_from", start, "--steps", 300, "--seed", seed
-            running.command(self._game, "rnn_train", "--run", other, *flags)
+            flags = self._game.config.TRAINED_ON | {"start_from": start, "steps": 300, "seed": seed}
+            running.command(self._game, "rnn_train", "--run", other, *cli.words(flags))
         return models
 
 

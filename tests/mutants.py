@@ -699,7 +699,7 @@ MUTANTS = [
     ("bench/policy_gradient.py", "best, SCORE_SEED, self._count", "best, 1000, self._count"),
     ("bench/policy_gradient.py", '"-s", seed, *EVALUATED', '"-s", 0, *EVALUATED'),
     ("bench/policy_gradient.py", "self._seeds if name in REPEATED else 1", "1"),
-    ("bench/policy_gradient.py", '*FROM_SHIPPED, "--start_from", start,', "*FROM_SHIPPED,"),
+    ("bench/policy_gradient.py", 'TRAINED_ON | {"start_from": start, ', "TRAINED_ON | {"),
     ("bench/policy_gradient.py", '("--temperature", 1.5)', '("--temperature", 1.25)'),
     ("bench/variants.py", "UNSEEN_SEED, SCORE_SEED = 390_000, 460_000", "UNSEEN_SEED, SCORE_SEED = 2_000, 1_000"),
     ("bench/variants.py", '"-s", seed, *everywhere', '"-s", 0, *everywhere'),

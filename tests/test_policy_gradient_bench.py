@@ -90,6 +90,7 @@ def test_some_learn_along_games_of_the_network_or_in_mdn_rnns_that_were_trained_
     also_in = ran[-2][ran[-2].index("--also_in") + 1].split(",")
     for words, other in zip(rnns, also_in, strict=True):
         assert os.path.samefile(words[words.index("--start_from") + 1], shipped)
+        assert "--sequence_length 400 --learning_rate 0.001 --mirror " in " ".join(words)
         run = ran[-2][ran[-2].index("--run") + 1]
         made = os.path.join(words[words.index("--run") + 1], "tf_rnn", "rnn.json")
         assert os.path.normpath(os.path.join(run, other)) == made

@@ -9,7 +9,6 @@ from commands import GAMES
 from common.agent import mdnrnn
 from common.play import agents
 from common.runtime import cli, files, provenance
-from common.training import iterate
 
 from carracing import env
 
@@ -152,10 +151,10 @@ def test_dooms_rounds_are_those_that_made_the_agent_that_ships():
                 text for text in said if text.startswith(f"{script}.py --preset laptop --run RUN/round{number} ")
             ]
             assert bool(of_round) == (flags is not None)
-            assert all(f"{' '.join(iterate._words(flags))} " in text for text in of_round)
+            assert all(f"{' '.join(cli.words(flags))} " in text for text in of_round)
             assert script != "rnn_train" or not one.own or f"--newest_share {one.own_share} " in of_round[0]
         if one.own:
-            words = " ".join(iterate._words(one.record | {"episodes": one.own}))
+            words = " ".join(cli.words(one.record | {"episodes": one.own}))
             assert [text for text in said if f"{words} " in text and f"--explore {one.explore} " in text]
         assert (line["real"]["n"], line["random_games"]) == (one.games, rounds[0].random)
 

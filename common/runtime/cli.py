@@ -168,6 +168,17 @@ def check(stages: Mapping[str, Mapping[str, Any]], argv: Sequence[str] | None = 
     return parsed
 
 
+def words(flags: Mapping[str, Any]) -> list[str]:
+    """The flags {name: value} as a command line has them."""
+    found = []
+    for flag, value in flags.items():
+        if isinstance(value, bool):
+            found.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            found += [f"--{flag}", str(value)]
+    return found
+
+
 def run_main(main: Callable[[], None]) -> None:
     """Calls main(). An error that the user can correct is one line on stderr and exit code 2; Ctrl-C is code 130."""
     for stream in (sys.stdout, sys.stderr):

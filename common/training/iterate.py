@@ -255,7 +255,7 @@ class Iteration:
         for name, presets, flags in given:
             if flags is None:
                 continue
-            cfg, arguments = cli.check({name: presets}, [*preset, *_words(flags)])[name]
+            cfg, arguments = cli.check({name: presets}, [*preset, *cli.words(flags)])[name]
             try:
                 self._check_stage(name.split(", ")[1], cfg, arguments)
                 starts = getattr(cfg, "starts", 0)
@@ -688,7 +688,7 @@ class Iteration:
         words += [str(word) for word in (extra if isinstance(extra, list) else [extra])]
         words += ["--preset", self._state["preset"]] if preset and script != "pick_best" else []
         words += ["--run", folder]
-        words += _words(flags)
+        words += cli.words({flag: value for flag, value in flags.items() if flag})
         print(f"round {number} of {len(self._rounds)}: {script}.py {' '.join(words[1:])}", flush=True)
         code = self._run_to_its_end(key, words)
         if code:
@@ -732,17 +732,6 @@ class Iteration:
             raise
         finally:
             note_time()
-
-
-def _words(flags: dict[str, Any]) -> list[str]:
-    """Flags as a command line has them."""
-    words = []
-    for flag, value in flags.items():
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif flag:
-            words += [f"--{flag}", str(value)]
-    return words
 
 
 def _link(path: str, target: str) -> None:
