@@ -107,10 +107,12 @@ TRAIN_GAME = {
     "smoke": GameTrain(n=1, t=4, num_episode=1, generations=2, eval_steps=2, eval_episodes=2, block_rows=2),
 }
 # no "paper": the authors had no policy gradient
-PPO_LAPTOP = settings.Ppo(temperature=TEMPERATURE, dropout=0.1, rows=512, ends="drawn", learning_rate=1e-3, entropy=0.0)
+PPO_LAPTOP = settings.Ppo(temperature=TEMPERATURE, rows=512, ends="drawn", learning_rate=1e-3, entropy=0.0)
 PPO = {
     "laptop": PPO_LAPTOP,
-    "smoke": replace(PPO_LAPTOP, generations=30, rows=256, value_updates=5, eval_steps=15, eval_episodes=64),
+    "smoke": replace(
+        PPO_LAPTOP, dropout=0.1, generations=30, rows=256, value_updates=5, eval_steps=15, eval_episodes=64
+    ),
 }
 PPO_GAME_LAPTOP = GamePpo(
     rows=16, blocks=4, steps=MAX_STEPS, learning_rate=1e-3, entropy=0.0, value_updates=5, reward_scale=0.004
