@@ -26,12 +26,18 @@ from bench import running
 LOG = os.path.join(ROOT, "log")
 NETWORK, LINEAR = (os.path.join(LOG, f"doomrnn.ppo.64.512.{which}best.json") for which in ("", "linear."))
 ON_LINEAR, ON_NETWORK = ("--start_from", LINEAR), ("--start_from", NETWORK)
-TETHER = "--tether", 0.03
+DROPOUT, TETHER = ("--dropout", 0.1), ("--tether", 0.03)
 OTHERS = "rnn1", "rnn2"
 """folders of further MDN-RNNs, trained on from the one that ships"""
 SETTINGS: dict[str, tuple[Any, ...]] = {
     "as the preset has it": (),
-    "no dropout": ("--dropout", 0),
+    "dropout 0.1": DROPOUT,
+    "dropout 0.1, temperature 1": (*DROPOUT, "--temperature", 1.0),
+    "dropout 0.1, temperature 1.5": (*DROPOUT, "--temperature", 1.5),
+    "dropout 0.1, on the linear controller": (*DROPOUT, *ON_LINEAR),
+    "dropout 0.1, on the linear controller, tether 0.03": (*DROPOUT, *ON_LINEAR, *TETHER),
+    "dropout 0.1, on the network that ships": (*DROPOUT, *ON_NETWORK),
+    "dropout 0.1, on the network that ships, tether 0.03": (*DROPOUT, *ON_NETWORK, *TETHER),
     "temperature 1": ("--temperature", 1.0),
     "temperature 1.5": ("--temperature", 1.5),
     "ends by threshold": ("--ends", "threshold"),
@@ -41,13 +47,11 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "32 hidden units": ("--hidden", "32"),
     "256 and 128 hidden units": ("--hidden", "256,128"),
     "on the linear controller": ON_LINEAR,
-    "on the linear controller, tether 0.03": (*ON_LINEAR, *TETHER),
     "on the network that ships": ON_NETWORK,
-    "on the network that ships, tether 0.03": (*ON_NETWORK, *TETHER),
     "along its recorded games": ("--starts", 8000, "--start_games", 400, "--horizon", 300),
     "in three MDN-RNNs": ("--also_in", ",".join(f"../{name}/tf_rnn/rnn.json" for name in OTHERS)),
 }
-REPEATED = "as the preset has it", "no dropout"  # with --seeds, which tells how much is the seed
+REPEATED = "as the preset has it", "dropout 0.1"  # with --seeds, which tells how much is the seed
 EVALUATED = "--eval_steps", 100  # updates; the preset evaluates four times as often
 SCORE_SEED = 460_000  # of the first scored game
 RECORD_SEED, RECORDED = 380_000, 400  # of the first game of the network that ships, for the last two settings

@@ -21,7 +21,6 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import math
 import os
 import shlex
 import shutil
@@ -35,7 +34,7 @@ from common.game import Game
 from common.play import record
 from common.runtime import bound, cli, files, provenance, runs, seeds, settings
 from common.runtime.cli import UserError
-from common.training import evolve, ship
+from common.training import evolve, report, ship
 
 SEEDS_PER_RUN = 30_000  # of recordings, so that runs with different seeds record different games
 RUNS = (seeds.TRAINING[1] + 1 - seeds.TRAINING[0]) // SEEDS_PER_RUN
@@ -44,9 +43,6 @@ REPORT = 430_000  # first seed of the validation games for the report of a round
 MOST_GAMES = (REPORT - seeds.REAL_GAMES) // 3  # pick_best.py plays three times as many, from REAL_GAMES on
 INTERRUPT_SECONDS = 0.5  # that a stage has to end by itself after Ctrl-C, less than interrupt.GRACE
 MEMORY_GB = 3.5  # the most memory that a stage needs
-FORESEEN = 0.5  # share of the deaths; if fewer are foreseen, the VAE does not show what kills
-SURPRISED = 1.5  # times as many deaths as the MDN-RNN expects
-LOST = 0.1  # of what a game paid before it stopped; a dream that pays so much more afterwards is none of that game
 MADE = {"vae_train": ("tf_vae",), "series": ("series",), "rnn_train": ("tf_rnn", "tf_initial_z"), "train": ("log",)}
 """folders of what a stage makes"""
 Span = tuple[str, int, int]
@@ -321,7 +317,7 @@ class Iteration:
         played = len(self._lines) >= len(self._rounds)
         if played and (self._cfg.linear is None or "linear" in ship.best_of(self._lines)):
             if not os.path.exists(self._picture):
-                draw(self._lines, self._picture, self._game.title)
+                report.draw(self._lines, self._picture, self._game.title)
             print(f"{self._rounds_path}: all {len(self._rounds)} rounds are done; nothing to do")
             print(self._played_by())
             return
@@ -591,8 +587,8 @@ class Iteration:
         line = self._line(number, folder, file)
         self._lines.append(line)
         files.write_json(self._rounds_path, self._lines, indent=1)  # from now on the round is done
-        print(words(line), flush=True)
-        draw(self._lines, self._picture, self._game.title)
+        print(report.words(line), flush=True)
+        report.draw(self._lines, self._picture, self._game.title)
 
     def _made_again(self, number: int, name: str, path: str) -> str:
         """The path of a result that a stage makes again if it is gone."""
@@ -769,95 +765,3 @@ def _made(path: str) -> Any:
         raise UserError(f"{path}: no such file; bring it back, or give another --run") from None
     except ValueError as error:
         raise UserError(f"{error}; remove it, and the same command makes it again") from None
-
-
-def words(line: dict[str, Any]) -> str:
-    """The line of a round in words."""
-    real, text = line["real"], ""
-    if line.get("dream"):
-        text = f"dream {line['dream']:.0f}, "
-    if "fidelity" in line:
-        text += f"dream at temperature 1 {line['fidelity']['dream']['mean']:.0f}, "
-    return (
-        f"round {line['round']}: {line['minutes']:.0f} min, "
-        f"{line['random_games']} + {line['own_games']} games recorded, {text}"
-        f"game {real['mean']:.1f} ± {real['stderr']:.1f} (standard error, {real['n']} validation games)"
-        + (f"\n{faithful(line['fidelity'])}" if line.get("fidelity", {}).get("by_logit") else "")
-        + (f"\n{paid(line['fidelity'])}" if line.get("fidelity", {}).get("where_it_stops_paying") else "")
-    )
-
-
-def faithful(found: dict[str, Any]) -> str:
-    """What fidelity.py found, in words, and on which part the next round should spend its time.
-
-    If few deaths are foreseen, the frames as the VAE encodes them do not show the danger. If the agent dies more often
-    than the MDN-RNN expects in the same games, it plays where the MDN-RNN knows little, and needs games of its own. If
-    the MDN-RNN expects these deaths, but the dream lasts longer than the game, its dreams do not reach the danger.
-    """
-    real, dream, recall = found["real"], found["dream"], found["recall"]
-    ages = [
-        f"{age}: {rate} and {dream['deaths_per_1000_steps'].get(age)}"
-        for age, rate in real["deaths_per_1000_steps"].items()
-        if rate is not None
-    ]
-    text = f"deaths per 1,000 steps in game and dream, by age: {', '.join(ages)}"
-    if recall is None:
-        return text
-    seen = sum(row["deaths"] for row in found["by_logit"])
-    expected = sum(row["expected"] or 0.0 for row in found["by_logit"])
-    apart = dream["mean"] - real["mean"] > 2 * math.hypot(dream["stderr"], real["stderr"])
-    if recall < FORESEEN:
-        part = "the VAE: few of the deaths are foreseen"
-    elif expected and seen > SURPRISED * expected:
-        part = "own games: the agent plays where the MDN-RNN knows little"
-    else:
-        part = "the MDN-RNN: its dreams are safer than the game" if apart else "the controller: dream and game agree"
-    known = f", {expected:.0f} expected" if expected else ""
-    foreseen = f"{recall:.0%} of them foreseen at {found['false_alarms']:.1%} false alarms"
-    return f"{text}\n{seen} deaths in these games{known}, {foreseen}: spend time on {part}"
-
-
-def paid(found: dict[str, Any]) -> str:
-    """What fidelity.py found where the game stops paying, in words, and what the next round should spend its time on.
-
-    If the MDN-RNN expects pay that does not come though it is shown the frames, it needs more training. If only the
-    dream goes on paying, it has not learned what the actions do there: the road bends as the car steers, as in the
-    recordings of a car that drives well. Games help in which steps explore.
-    """
-    there = found["where_it_stops_paying"]
-    text = f"{there['games']} of {there['of']} games stop paying"
-    if not there["games"]:
-        return text
-    game, expected, dreamt = (sum(there[name][-2:]) / 2 for name in ("game", "expected", "dreamt"))
-    more = LOST * there["game"][0]
-    if expected - game > more:
-        part = "the MDN-RNN: it expects pay that does not come"
-    elif dreamt - game > more:
-        part = "own games that explore: where the game stops paying, the dream goes on"
-    else:
-        part = "the controller: dream and game agree"
-    return (
-        f"{text}: 30 to 50 steps later 10 steps pay {game:.1f} in the game, {expected:.1f} as the MDN-RNN expects, "
-        f"{dreamt:.1f} in the dream: spend time on {part}"
-    )
-
-
-def draw(lines: list[dict[str, Any]], path: str, title: str) -> None:
-    """Draws the lines of rounds.json: the real score of each round over the time of the run."""
-    os.environ["MPLBACKEND"] = "Agg"  # where it names none that there is, matplotlib cannot even be imported
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4))
-    axes = figure.subplots()
-    minutes, means, errors = (
-        [line["minutes"] for line in lines],
-        [line["real"]["mean"] for line in lines],
-        [line["real"]["stderr"] for line in lines],
-    )
-    axes.errorbar(minutes, means, errors, marker="o", capsize=3, label="real game, validation")
-    axes.set(xlabel="minutes from nothing", ylabel="score", title=title)
-    axes.set_xlim(left=0)
-    axes.legend()
-    figure.tight_layout()
-    with files.atomic(path) as file:
-        figure.savefig(file, format="png", dpi=120)

@@ -20,7 +20,7 @@ from common import game as games_here
 from common.game import Game
 from common.runtime import cli, files, provenance, runs, seeds, settings
 from common.runtime.files import ROOT
-from common.training import iterate, ship
+from common.training import iterate, report, ship
 
 import stages
 
@@ -110,7 +110,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(iterate, "subprocess", here)
     monkeypatch.setattr(runs, "LOCK_SECONDS", 0.1)
     monkeypatch.setattr(os, "fsync", lambda file: None)  # which takes most of the time
-    monkeypatch.setattr(iterate, "draw", lambda lines, path, title: files.write_json(path, len(lines)))
+    monkeypatch.setattr(report, "draw", lambda lines, path, title: files.write_json(path, len(lines)))
     monkeypatch.setattr(ship, "ROOT", str(tmp_path / "root"))
     return str(tmp_path / "game")
 
@@ -347,7 +347,7 @@ def test_each_round_has_a_line_and_the_picture_shows_it(folder, tmp_path):
     assert list(two["seconds"]) == ["random", "own", "series", "rnn", "rnn2", "rnn3", "train", "score", "fidelity"]
     assert one["minutes"] <= two["minutes"]
     assert files.read_json(f"{run}/rounds.png") == 2
-    assert "dream 650, dream at temperature 1 500, game" in iterate.words(one)
+    assert "dream 650, dream at temperature 1 500, game" in report.words(one)
 
 
 def test_the_minutes_of_a_round_are_those_of_all_rounds_up_to_it(folder, tmp_path):
@@ -387,41 +387,15 @@ def test_the_series_of_every_round_is_known_by_its_meta(folder, tmp_path):
     assert used <= known
 
 
-def test_the_picture_is_drawn(tmp_path):
-    """Catches a picture that cannot be drawn, or is no picture."""
-    lines = [{"minutes": 10.0 * k, "real": {"mean": 100.0 * k, "stderr": 5.0}} for k in (1, 2)]
-    iterate.draw(lines, str(tmp_path / "rounds.png"), "Stub")
-    assert (tmp_path / "rounds.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_picture_shows_scores_over_minutes(tmp_path, monkeypatch):
-    """Catches axes exchanged, and the score in place of its standard error."""
-    shown = []
-    monkeypatch.setattr("matplotlib.axes.Axes.errorbar", lambda self, *rows, **how: shown.extend(rows))
-    lines = [{"minutes": 10.0 * k, "real": {"mean": 100.0 * k, "stderr": 5.0 * k}} for k in (1, 2)]
-    iterate.draw(lines, str(tmp_path / "rounds.png"), "Stub")
-    assert shown == [[10.0, 20.0], [100.0, 200.0], [5.0, 10.0]]
-
-
-@pytest.mark.parametrize("backend", ["nonsense", "tkagg"])
-def test_the_picture_is_drawn_whatever_backend_is_set(tmp_path, backend):
-    """Catches a ValueError at the end of a round, and a window that is opened where there is no display."""
-    script = "from common.training import iterate; iterate.draw([], 'rounds.png', 'Stub')"
-    environment = os.environ | {"MPLBACKEND": backend, "PYTHONPATH": ROOT}
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "rounds.png").read_bytes().startswith(b"\x89PNG")
-
-
 def test_a_round_is_done_before_its_picture_is_drawn(folder, tmp_path, monkeypatch):
     """Catches a round of hours that is done again, or never counts, because of its picture."""
-    real = iterate.draw
-    monkeypatch.setattr(iterate, "draw", lambda *_: 1 / 0)
+    real = report.draw
+    monkeypatch.setattr(report, "draw", lambda *_: 1 / 0)
     for rounds in (1, 2):
         with pytest.raises(ZeroDivisionError):
             start(game_in(folder), tmp_path / "run")
         assert len(files.read_json(tmp_path / "run" / "rounds.json")) == rounds
-    monkeypatch.setattr(iterate, "draw", real)
+    monkeypatch.setattr(report, "draw", real)
     commands(folder)
     assert start(game_in(folder), tmp_path / "run")[0] == 0
     assert files.read_json(tmp_path / "run" / "rounds.png") == 2
@@ -1235,57 +1209,3 @@ def test_the_rounds_of_every_game_are_what_their_stages_take(tmp_path):
             run = str(tmp_path / name / preset)
             os.makedirs(run)
             iterate.Iteration(game, run, preset, 1, dataclasses.replace(cfg, mb_per_episode=0.0))
-
-
-def found(real=500.0, dream=500.0, recall=0.8, deaths=10, expected=9.0):
-    """What fidelity.py writes."""
-    parts = {"real": real, "dream": dream}
-    rates = {"real": {"0-200": 0.5, "200-400": None}, "dream": {"0-200": 0.25, "200-400": 1.0}}
-    return {
-        **{name: {"mean": mean, "stderr": 10.0, "deaths_per_1000_steps": rates[name]} for name, mean in parts.items()},
-        "recall": recall,
-        "false_alarms": 0.003,
-        "by_logit": [{"deaths": 0, "expected": 1.0}, {"deaths": deaths, "expected": expected - 1}],
-    }
-
-
-@pytest.mark.parametrize(
-    ("changed", "part"),
-    [
-        ({}, "the controller"),
-        ({"dream": 900.0}, "the MDN-RNN"),
-        ({"real": 900.0}, "the controller"),
-        ({"deaths": 20, "dream": 900.0}, "own games"),
-        ({"recall": 0.2, "deaths": 20, "dream": 900.0}, "the VAE"),
-    ],
-)
-def test_a_round_says_where_time_is_to_be_spent(changed, part):
-    """Catches game and dream exchanged, and an advice that the figures do not bear out."""
-    text = iterate.faithful(found(**changed))
-    assert text.splitlines()[0].endswith("by age: 0-200: 0.5 and 0.25")
-    assert f"spend time on {part}" in text
-    assert f"{changed.get('deaths', 10)} deaths in these games, 9 expected" in text
-
-
-@pytest.mark.parametrize(
-    ("expected", "dreamt", "part"),
-    [(-1.0, -0.5, "the controller"), (-1.0, 3.0, "own games that explore"), (2.0, 3.0, "the MDN-RNN")],
-)
-def test_a_round_says_whether_the_dream_stops_paying(expected, dreamt, part):
-    """Catches the first steps taken for the last, dream and game exchanged, and an advice that does not follow."""
-    rows = {"game": -1.0, "expected": expected, "dreamt": dreamt}
-    there = {"games": 3, "of": 8} | {name: [8.0] * 4 + [last - 0.5, last + 0.5] for name, last in rows.items()}
-    text = iterate.paid({"where_it_stops_paying": there})
-    assert "3 of 8 games stop paying: " in text
-    assert f"{-1.0} in the game, {expected} as the MDN-RNN expects, {dreamt} in the dream: spend time on {part}" in text
-
-
-def test_games_that_all_go_on_paying_are_no_advice():
-    """Catches a traceback where no car leaves the road."""
-    there = {"games": 0, "of": 8, "game": [], "expected": [], "dreamt": []}
-    assert iterate.paid({"where_it_stops_paying": there}) == "0 of 8 games stop paying"
-
-
-def test_without_deaths_there_is_no_advice():
-    """Catches a traceback where an agent survives all games."""
-    assert "spend" not in iterate.faithful(found(recall=None, deaths=0))
