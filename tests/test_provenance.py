@@ -915,7 +915,7 @@ def test_choosing_leaves_best_json_as_it_is(pipeline):
     assert (picked["score"]["of"], picked["score"]["n"], picked["score"]["first_seed"]) == ("game", 5, 420_000)
     assert picked["dream"] in [score for _, score, *_ in log]
     validation = json.loads((pipeline / "log" / f"{LOG}.validation.json").read_text())
-    assert validation["evolution"]["sha256"] == files.sha256(pipeline / "log" / f"{LOG}.log.json")
+    assert validation["evolutions"][0]["sha256"] == files.sha256(pipeline / "log" / f"{LOG}.log.json")
     assert validation["seeds"] == [420_000, 420_004]
 
 

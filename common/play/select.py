@@ -1,4 +1,4 @@
-"""Chooses among the means that an evolution evaluated by playing the real game, on validation seeds.
+"""Chooses among the means that evolutions evaluated by playing the real game, on validation seeds.
 
 The score in the dream still rises when the real one does not, so the dream cannot choose the mean to keep.
 """
@@ -6,11 +6,11 @@ The score in the dream still rises when the real one does not, so the dream cann
 import argparse
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.agent import controller
+from common.agent import controller, models
 from common.game import Game
 from common.play import agents, play
 from common.runtime import cli, devices, files, provenance, seeds
@@ -21,6 +21,24 @@ Row = tuple[int, float, np.ndarray]
 """generation, score in the evolution, parameters"""
 
 
+class Evolution(NamedTuple):
+    """An evolution whose means are to choose from: its .log.json, the meta of that, and the models it was made on."""
+
+    path: str
+    meta: dict[str, Any]
+    loaded: models.Models
+
+
+class Mean(NamedTuple):
+    """A mean that an evolution evaluated."""
+
+    of: Evolution
+    generation: int
+    evolved: float
+    """score in the evolution"""
+    parameters: np.ndarray
+
+
 def main(game: Game, description: str | None) -> None:
     """pick_best.py of every game."""
     arguments = _parse(game, description)
@@ -29,44 +47,51 @@ def main(game: Game, description: str | None) -> None:
     played = range(seeds.REAL_GAMES, seeds.REAL_GAMES + episodes)
     seeds.check(played, "validation", "--episodes and --final_episodes")
     first, more = np.split(np.array(played), [arguments.episodes])
-    path = agents.find(arguments.file, arguments.run)
-    if not path.endswith(".log.json"):
-        raise UserError(f"{path}: give the .log.json of an evolution")
     if not os.path.isdir(arguments.run):
         raise UserError(f"--run {arguments.run}: no such folder")
-    means = [row for row in read_log(path) if row[0] >= arguments.from_generation]
-    if not means:
-        raise UserError(f"{path}: no mean was evaluated in generation {arguments.from_generation} or later")
+    rows: dict[str, list[Row]] = {agents.find(file, arguments.run): [] for file in arguments.files}
+    for path in rows:
+        if not path.endswith(".log.json"):
+            raise UserError(f"{path}: give the .log.json of an evolution")
+        rows[path] = [row for row in read_log(path) if row[0] >= arguments.from_generation]
+        if not rows[path]:
+            raise UserError(f"{path}: no mean was evaluated in generation {arguments.from_generation} or later")
     devices.for_blocks()
-    meta, loaded = agents.on_its_models(game, path, "evolution", arguments)
-    for _, _, mean in means:  # before the first is played
-        agents.acting(game, path, meta, loaded, mean)
+    evolutions = [Evolution(path, *agents.on_its_models(game, path, "evolution", arguments)) for path in rows]
+    means = [Mean(one, *row) for one in evolutions for row in rows[one.path]]
+    for mean in means:  # before the first is played
+        agents.acting(game, *mean.of, mean.parameters)
 
-    def score(parameters: np.ndarray, episodes: np.ndarray) -> np.ndarray:
-        agent = agents.acting(game, path, meta, loaded, parameters)
+    def score(mean: Mean, episodes: np.ndarray) -> np.ndarray:
+        agent = agents.acting(game, *mean.of, mean.parameters)
         returns, _ = play.measure(
             lambda rows: agent.world(game.real_games(rows, arguments.backend)), agent.policy, episodes
         )
         return returns
 
     rounds, best = select(means, score, first, more, arguments.finalists)
-    base = os.path.join(arguments.run, "log", os.path.basename(path).removesuffix("log.json"))
-    span = [played[0], played[-1]]
+    base = os.path.join(arguments.run, "log", os.path.basename(evolutions[0].path).removesuffix("log.json"))
     about: dict[str, Any] = {
-        "evolution": {"path": agents.name_of(path), "sha256": files.sha256(path)},
-        "models": loaded.hashes,
+        "evolutions": [
+            {"path": agents.name_of(one.path), "sha256": files.sha256(one.path), "models": one.loaded.hashes}
+            for one in evolutions
+        ],
+        "backend": arguments.backend,
+        "seeds": [played[0], played[-1]],
+        "means": rounds,
+        "best": rounds[best],
     }
-    about |= {"backend": arguments.backend, "seeds": span, "means": rounds, "best": rounds[best]}
-    unverified = loaded.unverified or provenance.any_unverified(meta)
+    unverified = any(one.loaded.unverified or provenance.any_unverified(one.meta) for one in evolutions)
     about |= {"unverified": True} if unverified else {}
     files.write_json(base + "validation.json", about | provenance.about_now(), indent=1)
-    _write_controller(game, base + "picked.json", means[best], rounds[best], meta, path, loaded, unverified)
-    print(f"{base}picked.json: generation {means[best][0]}, {_words(rounds[best])}")
+    _write_controller(game, base + "picked.json", means[best], rounds[best], unverified)
+    print(f"{base}picked.json: {_words(means[best], rounds[best])}")
 
 
 def _parse(game: Game, description: str | None) -> argparse.Namespace:
     parser = cli.OneLineParser(description=description)
-    parser.add_argument("file", metavar="FILE", help="the .log.json of an evolution")
+    text = "the .log.json of an evolution; the best of several is written where that of the first would be"
+    parser.add_argument("files", nargs="+", metavar="FILE", help=text)
     parser.add_argument("--episodes", type=cli.number(int, 1), default=100, help="games per mean in the first round")
     parser.add_argument("--finalists", type=cli.number(int, 1), default=3, help="means that play a second round")
     parser.add_argument(
@@ -79,8 +104,8 @@ def _parse(game: Game, description: str | None) -> argparse.Namespace:
 
 
 def select(
-    means: list[Row],
-    score: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    means: list[Mean],
+    score: Callable[[Mean, np.ndarray], np.ndarray],
     first: np.ndarray,
     more: np.ndarray,
     finalists: int,
@@ -88,20 +113,20 @@ def select(
     """Plays every mean on the first seeds, and the few best on more.
 
     Args:
-        means: of the evolution.
-        score: (parameters [N], seeds [E]) -> returns [E].
+        means: of the evolutions.
+        score: (mean, seeds [E]) -> returns [E].
         first: int [E], the seeds of the first round.
         more: int [E], those of the second; may be empty.
         finalists: how many play the second round.
 
     Returns:
-        ({generation, evolved, n, mean, stderr} of every mean over all its games, index of the best finalist).
+        ({path, generation, evolved, mean, stderr, n} of every mean over all its games, index of the best finalist).
     """
     returns, rounds = [], []
-    for generation, evolved, parameters in means:
-        returns.append(score(parameters, first))
-        rounds.append(_summary(generation, evolved, returns[-1]))
-        print(f"generation {generation}: {evolved:.1f} in the evolution, {_words(rounds[-1])}", flush=True)
+    for mean in means:
+        returns.append(score(mean, first))
+        rounds.append(_summary(mean, returns[-1]))
+        print(f"{_words(mean, rounds[-1])}; {mean.evolved:.1f} in the evolution", flush=True)
 
     def rank(k: int) -> float:  # a score that is not finite is worse than all others
         mean = rounds[k]["mean"]
@@ -109,30 +134,28 @@ def select(
 
     ranked = sorted(range(len(means)), key=rank, reverse=True)[:finalists]
     for k in ranked if len(more) else ():
-        generation, evolved, parameters = means[k]
-        rounds[k] = _summary(generation, evolved, np.concatenate([returns[k], score(parameters, more)]))
-        print(f"generation {generation}, second round: {_words(rounds[k])}", flush=True)
+        rounds[k] = _summary(means[k], np.concatenate([returns[k], score(means[k], more)]))
+        print(f"second round: {_words(means[k], rounds[k])}", flush=True)
     return rounds, max(ranked, key=rank)
 
 
-def _summary(generation: int, evolved: float, returns: np.ndarray) -> dict[str, Any]:
+def _summary(mean: Mean, returns: np.ndarray) -> dict[str, Any]:
     scores = rollouts.summary(range(len(returns)), returns, np.zeros(len(returns)))
     return (
-        {"generation": generation, "evolved": evolved}
+        {"path": agents.name_of(mean.of.path), "generation": mean.generation, "evolved": mean.evolved}
         | {key: float(scores[key]) for key in ("mean", "stderr")}
         | {"n": len(returns)}
     )
 
 
-def _words(row: dict[str, Any]) -> str:
-    return f"game {row['mean']:.1f} ± {row['stderr']:.1f} (standard error, {row['n']} games)"
+def _words(mean: Mean, row: dict[str, Any]) -> str:
+    of = f"{mean.of.path}, generation {mean.generation}"
+    return f"{of}: game {row['mean']:.1f} ± {row['stderr']:.1f} (standard error, {row['n']} games)"
 
 
-def _write_controller(
-    game: Game, path: str, mean: Row, row: dict[str, Any], meta: dict, log: str, loaded: Any, unverified: bool
-) -> None:
+def _write_controller(game: Game, path: str, mean: Mean, row: dict[str, Any], unverified: bool) -> None:
     """Writes the chosen controller, with a meta that says where its score is from."""
-    generation, evolved, parameters = mean
+    (log, meta, loaded), generation, evolved, parameters = mean
     provenance.forget(path)
     controller.write(path, parameters, row["mean"])
     score = {"of": "game"} | {key: row[key] for key in ("mean", "stderr", "n")} | {"first_seed": seeds.REAL_GAMES}

@@ -356,6 +356,9 @@ class Round:
     more: dict[str, Any] = field(default_factory=dict)
     """flags of rnn_train.py for those"""
     train: dict[str, Any] | None = None
+    also: tuple[dict[str, Any], ...] = ()
+    """further trainings of the controller, with other seeds, each by `train` with these flags in it; the game chooses
+    among the means of all"""
     games: int = 100
     """real validation games that choose among the means of the evolution; as many again report the round"""
 

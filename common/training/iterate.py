@@ -9,8 +9,8 @@ the commands that users type as well, one after the other:
 <run>/rounds.json       a line for each round: time, games, scores; rounds.png is a picture of it
 
 A run can continue in another place or on another machine. Keep iterate.json, rounds.json and, of every round, log/ and
-the .json files of tf_*/ (of rnn<k>/tf_*/ too) with their metas. Recordings and series need not be kept: they are made
-again when a round needs them, by the same commands and the same controllers.
+the .json files of tf_*/ with their metas, also in rnn<k>/ and train<k>/. Recordings and series need not be kept: they
+are made again when a round needs them, by the same commands and the same controllers.
 
 A round may be edited in config.py before it begins. After that, --edited plays it and the later ones anew, and moves
 what they had made to <run>/aside<k>/, which nothing reads.
@@ -45,6 +45,8 @@ INTERRUPT_SECONDS = 0.5  # that a stage has to end by itself after Ctrl-C, less 
 MEMORY_GB = 3.5  # the most memory that a stage needs
 MADE = {"vae_train": ("tf_vae",), "series": ("series",), "rnn_train": ("tf_rnn", "tf_initial_z"), "train": ("log",)}
 """folders of what a stage makes"""
+MODELS = "tf_vae", "tf_rnn", "tf_initial_z"
+"""folders of what a controller is trained in"""
 Span = tuple[str, int, int]
 """("random" or "own", first seed, episodes) of what one command records"""
 
@@ -125,6 +127,8 @@ class Iteration:
                 raise UserError(
                     f"{preset}: round {number} has a new vae but no rnn, and the earlier one is of another VAE"
                 )
+            if one.train is None and one.also:
+                raise UserError(f"{preset}: round {number} has also but no train, in which its flags are put")
             if one.train is None and (one.vae, one.rnn) != (None, None):
                 raise UserError(
                     f"{preset}: round {number} has new models but no train, for a controller of the old ones"
@@ -240,13 +244,13 @@ class Iteration:
             others = [f"rnn{k + 2}" for k in range(one.more_rnns)]
             own = {"explore": one.explore} if one.own else {}
             shares = {"newest_share": one.own_share} if one.own else {}
-            train = None if one.train is None else self._train_flags(number, one.train, "the round before", others)
+            trains = [self._train_flags(number, flags, "the round before", others) for flags in _trainings(one)]
             given += [
                 (f"round {number}, extract", config.EXTRACT, one.record | own),
                 (f"round {number}, vae_train", config.VAE, one.vae),
                 (f"round {number}, rnn_train", config.RNN, None if one.rnn is None else one.rnn | shares),
                 (f"round {number}, rnn_train", config.RNN, (one.rnn or {}) | one.more if others or one.more else None),
-                (f"round {number}, train", self._train_presets(one.train or {}), train),
+                *((f"round {number}, train", self._train_presets(flags), flags) for flags in trains),
             ]
         for name, presets, flags in given:
             if flags is None:
@@ -277,7 +281,9 @@ class Iteration:
                     "config.py, or leave it out here"
                 )
 
-    def _train_flags(self, number: int, train: dict[str, Any], start: str, others: list[str]) -> dict[str, Any]:
+    def _train_flags(
+        self, number: int, train: dict[str, Any], start: str, others: list[str], which: int = 1
+    ) -> dict[str, Any]:
         """The flags of train.py in a round.
 
         Args:
@@ -285,8 +291,9 @@ class Iteration:
             train: its flags of train.py.
             start: the controller that a round after the first continues from, unless it has another "start_from".
             others: its further MDN-RNNs.
+            which: of its trainings.
         """
-        flags = train | {"seed_start": 100 * self._seed + number}
+        flags = train | {"seed_start": 100 * self._seed + number + 1000 * (which - 1)}
         if number > 1 and "start_from" not in flags:
             flags |= {"start_from": start}
         return flags | ({"also_in": ",".join(others)} if others else {})
@@ -461,12 +468,12 @@ class Iteration:
         """The stages of a round that are not done and read the series."""
         one = self._rounds[number - 1]
         names = ["rnn"] * (one.rnn is not None) + [f"rnn{k + 2}" for k in range(one.more_rnns)]
-        names += ["train"] * self._starts_along_games(one)
+        for which, flags in enumerate(_trainings(one), 1):
+            names += [_nth("train", which)] * self._starts_along_games(flags)
         return [key for key in (f"{number}/{name}" for name in names) if key not in self._state["done"]]
 
-    def _starts_along_games(self, one: Any) -> bool:
-        """Whether the dreams of the evolution of a round start along the recorded games."""
-        flags = one.train or {}
+    def _starts_along_games(self, flags: dict[str, Any]) -> bool:
+        """Whether the dreams of a training with these flags start along the recorded games."""
         cfg = self._train_presets(flags).get(self._state["preset"])
         return bool(flags.get("starts", getattr(cfg, "starts", 0)))
 
@@ -526,24 +533,33 @@ class Iteration:
 
     def _evolve(self, number: int, one: Any, folder: str, others: list[str]) -> None:
         """Evolves the controller of a round."""
-        start = self._named(self._controller(number - 1), folder) if number > 1 else ""
-        flags = self._train_flags(number, one.train, start, [self._named(path, folder) for path in others])
-        self._train(number, "", flags, folder, one.games)
+        logs = []
+        for which, flags in enumerate(_trainings(one), 1):
+            own = folder if which == 1 else os.path.join(folder, _nth("train", which))
+            os.makedirs(own, exist_ok=True)
+            for name in (*MODELS, "series") if which > 1 else ():
+                _link(os.path.join(own, name), os.path.join(folder, name))
+            start = self._named(self._controller(number - 1), own) if number > 1 else ""
+            rnns = [self._named(path, own) for path in others]
+            flags = self._train_flags(number, flags, start, rnns, which)
+            logs.append(self._train(number, _nth("train", which), flags, own))
+        self._choose(number, "", logs, folder, one.games)
 
-    def _train(self, number: int, of: str, flags: dict[str, Any], folder: str, games: int) -> None:
-        """Evolves a controller in a folder, and chooses among the evaluated means by their scores in the real game."""
-        self._stage(number, f"{of}train", "train", flags, folder)
-        log = self._only(os.path.join(folder, "log"), ".log.json")
-        ending = "best.json"
-        if len(_made(log)) > 1:  # else there is nothing to choose
-            flags = {"": log, "episodes": games, "final_episodes": 2 * games} | self._backend()
+    def _train(self, number: int, name: str, flags: dict[str, Any], folder: str) -> str:
+        """Evolves a controller in a folder; returns the path of its .log.json."""
+        self._stage(number, name, "train", flags, folder)
+        return self._only(os.path.join(folder, "log"), ".log.json")
+
+    def _choose(self, number: int, of: str, logs: list[str], folder: str, games: int) -> None:
+        """Notes the agent of a round: of the evaluated means the one with the best score in the real game."""
+        base, ending = logs[0].removesuffix("log.json"), "best.json"
+        if sum(len(_made(log)) for log in logs) > 1:  # else there is nothing to choose
+            flags = {"": logs, "episodes": games, "final_episodes": 2 * games} | self._backend()
             ending = "picked.json"
-            picked = os.path.join("log", os.path.basename(log).removesuffix("log.json") + ending)
+            picked = os.path.join("log", os.path.basename(base) + ending)
             self._stage(number, f"{of}pick", "pick_best", flags, folder, picked)
         if f"{number}/{of}agent" not in self._state["done"]:
-            self._note(
-                number, f"{of}agent", controller=os.path.relpath(log.removesuffix("log.json") + ending, self._run)
-            )
+            self._note(number, f"{of}agent", controller=os.path.relpath(base + ending, self._run))
 
     def _evolve_linear(self, flags: dict[str, Any]) -> None:
         """Evolves the paper's linear controller in the dream of the best round, beside the controller of that round."""
@@ -551,9 +567,10 @@ class Iteration:
         number, before = best["round"], self._folder(best["round"])
         one, folder = self._rounds[number - 1], os.path.join(before, "linear")
         os.makedirs(folder, exist_ok=True)
-        for name in ("tf_vae", "tf_rnn", "tf_initial_z"):
+        for name in MODELS:
             _link(os.path.join(folder, name), os.path.join(before, name))
-        self._train(number, "linear_", flags | {"seed_start": 100 * self._seed}, folder, one.games)
+        log = self._train(number, "linear_train", flags | {"seed_start": 100 * self._seed}, folder)
+        self._choose(number, "linear_", [log], folder, one.games)
         file = self._controller(number, "linear_")
         scores = self._score(number, "linear_", file, folder, one.games)
         best["linear"] = self._scored(file, scores)
@@ -728,6 +745,16 @@ class Iteration:
             raise
         finally:
             note_time()
+
+
+def _trainings(one: settings.Round) -> list[dict[str, Any]]:
+    """The flags of train.py, for each training of a round."""
+    return [] if one.train is None else [one.train, *(one.train | flags for flags in one.also)]
+
+
+def _nth(name: str, which: int) -> str:
+    """What a stage is called that a round has several of: train, train2, train3."""
+    return name if which == 1 else f"{name}{which}"
 
 
 def _link(path: str, target: str) -> None:

@@ -1,5 +1,6 @@
 """iterate.py --ship and --log: the best agent of a finished run becomes the one that ships; what a run made is told."""
 
+import glob
 import os
 from typing import Any
 
@@ -165,13 +166,22 @@ def _ship_curves(begins: str, pairs: dict[str, str], controllers: dict[str, str]
         for name in ("vae", "rnn")
     }
     for path, target in controllers.items():
-        base, name = path.removesuffix("picked.json").removesuffix("best.json"), target.removesuffix("best.json")
+        base, name = _evolution_of(path), target.removesuffix("best.json")
         curves |= {f"{base}{ending}": os.path.basename(name) + ending for ending in ("hist.json", "hist_best.json")}
     for source, name in curves.items():
         if not os.path.exists(source):
             continue  # it did not come along to this machine, and nothing needs it
         with open(source, "rb") as file, files.atomic(os.path.join(ROOT, "log", name)) as copied:
             copied.write(file.read())
+
+
+def _evolution_of(controller: str) -> str:
+    """How the names of the files begin of the evolution that made a controller of a round, which may have several."""
+    base = controller.removesuffix("picked.json").removesuffix("best.json")
+    evolution = files.read_json(controller + provenance.ENDING)["parents"].get("evolution")
+    others = os.path.join(glob.escape(os.path.dirname(os.path.dirname(controller))), "train*", "log", "*.log.json")
+    logs = [path for path in glob.glob(others) if files.sha256(path) == evolution]
+    return logs[0].removesuffix("log.json") if logs else base
 
 
 def _metas(run: str) -> list[dict[str, Any]]:

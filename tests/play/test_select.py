@@ -40,7 +40,7 @@ def chosen(run, monkeypatch):
         game = dataclasses.replace(
             DOOM, backends=("slow", "fast"), real_games=lambda rows, backend="": backend, **changes
         )
-        done = commands.call(select.main, game, "log/doomrnn.cma.2.4.log.json", "--run", run, *words)
+        done = commands.call(select.main, game, "log/doomrnn.cma.2.4.log.json", *words, "--run", run)
         assert done.code == 0, done.err
         return worlds, episodes, files.read_json(str(run / "log" / "doomrnn.cma.2.4.validation.json"))
 
@@ -63,6 +63,23 @@ def test_the_validation_says_which_mean_is_best(chosen):
     assert about["best"] == about["means"][1]
     assert (about["best"]["generation"], about["best"]["mean"], about["best"]["n"]) == (20, 50.0, 500)
     assert {world.games for world in worlds} == {"slow"}
+
+
+def test_the_best_of_several_evolutions_is_chosen_on_its_own_models(chosen, run):
+    """Catches a mean told for that of another evolution, played in the models of another, and a meta of the first."""
+    one, two = (str(run / place / "log" / "doomrnn.cma.2.4.log.json") for place in ("", "train2"))
+    files.write_json(two, [[5, 1.0, np.full(20, 2).tolist()]])
+    meta = provenance.read(one, "evolution", "doomrnn")
+    files.write_json(one, [[10, 100.0, np.full(20, 3).tolist()]])
+    for path, config in ((one, {"sample_z": False}), (two, {"sample_z": True})):
+        provenance.write(path, "evolution", "doomrnn", config, meta["parents"], 1.0, unverified=False)
+    worlds, _, about = chosen("train2/log/doomrnn.cma.2.4.log.json", "--episodes", 2, "--final_episodes", 0)
+    assert [world._sample_z for world in worlds] == [False, True]
+    assert [row["path"] for row in about["means"]] == [row["path"] for row in about["evolutions"]]
+    assert (about["best"], about["best"]["generation"]) == (about["means"][1], 5)
+    picked = provenance.read(str(run / "log" / "doomrnn.cma.2.4.picked.json"), "controller", "doomrnn")
+    assert picked["config"] == {"sample_z": True}
+    assert picked["parents"]["evolution"] == files.sha256(two)
 
 
 def test_a_mean_of_another_length_is_known_before_any_is_played(run, tmp_path, monkeypatch):

@@ -314,6 +314,31 @@ def test_the_last_line_is_the_command_that_scores_the_best_round_on_validation_g
     seeds.check([460_000], "validation", "the seed")
 
 
+def test_the_game_chooses_among_all_trainings_of_a_round(folder, tmp_path):
+    """Catches a further training with the same seed, in models of its own, on another start, or that no game judges."""
+    run, log = str(tmp_path / "run"), "log/stub.cma.1.4"
+    also = {"start_from": "", "generations": 2}, {"starts": 5}
+    second = dataclasses.replace(SECOND, more_rnns=1, train={"generations": 1}, also=also)
+    fault(folder, "train", "train3", 1)
+    assert start(game_in(folder, (FIRST, second)), run)[0] == 2
+    shutil.rmtree(f"{run}/round1/series")  # the third reads it, and the others are done
+    assert start(game_in(folder, (FIRST, second)), run)[0] == 0
+    two, done = f"{run}/round2", commands(folder)
+    trains = [words[words.index("--run") + 1 :] for words in done if words[0] == "train"]
+    assert [where for where, *_ in trains[1:]] == [two, f"{two}/train2", f"{two}/train3", f"{two}/train3"]
+    flags = {words[0]: dict(zip(words[1::2], words[2::2], strict=True)) for words in trains}
+    first, second, third = (flags[where] for where in (two, f"{two}/train2", f"{two}/train3"))
+    assert [one["--seed_start"] for one in (first, second, third)] == ["302", "1302", "2302"]
+    assert [one["--generations"] for one in (first, second, third)] == ["1", "2", "1"]
+    assert second["--start_from"] == ""
+    assert os.path.samefile(os.path.join(two, "train3", third["--start_from"]), f"{run}/round1/{log}.picked.json")
+    assert os.path.samefile(os.path.join(two, "train2", second["--also_in"]), f"{two}/rnn2/tf_rnn/rnn.json")
+    for name in ("tf_vae", "tf_rnn", "tf_initial_z", "series"):
+        assert os.path.samefile(f"{two}/train3/{name}", f"{two}/{name}")
+    chosen = [words for words in done if words[0] == "pick_best"][-1]
+    assert chosen[1:5] == [*(f"{two}/{place}{log}.log.json" for place in ("", "train2/", "train3/")), "--run"]
+
+
 def test_more_rnns_are_for_a_round_in_the_dream(folder, tmp_path):
     """Catches MDN-RNNs that are trained for hours, and a train.py that has no use for them."""
     second = dataclasses.replace(SECOND, train={"world": "game"})
@@ -1124,6 +1149,8 @@ def test_a_first_round_begins_from_nothing(folder, tmp_path, change):
         (2, {"train": {"o": "cmaes"}}, "round 2, train.py: argument"),
         (2, {"train": {"o": "ppo"}}, "-o ppo: Stub has no PPO"),
         (2, {"train": {"world": "game"}}, "--world game"),
+        (2, {"also": ({}, {"o": "cmaes"})}, "round 2, train.py: argument"),
+        (2, {"also": ({},), "train": None, "rnn": None, "more_rnns": 0}, "round 2 has also but no train"),
         (2, {"train": {"n": 1, "t": 2}}, "round 2, train.py: -n 1 -t 2: CMA-ES needs at least 3"),
         (2, {"train": {"o": "ppo", "world": "game"}, "more_rnns": 1}, "has no PPO_GAME"),
         (1, {"vae": {"gan": True, "rare_pixels": 1.0}}, "round 1, vae_train.py: --rare_pixels weighs"),

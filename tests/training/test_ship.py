@@ -80,6 +80,20 @@ def test_the_best_round_ships_to_the_place_of_its_preset(game, tmp_path, preset,
     assert curves == [f"toy{'.dream' * (preset == 'dream')}.{name}.metrics.jsonl" for name in ("rnn", "vae")]
 
 
+def test_the_curves_are_those_of_the_training_that_the_game_chose(game, tmp_path):
+    """Catches the curve of the first training beside the controller of another one."""
+    run = finished_run(game, tmp_path, "laptop", [5.0, 9.0, 7.0])
+    path, other = f"{run}/round2/log/c.best.json", f"{run}/round2/train2/log/c."
+    for name in ("log.json", "hist.json"):
+        files.write_json(other + name, ["of the second training"])
+    meta = files.read_json(path + provenance.ENDING)
+    del meta[provenance.SEAL]
+    meta["parents"]["evolution"] = files.sha256(other + "log.json")
+    provenance.save(path, meta)
+    ship.ship(game, run)
+    assert files.read_json(str(tmp_path / "log" / "toy.cma.1.4.hist.json")) == ["of the second training"]
+
+
 def test_a_mean_of_few_games_does_not_ship(game, tmp_path):
     """Catches a round that is chosen because a few of its games went well."""
     ship.ship(game, finished_run(game, tmp_path, "laptop", [9.0, 8.0, 7.0], stderr=3.0))
