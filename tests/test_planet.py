@@ -836,6 +836,8 @@ def dreaming(rng, tmp_path, monkeypatch):
 
 def test_the_dream_is_a_gymnasium_environment(dreaming):
     """Catches spaces that do not hold what comes, another length, and a seed that does not decide the dream."""
+    with pytest.raises(UserError, match="unverified"):
+        gymnasium.make("WorldModels/PlanetDream-v0", game="dot", run=dreaming)
     env = gymnasium.make("WorldModels/PlanetDream-v0", game="dot", run=dreaming, unverified=True)
     check_env(env.unwrapped, skip_render_check=True)
     assert env.observation_space.shape == (8 + 3,)

@@ -69,6 +69,7 @@ def test_all_learn_in_the_models_of_the_network_and_play_the_same_games(tmp_path
                 assert os.path.samefile(f"{run}/{trained}.json{ending}", there)
     assert all(words[4:7] == ["460000", "--episodes", "7"] for words in scored)
     assert [one["means"] for one in found] == [[1, 2], [1]]
+    assert [one["steps"] for one in found] == [32768, 32768]
     assert found[0]["score"] == 1.5
     assert found[0]["stderr"] == pytest.approx((1 + 0.25) ** 0.5)
 
@@ -83,6 +84,7 @@ def test_some_learn_along_games_of_the_network_or_in_mdn_rnns_that_were_trained_
     extract, series = ran[:2]
     assert extract[extract.index("--controller") + 1] == policy_gradient.NETWORK
     assert extract[extract.index("--first_seed") + 1] == "380000"
+    assert extract[extract.index("--explore") + 1] == "0.1"
     assert series == ["series", "--run", extract[2]]
     rnns = [words for words in ran if words[0] == "rnn_train"]
     assert [words[words.index("--seed") + 1] for words in rnns] == ["1", "2"]

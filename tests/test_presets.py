@@ -92,7 +92,7 @@ def test_recordings_of_the_laptop_are_as_the_documents_say():
     has(DOOM.VAE["laptop"], steps=14_000, batch_size=64)
     has(CAR.VAE["laptop"], steps=13_000, batch_size=64)
     has(DOOM.RNN["laptop"], steps=4500, streams=100, sequence_length=64)
-    has(CAR.RNN["laptop"], steps=4000, streams=100, sequence_length=64)
+    has(CAR.RNN["laptop"], steps=4000, streams=100, sequence_length=64, heads=True)
     for config in (DOOM, CAR):  # whoever asks rnn_train.py for --mirror has to have encoded the images
         assert config.SERIES["laptop"].mirror
 
@@ -106,7 +106,9 @@ def test_carracings_laptop_and_dream_are_as_the_documents_say():
     has(CAR.PPO_GAME["laptop"], patience=100, reward_scale=0.05, entropy=0.0)
     for presets in (CAR.TRAIN_DREAM, CAR.PPO, CAR.PPO_GAME):
         has(presets["laptop"], sample_z=False)
-    has(CAR.EXTRACT["dream"], episodes=800)
+    has(CAR.EXTRACT["dream"], episodes=800, policy="brownian")
+    assert [one.explore for one in CAR.ITERATE["dream"].rounds[1:]] == [0.3] * 7
+    has(CAR.PLANET["laptop"], backend="draft")
     has(CAR.VAE["dream"], steps=9000, batch_size=64, mirror=True)
     has(CAR.RNN["dream"], heads=True, mirror=True, dropout=0.05, sequence_length=200, streams=32, steps=600)
     has(CAR.TRAIN_DREAM["dream"], generations=30, t=64, num_episode=16)
@@ -117,6 +119,11 @@ def test_scores_of_carracing_are_gymnasiums():
     """Catches another implementation of the game where none is asked for: its tracks and its frames are others."""
     assert GAMES["carracing"].backends == ("gymnasium", "gym", "envpool", "draft")
     assert env.available("") == inspect.signature(env.real_games).parameters["backend"].default == "gymnasium"
+
+
+def test_dooms_policy_gradient_in_the_game_has_rewards_of_its_size():
+    """Catches values of hundreds, which the value network does not learn in time."""
+    has(DOOM.PPO_GAME["laptop"], value_updates=5, reward_scale=0.004, entropy=0.0)
 
 
 def made_what_ships(file):
@@ -166,6 +173,7 @@ def test_the_agent_of_a_preset_ships_with_the_models_it_was_evolved_on(name):
     """Catches `ships` of a preset that names another agent's models, which --ship would then overwrite."""
     config = GAMES[name].config
     for cfg in config.ITERATE.values():
+        assert bool(cfg.ships) == bool(cfg.controller), "another agent ships with models of its own"
         path = os.path.join(files.ROOT, cfg.controller or config.SHIPPED_CONTROLLER)
         if os.path.exists(path):
             parents = provenance.read(path, "controller", name)["parents"]

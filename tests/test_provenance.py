@@ -405,7 +405,11 @@ def test_models_that_were_made_for_another_vae(tmp_path):
     game = GAMES["doomrnn"]
     hashes = commands.write_models(game, str(tmp_path), 3, "f" * 64)
     commands.write_controller(game, str(tmp_path / "agent.json"), hashes)
-    for attempt in (lambda: load(tmp_path, tmp_path / "agent.json"), lambda: models.load_run(game, str(tmp_path))):
+    for attempt in (
+        lambda: load(tmp_path, tmp_path / "agent.json"),
+        lambda: models.load_run(game, str(tmp_path)),
+        lambda: session.Stage(game, str(tmp_path)),
+    ):
         with pytest.raises(provenance.UserError, match=r"rnn.json: was made on another VAE \(ffffffffffff\)"):
             attempt()
     assert models.load_run(game, str(tmp_path), unverified=True).unverified

@@ -201,6 +201,22 @@ def test_the_end_is_predicted_from_the_prior(rng):
     assert abs(one["reward"] - two["reward"]) > 1e-4
 
 
+def test_ends_and_their_absence_are_learned(rng):
+    """Catches ends that their own loss leaves out, life learned as the end, and a loss of steps that are not there."""
+    known, end = np.ones((4, 2), np.float32), np.zeros((4, 2), np.float32)
+    known[3], end[3, 0] = 0, 1  # the second row was cut
+    model, chunks = random_model(rng), random_chunks(rng, 4, 2, known)._replace(end=tf.constant(end))
+    seed, weights = np.array([3, 40], np.int32), model.prepared()
+    embedded = tf.reshape(model.embed(rssm.image_of(tf.reshape(chunks.frames, [-1, 64, 64, 3]))), [4, 2, -1])
+    first, second = (tf.random.stateless_normal([4, 2, 3], seed + [0, k]) for k in (1, 2))
+    state, prior, _ = model.unroll(weights, embedded, chunks.action, chunks.known, first)
+    s = prior.mean + prior.std * second
+    logit = model.end_logit(weights, State(tf.reshape(state.h, [8, -1]), tf.reshape(s, [8, -1]))).numpy().reshape(4, 2)
+    loss = np.log1p(np.exp(logit)) - end * logit
+    found = rssm.losses_of(model, chunks, all_shown(chunks), seed, CONFIG)["end"]
+    assert float(found) == pytest.approx((loss.sum() - loss[3, 1]) / 7, rel=1e-4)
+
+
 def test_the_reward_of_an_end_is_learned_from_the_prior(rng):
     """Catches the reward of the step that ended an episode left out of the loss, or read from a posterior."""
     known, end = np.ones((4, 2), np.float32), np.zeros((4, 2), np.float32)

@@ -1,6 +1,7 @@
 """bench/small_objects.py: which objects it counts as seen and kept, and docs/variants.md has what it measured."""
 
 import os
+import types
 
 import commands
 import numpy as np
@@ -24,6 +25,13 @@ def painted(*masks, color=(0.9, 0.6, 0.2), wall=0.4):
     for mask in masks:
         frame[mask] = color
     return frame
+
+
+def test_a_reconstruction_is_of_the_mean_of_z():
+    """Catches the logarithm of the variance decoded for it, and the frames of another game."""
+    model = types.SimpleNamespace(encode=lambda frames: (frames + 1, frames - 1), decode=lambda z: 10 * z)
+    games = [[(np.full((2, 2, 3), float(k)), None)] for k in range(2)]
+    assert [made[0, 0, 0, 0] for made in small_objects.decoded(games, model)] == [10, 20]
 
 
 def test_seen_is_what_differs_from_what_is_around_it():

@@ -110,13 +110,16 @@ def test_a_variant_is_trained_from_its_stage_on_and_measured_on_unseen_episodes(
                 base = f"{run}/log/carracing.cma.{bench._config(flags).num_episode}.{bench._config(flags).t}"
                 files.write_json(f"{base}.{ending}", value)
         if script == "model":
+            assert str(variants.SCORE_SEED) in words
             files.write_json(words[words.index("--out") + 1], {"episodes": [{"return": 1.0}] * 2})
 
     monkeypatch.setattr(running, "command", command)
     monkeypatch.setattr(variants, "losses", lambda game, run, record: measured.append((run, record)) or {})
     monkeypatch.setattr(variants, "RESULT", {})
     for name in ("gaussian", "two actions"):
-        bench.figures(name)
+        found = bench.figures(name)
+        assert found["curves"] == [[[3], [3.0]]]
+        assert found["seconds_per_generation"] == 2.0
     unseen = ["--first_seed", "390000", "--episodes", "3"]
     assert [part for part in ran if part[0] not in ("train", "model")] == [
         ("rnn_train", "gaussian", ["--steps", "3", "--output", "gaussian"]),
@@ -130,6 +133,45 @@ def test_a_variant_is_trained_from_its_stage_on_and_measured_on_unseen_episodes(
     assert sorted(os.listdir(tmp_path / "gaussian")) == ["evolved0", "record", "series", "tf_vae"]
     paths = [tuple(os.path.relpath(path, tmp_path) for path in pair) for pair in measured]
     assert paths == [("gaussian", "unseen/record"), ("two_actions", "unseen_two/record")]
+
+
+@pytest.mark.parametrize(("name", "trainings"), [("standard", 3), ("openes", 3), ("gaussian", 1)])
+def test_strategies_are_compared_over_all_seeds(tmp_path, monkeypatch, name, trainings):
+    """Catches a strategy of one seed beside another one's three."""
+    bench = variants.Bench(find("doomrnn"), types.SimpleNamespace(run=str(tmp_path), seeds=3, games=2))
+    made = []
+
+    def evolved(run, seed, flags):
+        base = str(tmp_path / f"{seed}.best.json")
+        files.write_json(base, [[0.0], 1.0])
+        files.write_json(f"{tmp_path}/{seed}.hist.json", [[1, 2.0, 3.0]])
+        files.write_json(f"{base}.meta.json", {"config": {"n": 1, "t": 4, "num_episode": 1, "o": "openes"}})
+        made.append(seed)
+        return base
+
+    monkeypatch.setattr(bench, "trained", lambda name: str(tmp_path))
+    monkeypatch.setattr(bench, "_unseen", lambda flags: "")
+    monkeypatch.setattr(bench, "_evolved", evolved)
+    monkeypatch.setattr(variants, "losses", lambda *_: {})
+    monkeypatch.setattr(variants, "RESULT", {})
+    monkeypatch.setattr(running, "returns", lambda game, best, *_: np.full(2, float(os.path.basename(best)[0])))
+    assert bench.figures(name)["means"] == made == list(range(trainings))
+
+
+def test_a_controller_that_has_evolved_on_plays_anew(tmp_path, monkeypatch):
+    """Catches the scores of the controller that lay in the same file before."""
+    best, played = str(tmp_path / "log" / "x.best.json"), []
+
+    def command(game, script, *words):
+        played.append(files.read_json(best))
+        rows = [{"return": played[-1][1]}]
+        files.write_json(words[words.index("--out") + 1], {"episodes": rows})
+
+    monkeypatch.setattr(running, "command", command)
+    for score in (1.0, 1.0, 2.0):
+        files.write_json(best, [[0.5], score])
+        assert running.returns(find("carracing"), best, 460_000, 1).tolist() == [score]
+    assert len(played) == 2
 
 
 def test_rollouts_are_those_that_were_played():
@@ -433,6 +475,27 @@ def test_scale_writes_what_it_measured(tmp_path, monkeypatch):
     found = files.read_json(str(out))
     assert found["rows"] == [{"ranks": ranks, "generations": 2} for ranks in (1, 64)]
     assert found.keys() == files.read_json(os.path.join(ROOT, "bench", "scale.json")).keys()
+
+
+def test_scale_does_not_count_the_first_generation(monkeypatch):
+    """Catches the time of the first, in which the functions are compiled, in the mean of all."""
+
+    class Evolution:
+        returncode = 0
+
+        def __init__(self, command, **_):
+            run = command[command.index("--run") + 1]
+            hist = [[k, 100.0 + 2 * k, 0, 0, 0, 0, 0, 1 + k] for k in range(5)]
+            files.write_json(f"{run}/log/doomrnn.cma.{scale.EPISODES}.{scale.POPULATION}.hist.json", hist)
+            self.polls = iter([None, 0])
+
+        def poll(self):
+            return next(self.polls)
+
+    monkeypatch.setattr(scale.subprocess, "Popen", Evolution)
+    monkeypatch.setattr(scale, "memory", lambda run: {0: (1.0, 1.0)})
+    monkeypatch.setattr(scale.time, "sleep", lambda _: None)
+    assert scale.measure(1, 4)["seconds_per_generation"] == 2.0
 
 
 def test_scale_says_that_an_evolution_failed(monkeypatch):

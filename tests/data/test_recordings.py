@@ -167,6 +167,32 @@ def test_stages_do_not_learn_from_another_game(tmp_path, stage, name, shape):
     assert done.refused("no readable recording")
 
 
+@pytest.mark.parametrize("stage", [vae_and_rnn.train_vae, vae_and_rnn.encode])
+def test_stages_do_not_learn_from_another_game_with_the_same_actions(tmp_path, stage):
+    """Catches a stage that looks at the actions alone, where only the summary tells the games apart."""
+    folder = record(tmp_path / "record", {2000: 9})
+    about = {"game": "catchdot", "config": {"first_seed": 2000, "episodes": 1}}
+    files.write_json(os.path.join(folder, "2000.summary.json"), about)
+    done = commands.call(stage, commands.GAMES["doomrnn"], "--preset", "smoke", "--run", tmp_path, "--unverified")
+    assert "was recorded in catchdot" in done.out
+    assert done.refused("no readable recording")
+
+
+def test_recordings_are_of_the_agent_that_played_them_or_of_a_random_policy(tmp_path):
+    """Catches games of an agent that count as random ones in the meta of what was learned from them."""
+    folder = record(tmp_path, {2000: 3, 3000: 3})
+    for first, who in (
+        (2000, {"controller": "agent.json", "policy": ""}),
+        (3000, {"controller": "", "policy": "walk"}),
+    ):
+        config = {"first_seed": first, "episodes": 1} | who
+        files.write_json(os.path.join(folder, f"{first}.summary.json"), {"game": "doomrnn", "config": config})
+    one, two = recordings.sources(folder, recordings.scan(folder)[0])
+    assert (one["controller"], two["policy"]) == ("agent.json", "walk")
+    assert "policy" not in one
+    assert "controller" not in two
+
+
 def test_recordings_of_other_names_are_named_and_skipped(tmp_path, capsys):
     """Catches a folder of rollout_0.npz that is said to be empty."""
     folder = record(tmp_path / "record", {2000: 3})

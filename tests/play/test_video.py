@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 import weakref
 
 import imageio_ffmpeg
@@ -213,6 +214,21 @@ def test_a_window_shows_the_frame_as_it_is(window, rng):
     window.show(frame)
     shown = window._pygame.surfarray.array3d(window._surface)
     np.testing.assert_array_equal(shown, frame.swapaxes(0, 1))
+
+
+def test_closing_the_window_ends_the_game(window):
+    """Catches a window that cannot be closed."""
+    window._pygame.event.post(window._pygame.event.Event(window._pygame.QUIT))
+    with pytest.raises(KeyboardInterrupt):
+        window.show(np.zeros((48, 80, 3), np.uint8))
+
+
+def test_frames_are_shown_in_the_time_of_the_game(window, monkeypatch):
+    """Catches a game that a person cannot play, because it runs as fast as the machine can."""
+    asked = []
+    monkeypatch.setattr(window, "_clock", types.SimpleNamespace(tick=lambda fps=0: asked.append(fps)))
+    window.show(np.zeros((48, 80, 3), np.uint8))
+    assert asked == [1000]
 
 
 @pytest.mark.parametrize("name", ["left", "right", "up", "down", "escape"])

@@ -191,6 +191,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(capsys):
     ("error", "code", "says"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "a/x.json"), 2, "a/x.json: No space left on device"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "a/x.json"), 2, "a/x.json: Disk quota exceeded"),
         (PermissionError(errno.EACCES, "Permission denied", "a"), 2, "a: Permission denied"),
         (OSError(errno.EROFS, "Read-only file system"), 2, "a file: Read-only file system"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "a/x.json"), 2, "a/x.json: Is a directory"),

@@ -28,6 +28,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["x.json"]
 
 
+def test_a_file_is_on_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypatch):
+    """Catches a new name for content that a power cut would lose."""
+    done, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: [done.append("content"), sync(file)][1])
+    monkeypatch.setattr(os, "replace", lambda *paths: [done.append("name"), replace(*paths)][1])
+    files.write_json(str(tmp_path / "x.json"), 1)
+    assert done == ["content", "name"]
+
+
 def test_a_value_that_cannot_be_written_leaves_the_old_file(tmp_path):
     """Catches an .npz or .json opened before its content is known to be good."""
     for write, name, good, bad in (

@@ -192,6 +192,17 @@ def test_a_users_mistake_ends_all_ranks_with_code_2(run, tmp_path, fault, says):
     assert (tmp_path / "starts").read_text() == "x"
 
 
+@pytest.mark.parametrize("name", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
+@pytest.mark.parametrize(("size", "several"), [("3", True), ("1", False), (None, False)])
+def test_a_rank_knows_that_it_is_one_of_several(monkeypatch, name, size, several):
+    """Catches ranks of Open MPI that each evolve by themselves, and a process alone that waits for others."""
+    for each in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(each, raising=False)
+    if size:
+        monkeypatch.setenv(name, size)
+    assert mpi.under_mpi() == several
+
+
 @pytest.fixture
 def mpirun(tmp_path, monkeypatch):
     """(exit codes of its starts, line of shell) -> a fake mpirun beside Python; returns the file it writes to."""
@@ -216,7 +227,15 @@ ALWAYS = [1] * 20
 
 @pytest.mark.parametrize(
     ("codes", "code", "starts"),
-    [([0], 0, 1), ([2], 2, 1), ([130], 130, 1), ([9, 1, 0], 0, 3), ([9, 2], 2, 2), (ALWAYS, 1, 1 + mpi.RESTARTS)],
+    [
+        ([0], 0, 1),
+        ([2], 2, 1),
+        ([130], 130, 1),
+        ([143], 143, 1),
+        ([9, 1, 0], 0, 3),
+        ([9, 2], 2, 2),
+        (ALWAYS, 1, 1 + mpi.RESTARTS),
+    ],
 )
 def test_launch_starts_a_died_job_again(mpirun, tmp_path, codes, code, starts):
     """Catches a job that stays dead, one started for ever, a user's mistake made again, --fresh forgotten too soon."""

@@ -110,6 +110,18 @@ def test_a_seed_is_played_as_it_is_told(ask, world):
     assert found[0]["z"] == found[2]["z"] != found[1]["z"]
 
 
+@pytest.mark.parametrize("world", ["dream", "game"])
+def test_without_a_seed_a_page_plays_seeds_of_the_studio(stage, monkeypatch, world):
+    """Catches test games that everybody plays before they are scored."""
+    monkeypatch.setattr(session, "SEEDS", (5000, 5001))
+    page, found = session.Session(lambda name: stage, seed=1000), set()
+    page.answer(json.dumps({"do": "open", "game": "toy"}))
+    for _ in range(12):
+        answer = page.answer(json.dumps({"do": "start", "world": world, "frame": 0, **CONTROLS}))
+        found.add(json.loads(answer.partition(b"\n")[0])["seed"])
+    assert found == {5000, 5001}
+
+
 @pytest.mark.parametrize("sample_z", [True, False])
 def test_the_agent_sees_the_game_as_it_was_evolved_to(stage, monkeypatch, sample_z):
     """Catches a sample of z for an agent that saw the mean in training."""
@@ -260,6 +272,7 @@ def test_the_dream_of_an_rssm_is_played_by_keys_and_by_its_planner(stage, ask, t
     model.kernels["end_out"].assign(np.zeros((8, 1)))
     model.biases["end_out"].assign([-100.0])
     planet.write(str(run / "tf_planet" / "rssm.npz"), model, Search(2, 2, 20, 4), 4)
+    assert "--unverified" in session.Stage(stage.game, str(run)).no_planet
     planned = session.Stage(stage.game, str(run), unverified=True)
     page = session.Session(lambda name: planned, seed=1000)
 

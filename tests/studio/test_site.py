@@ -136,12 +136,13 @@ def test_every_set_of_keys_has_its_action():
 
 def test_the_page_is_told_what_is_true_of_the_game():
     """Catches a dream that pays, lasts or varies otherwise in the browser than in Python, and seeds of tests."""
-    stage = toy_stage()
+    stage = toy_stage(end_weight=3.0)
     vars(stage.game.config).update(TEMPERATURE=0.7, MAX_STEPS=61)
     about, _ = export.manifest_of(stage)
     names = "name", "title", "goal", "dream_reward", "max_steps", "temperature", "temperatures", "seeds", "held"
     wanted = "toy", "Toy", "Go.", 0.5, 61, 0.7, session.TEMPERATURES, session.SEEDS, session.HELD
     assert tuple(about[name] for name in names) == wanted
+    assert about["end_weight"] == 3.0
     assert (about["reward"], about["actions"]) == ({"dream": "half a point"}, {"push": -1, "pull": 0})
     sizes = {"z_size": 5, "action_size": 2, "hidden_size": 7, "mixtures": 1, "restart": False}
     assert about["rnn"] == sizes | {"forget_bias": mdnrnn.FORGET_BIAS}

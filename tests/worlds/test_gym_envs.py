@@ -165,6 +165,27 @@ def test_rows_are_single_dreams_and_begin_anew_at_the_next_step(doom):
     np.testing.assert_array_equal(again, start)
 
 
+def test_a_seed_begins_its_dream_right_after_an_end_too(doom):
+    """Catches a first step that is not dreamt, because the dream before it had ended."""
+    env, lively = gymnasium.make_vec(doom, num_envs=2), np.full((2, 1), -0.5, np.float32)
+    env.reset(seed=1000)
+    wanted = env.step(lively)
+    env.reset(seed=1000)
+    assert env.step(np.float32([[-0.5], [1]]))[2].tolist() == [False, True]
+    env.reset(seed=1000)
+    for found, known in zip(env.step(lively)[:2], wanted[:2], strict=True):
+        np.testing.assert_array_equal(found, known)
+
+
+def test_rows_that_begin_together_dream_different_dreams(doom):
+    """Catches a batch of copies of one dream, in the first reset or after an end."""
+    env = gymnasium.make_vec(doom, num_envs=3)
+    first, _ = env.reset()
+    env.step(np.ones((3, 1), np.float32))
+    again, *_ = env.step(np.ones((3, 1), np.float32))
+    assert len(np.unique(np.concatenate([first, again]), axis=0)) == 6
+
+
 def test_rows_begin_anew_in_the_same_step_if_asked_to(doom):
     """Catches a last observation that is lost, or is that of another row or of the new dream."""
     same = gymnasium.make_vec(doom, num_envs=3, autoreset_mode="SameStep")
@@ -222,6 +243,18 @@ def test_a_copy_of_an_environment_dreams_the_same(doom, make, how):
     action = np.full(env.action_space.shape, -0.5, np.float32)
     for _ in range(3):
         np.testing.assert_array_equal(*(each.step(action)[0] for each in (env, twin)))
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_of_a_vector_has_its_mode_and_may_read_what_it_may(doom, monkeypatch, how):
+    """Catches a copy that begins anew at the next step instead, and one that refuses the models of the first."""
+    asked, load = [], models.load_run
+    monkeypatch.setattr(models, "load_run", lambda game, *more: [asked.append(more[-1]), load(game, *more)][1])
+    env = gymnasium.make_vec(doom, num_envs=2, autoreset_mode="SameStep", unverified=True)
+    twin = COPIES[how](env)
+    twin.reset(seed=1000)
+    assert "final_obs" in twin.step(np.ones((2, 1), np.float32))[4]
+    assert set(asked) == {True}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # with which Gymnasium shows the errors of its workers
@@ -301,6 +334,16 @@ def test_what_is_no_game_is_one_clear_line():
     """Catches a traceback for a mistyped name, and a mistake within a game's own files taken for one."""
     with pytest.raises(UserError, match=r"chess: no such game.*docs/new_game\.md"):
         gymnasium.make("WorldModels/Dream-v0", game="chess")
+
+
+def test_a_package_that_a_game_lacks_is_not_a_game_that_is_not_there(tmp_path, monkeypatch):
+    """Catches "no such game" for one whose own import fails."""
+    (tmp_path / "draughts").mkdir()
+    (tmp_path / "draughts" / "__init__.py").touch()
+    (tmp_path / "draughts" / "game.py").write_text("import a_package_that_is_not_installed\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_installed"):
+        gymnasium.make("WorldModels/Dream-v0", game="draughts")
 
 
 def test_registration_is_small():
