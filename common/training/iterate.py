@@ -141,12 +141,12 @@ class Iteration:
         self._check_flags(range(len(self._lines) + 1, len(self._rounds) + 1))
 
     def _opened(self, about: dict[str, Any], edited: bool) -> dict[str, Any]:
-        rounds = json.loads(json.dumps([dataclasses.asdict(one) for one in self._rounds]))
+        # a field that is younger than the run had its default
+        usual, *rounds = json.loads(json.dumps([dataclasses.asdict(one) for one in (settings.Round(), *self._rounds)]))
         try:
             before = files.read_json(self._path)
             known = {name: before[name] for name in about}
             begun = max((int(stage.split("/")[0]) for stage in before["seconds"]), default=0)
-            usual = dataclasses.asdict(settings.Round())  # a field that is younger than the run had its default
             earlier = [usual | one for one in before["rounds"]]
             before = before | {name: dict(before[name]) for name in ("done", "seconds")}
         except FileNotFoundError:

@@ -648,6 +648,19 @@ def test_what_is_not_this_run_is_refused_and_kept(folder, tmp_path):
     assert files.read_json(f"{run}/rounds.json")[1]["real"]["n"] == 6
 
 
+def test_a_run_goes_on_that_began_before_a_field_of_rounds_was_there(folder, tmp_path):
+    """Catches a round that counts as edited because it says nothing of an option that is younger."""
+    run, game = str(tmp_path / "run"), game_in(folder)
+    fault(folder, "rnn_train", "round1", 3)
+    start(game, run)
+    state = files.read_json(f"{run}/iterate.json")
+    usual = json.loads(json.dumps(dataclasses.asdict(settings.Round())))
+    state["rounds"] = [{name: value for name, value in one.items() if value != usual[name]} for one in state["rounds"]]
+    assert "also" not in state["rounds"][0]
+    files.write_json(f"{run}/iterate.json", state)
+    assert start(game, run)[0] == 0
+
+
 EDITED = FIRST, dataclasses.replace(SECOND, own=4, games=6)
 
 
