@@ -48,7 +48,7 @@ soak: setup
 	$(PY) tests/faults/soak.py --out log/doomrnn.soak.jsonl
 
 mutants: setup
-	$(PY) tests/mutants.py
+	$(PY) tests/mutants.py --out runs/mutants.json
 
 lint: setup
 	$(PY) -m ruff check .

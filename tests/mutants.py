@@ -1,6 +1,6 @@
 """Small wrong changes to the code, one at a time: each must turn a test red.
 
-python tests/mutants.py [--only TEXT] [--workers 2]     # make mutants
+python tests/mutants.py --out runs/mutants.json     # make mutants: hours, and the same command goes on
 
 Each change is made in a copy of the repository, and only the tests of its module are run there; before, they are run
 without any change. A change that no test notices is printed as GREEN: a test is missing. EQUIVALENT names the changes
@@ -8,6 +8,8 @@ that are no mistakes, HANGS those that a test notices by not ending.
 """
 
 import concurrent.futures
+import contextlib
+import hashlib
 import os
 import queue
 import shutil
@@ -17,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from common.runtime import bound, cli
+from common.runtime import bound, cli, files, runs
 from common.runtime.cli import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -824,13 +826,25 @@ def texts_of(path: str, old: str) -> int:
         return file.read().count(old)
 
 
+def tracked() -> list[str]:
+    """The files that git tracks and that are there."""
+    names = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True).stdout
+    return [name for name in filter(None, names.split("\0")) if os.path.exists(os.path.join(ROOT, name))]
+
+
+def code_here() -> str:
+    """A hash of all modules, tests and changes, on which the verdicts depend."""
+    digest = hashlib.sha256()
+    for name in sorted(name for name in tracked() if name.endswith(".py")):
+        digest.update(f"{name} {files.sha256(os.path.join(ROOT, name))}\n".encode())
+    return digest.hexdigest()
+
+
 def copy_repository(folder: str) -> None:
     """Copies what git tracks, and what is not yet committed of it, into a repository of its own."""
-    names = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True).stdout
-    for name in filter(None, names.split("\0")):
-        if os.path.exists(os.path.join(ROOT, name)):
-            os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
-            shutil.copy(os.path.join(ROOT, name), os.path.join(folder, name))
+    for name in tracked():
+        os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+        shutil.copy(os.path.join(ROOT, name), os.path.join(folder, name))
     for words in (["init", "--quiet"], ["add", "--all", "--force"]):  # tests ask git which files there are
         subprocess.run(["git", "-C", folder, *words], check=True)
 
@@ -844,7 +858,7 @@ class Trials:
     """
 
     def __init__(self, root: str, workers: int) -> None:
-        self._pool = concurrent.futures.ThreadPoolExecutor(workers)
+        self._pool = concurrent.futures.ThreadPoolExecutor(max(1, workers))
         self._running: set[subprocess.Popen] = set()
         self._folders: queue.Queue[str] = queue.Queue()
         for k in range(workers):
@@ -908,26 +922,58 @@ def main() -> None:
     parser = cli.OneLineParser(description=__doc__)
     parser.add_argument("--only", default="", metavar="TEXT", help="only changes with this in their path or text")
     parser.add_argument("--workers", type=cli.number(int, 1), default=2, help="changes that are tried at the same time")
+    text = "keep the verdicts here: as long as no code has changed, the same command goes on where it was stopped"
+    parser.add_argument("--out", type=cli.new_file, metavar="FILE", help=text)
     arguments = parser.parse_args()
     chosen = [one for one in MUTANTS if arguments.only in "\n".join(one) and one[::2] not in EQUIVALENT]
     if not chosen:
         raise UserError(f"--only {arguments.only}: stands in no change; give a part of a path, such as common/agent")
-    red = 0
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
-        trials = Trials(root, min(arguments.workers, len(chosen)))
-        try:
-            for tests, verdict in trials.of(trials.verdict, dict.fromkeys(TESTS[path] for path, *_ in chosen)):
-                if verdict != "green":
-                    raise UserError(f"{tests}: {verdict} without any change; mend that first")
-            for mutant, verdict in trials.of(trials.changed, chosen):
-                seen = verdict == "red" or (verdict == "hangs" and mutant[::2] in HANGS)
-                red += seen
-                path, old, new = (" ".join(text.split()) for text in mutant)
-                print(f"{verdict if seen else verdict.upper():<7}{path}: {old}  ->  {new}", flush=True)
-        finally:
-            trials.close()
+    code, red = code_here(), 0
+    verdicts = known(arguments.out, code) if arguments.out else {}
+    left = [one for one in chosen if "\n".join(one) not in verdicts]
+    for mutant in (one for one in chosen if one not in left):
+        red += told(mutant, verdicts["\n".join(mutant)])
+
+    def keep(name: str, verdict: str) -> None:
+        verdicts[name] = verdict
+        if arguments.out:
+            files.write_json(arguments.out, {"code": code, "verdicts": verdicts}, indent=1)
+
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root,
+        contextlib.closing(Trials(root, min(arguments.workers, len(left)))) as trials,
+    ):
+        unchanged = dict.fromkeys(TESTS[path] for path, *_ in left)
+        for tests, verdict in trials.of(trials.verdict, (tests for tests in unchanged if tests not in verdicts)):
+            if verdict != "green":
+                raise UserError(f"{tests}: {verdict} without any change; mend that first")
+            keep(tests, verdict)
+        with runs.progress(len(chosen), len(chosen) - len(left), "try changes") as bar:
+            for mutant, verdict in trials.of(trials.changed, left):
+                keep("\n".join(mutant), verdict)
+                red += told(mutant, verdict)
+                bar.update()
     print(f"{red} of {len(chosen)} changes turn a test red ({100 * red / len(chosen):.0f} %)")
     sys.exit(red < ENOUGH * len(chosen))
+
+
+def known(path: str, code: str) -> dict[str, str]:
+    """The verdicts in a file, {tests, or the lines of a change: verdict}; none if they are of other code."""
+    try:
+        about = files.read_json(path)
+        return dict(about["verdicts"]) if about["code"] == code else {}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--out {path}: holds no verdicts ({error}); give another file") from None
+
+
+def told(mutant: Mutant, verdict: str) -> bool:
+    """Prints the verdict of a change; returns whether a test saw it."""
+    seen = verdict == "red" or (verdict == "hangs" and mutant[::2] in HANGS)
+    path, old, new = (" ".join(text.split()) for text in mutant)
+    print(f"{verdict if seen else verdict.upper():<7}{path}: {old}  ->  {new}", flush=True)
+    return seen
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The list of tests/mutants.py fits the code, so that `make mutants` tries what it says."""
 
+import json
 import os
 import pathlib
 import signal
@@ -56,6 +57,25 @@ def test_each_change_has_its_verdict(tiny):
     wanted = [f"{verdict:<7}thing.py: VALUE = 1  ->  {' '.join(new.split())}" for new, verdict in news.items()]
     assert sorted(lines) == sorted(wanted), error
     assert last == "1 of 3 changes turn a test red (33 %)"
+
+
+def test_the_same_command_goes_on_until_the_code_changes(tiny, tmp_path):
+    """Catches hours of trials made again, verdicts of other code that count on, and a file that is no list of them."""
+    out, words = tmp_path / "verdicts.json", ("--out", str(tmp_path / "verdicts.json"))
+    first, _ = tiny(*words, news=("VALUE = 2", "VALUE = 3")).communicate()
+    known = json.loads(out.read_text())
+    known["verdicts"] |= dict.fromkeys((name for name in known["verdicts"] if "VALUE = 2" in name), "green")
+    out.write_text(json.dumps(known))
+    again, _ = tiny(*words, news=("VALUE = 2", "VALUE = 3")).communicate()
+    assert first.count("red  ") == 2
+    assert again.splitlines()[0] == "GREEN  thing.py: VALUE = 1  ->  VALUE = 2"
+    assert again.splitlines()[-1] == "1 of 2 changes turn a test red (50 %)"
+    other, _ = tiny(*words, news=("VALUE = 2", "VALUE = 3"), slow=0.01).communicate()
+    assert other.count("red  ") == 2
+    out.write_text("[]")
+    process = tiny(*words)
+    assert "holds no verdicts" in process.communicate()[1]
+    assert process.returncode == 2
 
 
 @pytest.mark.parametrize(("named", "said", "code"), [(True, "hangs", False), (False, "HANGS", True)])
