@@ -88,6 +88,8 @@ TESTS = {
     "common/worlds/tensor_dreams.py": "tests/training/test_ppo.py tests/worlds/test_dream_pay.py",
     "bench/open_loop.py": "tests/test_open_loop.py",
     "bench/policy_gradient.py": "tests/test_policy_gradient_bench.py",
+    "bench/dream.py": "tests/test_speed_benches.py",
+    "bench/ppo.py": "tests/test_speed_benches.py",
     "bench/running.py": "tests/test_variants.py",
     "bench/scale.py": "tests/test_variants.py",
     "bench/small_objects.py": "tests/test_small_objects.py",
@@ -808,6 +810,9 @@ MUTANTS = [
     ("carracing/config.py", "explore=0.3,", "explore=0.1,"),
     ("carracing/config.py", '"dream": Extract(episodes=800, policy="brownian", ', '"dream": Extract(episodes=800, '),
     ("doomrnn/config.py", ", value_updates=5, reward_scale=0.004", ", value_updates=5"),
+    ("bench/ppo.py", 'rates["ppo"] / rates["dream"], "rows"', 'rates["dream"] / rates["ppo"], "rows"'),
+    ("bench/dream.py", 'figures["steps_per_s"] / cores / figures["one_at_a_time_steps_per_s"]',
+     'figures["steps_per_s"] / figures["one_at_a_time_steps_per_s"]'),
 ]  # fmt: skip
 """(module, text that stands in it once, what to put in its place)"""
 
