@@ -179,8 +179,9 @@ def _evolution_of(controller: str) -> str:
     """How the names of the files begin of the evolution that made a controller of a round, which may have several."""
     base = controller.removesuffix("picked.json").removesuffix("best.json")
     evolution = files.read_json(controller + provenance.ENDING)["parents"].get("evolution")
-    others = os.path.join(glob.escape(os.path.dirname(os.path.dirname(controller))), "train*", "log", "*.log.json")
-    logs = [path for path in glob.glob(others) if files.sha256(path) == evolution]
+    folder = os.path.dirname(os.path.dirname(controller))
+    others = glob.glob(f"{glob.escape(folder)}/train*/log/*.log.json")
+    logs = [path for path in others if files.sha256(path) == evolution]
     return logs[0].removesuffix("log.json") if logs else base
 
 
