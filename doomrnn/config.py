@@ -139,7 +139,7 @@ TRAINED_ON = {
 }
 
 
-# a training from random weights; what it reaches in the game differs more from seed to seed than between settings
+# a training from random weights; what it reaches in the game differs by hundreds from seed to seed
 ANEW = {"start_from": "", "generations": 300, "eval_steps": 150, "starts": 0, "horizon": 0}
 
 

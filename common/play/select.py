@@ -22,7 +22,7 @@ Row = tuple[int, float, np.ndarray]
 
 
 class Evolution(NamedTuple):
-    """An evolution whose means are to choose from: its .log.json, the meta of that, and the models it was made on."""
+    """An evolution that takes part in the choice: its .log.json, the meta of that file, and the models it learned in."""
 
     path: str
     meta: dict[str, Any]

@@ -337,7 +337,7 @@ def test_what_is_no_game_is_one_clear_line():
 
 
 def test_a_package_that_a_game_lacks_is_not_a_game_that_is_not_there(tmp_path, monkeypatch):
-    """Catches "no such game" for one whose own import fails."""
+    """Catches a game that is there, but said not to be, because a package that it imports is missing."""
     (tmp_path / "draughts").mkdir()
     (tmp_path / "draughts" / "__init__.py").touch()
     (tmp_path / "draughts" / "game.py").write_text("import a_package_that_is_not_installed\n")
