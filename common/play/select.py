@@ -22,7 +22,7 @@ Row = tuple[int, float, np.ndarray]
 
 
 class Evolution(NamedTuple):
-    """An evolution that takes part in the choice: its .log.json, the meta of that file, and the models it learned in."""
+    """An evolution that takes part in the choice: its .log.json, the meta of that file, and the models it used."""
 
     path: str
     meta: dict[str, Any]
