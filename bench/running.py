@@ -30,13 +30,13 @@ def command(game: Game, script: str, *flags: Any) -> None:
         raise error(f"{' '.join(words)}: failed, see above; the same command continues")
 
 
-def returns(game: Game, controller: str, first_seed: int, count: int) -> np.ndarray:
-    """The returns of a controller in the real game, float64 [G], the same games for all."""
+def returns(game: Game, controller: str, first_seed: int, count: int, *more: Any) -> np.ndarray:
+    """The returns of a controller in the real game, float64 [G], the same games for all; more are flags of model.py."""
     run = os.path.dirname(os.path.dirname(controller))
     out = os.path.join(run, f"scores.{count}.{files.sha256(controller)[:12]}.json")  # it may have evolved on
     if not os.path.exists(out):
         world = [game.world_names["real"]] if game.world_names else []
-        flags = "--episodes", count, "--run", run, "--out", out
+        flags = "--episodes", count, "--run", run, "--out", out, *more
         command(game, "model", *world, "norender", controller, first_seed, *flags)
     return np.array([row["return"] for row in files.read_json(out)["episodes"]])
 
