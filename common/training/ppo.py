@@ -12,7 +12,7 @@ The whole state of a run is arrays (`PPO.arrays`), and its noise follows from (s
 that is stopped and restored continues as if it had never stopped.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
@@ -46,9 +46,10 @@ class TensorWorld(Protocol):
         """What policy and value network read, float32 [B, F]."""
 
     def step(self, state: State, action: tf.Tensor, seed: tf.Tensor) -> tuple[Any, ...]:
-        """Action float32 [B, A] -> (state, reward float32 [B], done bool [B]); a row that is done begins anew in it.
+        """Action float32 [B, A] -> (state, reward float32 [B], done [B]).
 
-        A fourth part, cut bool [B], can say which rows are done only because the world follows them no further.
+        done is bool, or float32: the probability that the episode ended with this step. Where it is 1, the row begins
+        anew. A fourth part, cut bool [B], can say which rows are done only because the world follows them no further.
         """
 
 
@@ -65,7 +66,7 @@ def advantages(
 
     Args:
         reward: float32 [T, B].
-        done: float32 [T, B], 1 where an episode ended with this step.
+        done: float32 [T, B], 1 where an episode ended with this step, or the probability that it did.
         value: float32 [T, B], of the state before the step.
         last_value: float32 [B], of the state after the last one.
         discount: gamma, in [0, 1].
@@ -85,6 +86,17 @@ def advantages(
         initializer=tf.zeros_like(last_value),
         reverse=True,
     )
+
+
+def standardized(advantage: tf.Tensor, teaches: tf.Tensor) -> tf.Tensor:
+    """Advantages float32 [T, B] with mean 0 and standard deviation 1.
+
+    Args:
+        advantage: float32 [T, B].
+        teaches: bool [T, B]. The other steps count for neither, and are 0.
+    """
+    known = tf.boolean_mask(advantage, teaches)
+    return tf.where(teaches, (advantage - tf.reduce_mean(known)) / (tf.math.reduce_std(known) + 1e-8), 0.0)
 
 
 class PPO:
@@ -194,47 +206,36 @@ class PPO:
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """One update: (whether all is finite, metrics); `data` is _Collected from games, None where it dreams."""
         v, s = {name: tf.convert_to_tensor(variable) for name, variable in self._variables.items()}, self._cfg
-        mean, scale = _spread(v["feature_mean"], v["feature_square"])
-        policy, value = self._unpack(v["networks"])
-        before = folded(policy, mean, scale), folded(value, mean, scale)
+        spread = _spread(v["feature_mean"], v["feature_square"])
+        policy, value = (folded(layers, *spread) for layers in self._unpack(v["networks"]))
         key = tf.random.fold_in(tf.stack([s.seed_start, 7]), v["update"])
         world = tuple(v[f"world{k}"] for k in range(sum(name.startswith("world") for name in v)))
 
-        in_games = isinstance(self.world, GameRows)
         if not isinstance(self.world, GameRows):
-            world, data = self._collect(self.world, before[0], world, key)
-        values = tf.reshape(self._value(before[1], data.features), [s.steps + 1, -1])
+            world, data = self._collect(self.world, policy, world, key)
+
+        values = tf.reshape(self._value(value, data.features), [s.steps + 1, -1])
         advantage = advantages(data.reward, data.done, values[:-1], values[-1], s.discount, s.gae_lambda, data.cut)
-        returns = advantage + values[:-1]
-        count = s.steps * self.world.rows
-        played = tf.where(tf.reshape(data.played, [count]))[:, 0] if in_games else tf.range(count)
-        reward, ends, known = (tf.gather(tf.reshape(x, [count]), played) for x in (data.reward, data.done, advantage))
-        advantage = (advantage - tf.reduce_mean(known)) / (tf.math.reduce_std(known) + 1e-8)
-        reference = self._reference(data.features[:count]) if self._reference else tf.zeros([count, 0])
-        flat = (tf.reshape(x, [count, *x.shape[2:]]) for x in (data.drawn, data.log_prob, advantage, returns))
-        rows = data.features, *flat, reference
-        learns = tf.cast(v["update"] >= s.value_updates, tf.float32)
-        # Adam begins when the policy does: its first steps would be too large after gradients that were all zero
-        kept = tf.cast(tf.not_equal(v["update"], s.value_updates), tf.float32)
-        adam = v["networks"], kept * v["adam_mean"], kept * v["adam_square"], tf.cast(kept, tf.int32) * v["adam_steps"]
-        adam, losses = self._improve(adam, rows, played, mean, scale, learns, learning_rate, tether, key)
 
-        after = dict(zip(("networks", "adam_mean", "adam_square", "adam_steps"), adam, strict=True))
-        after |= {f"world{k}": part for k, part in enumerate(world)}
-        measured = "networks", "feature_mean", "feature_square"
-        now = after["networks"], v["feature_mean"], v["feature_square"]
-        seen = tf.gather(data.features, played) if in_games else data.features
-        now = tf.cond(learns > 0, lambda: now, lambda: self._measured(*now, v["update"], seen))
-        after |= dict(zip(measured, now, strict=True))
-        after["update"] = v["update"] + 1
+        teaches = data.played & (data.cut == 0)
+        collected = data, standardized(advantage, teaches), advantage + values[:-1]
+        after, losses = self._improve(v, collected, learning_rate, tether, key)
 
-        means = tf.reduce_mean(reward) / s.reward_scale, tf.reduce_mean(ends), tf.cast(tf.size(played), tf.float32)
+        after |= self._measured(after["networks"], v, data)
+        after |= {f"world{k}": part for k, part in enumerate(world)} | {"update": v["update"] + 1}
+        reward, ends = (tf.boolean_mask(x, data.played) for x in (data.reward, data.done))
+        means = tf.reduce_mean(reward) / s.reward_scale, tf.reduce_mean(ends), tf.cast(tf.size(reward), tf.float32)
         metrics = dict(zip(METRICS, (*means, *losses), strict=True))
-        finite = [after["networks"], after["adam_square"], *world[:1], *metrics.values()]
+        return self._kept(v, after, metrics), metrics
+
+    def _kept(self, before: dict[str, Any], after: dict[str, Any], metrics: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Takes over the state after an update if all of it is finite; returns whether it is."""
+        states = [after["world0"]] if "world0" in after else []
+        finite = [after["networks"], after["adam_square"], *states, *metrics.values()]
         sound = tf.reduce_all([tf.reduce_all(tf.math.is_finite(part)) for part in finite])
         for name, variable in self._variables.items():
-            variable.assign(tf.where(sound, after[name], v[name]))
-        return sound, metrics
+            variable.assign(tf.where(sound, after[name], before[name]))
+        return sound
 
     def _unpack(self, networks: tf.Tensor) -> tuple[Layers, Layers]:
         """The layers of the policy and of the value network."""
@@ -300,19 +301,37 @@ class PPO:
 
     def _improve(
         self,
-        adam: State,
-        data: Sequence[tf.Tensor],
-        played: tf.Tensor,
-        mean: tf.Tensor,
-        scale: tf.Tensor,
-        learns: tf.Tensor,
+        v: dict[str, tf.Tensor],
+        collected: tuple["_Collected", tf.Tensor, tf.Tensor],
         learning_rate: tf.Tensor,
         tether: tf.Tensor,
         key: tf.Tensor,
-    ) -> tuple[State, list[tf.Tensor]]:
-        """Epochs of minibatches of the steps that were played; returns (the state of Adam, mean losses of the last)."""
+    ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Epochs of minibatches of the steps that were played.
+
+        Args:
+            v: the state before the update.
+            collected: the steps, their standardized advantages and their returns, each of these float32 [T, B].
+            learning_rate: step size of Adam.
+            tether: weight of KL(policy || reference).
+            key: decides the order of the steps.
+
+        Returns:
+            (networks and Adam after it, mean losses of the last epoch).
+        """
         s, policy = self._cfg, self.policy
+        steps, *others = collected
+        total = s.steps * self.world.rows
+        mean, scale = _spread(v["feature_mean"], v["feature_square"])
+        reference = self._reference(steps.features[:total]) if self._reference else tf.zeros([total, 0])
+        flat = (tf.reshape(x, [total, *x.shape[2:]]) for x in (steps.drawn, steps.log_prob, *others))
+        data = steps.features, *flat, reference
+        played = tf.where(tf.reshape(steps.played, [total]))[:, 0]
         count = -(-tf.size(played) // s.minibatch)
+        learns = tf.cast(v["update"] >= s.value_updates, tf.float32)
+        # Adam begins when the policy does: its first steps would be too large after gradients that were all zero
+        kept = tf.cast(tf.not_equal(v["update"], s.value_updates), tf.float32)
+        adam = v["networks"], kept * v["adam_mean"], kept * v["adam_square"], tf.cast(kept, tf.int32) * v["adam_steps"]
 
         def gradient_of(adam: State, part: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             """The gradient of the loss of some steps, and their mean losses [4]."""
@@ -346,22 +365,27 @@ class PPO:
             order = tf.random.experimental.stateless_shuffle(played, seed)
             start = 0, adam, order, tf.zeros([4])
             _, adam, _, losses = tf.while_loop(lambda k, *_: k < count, minibatch, start)
-        return adam, tf.unstack(losses)
+        return dict(zip(("networks", "adam_mean", "adam_square", "adam_steps"), adam, strict=True)), tf.unstack(losses)
 
-    def _measured(
-        self, networks: tf.Tensor, mean: tf.Tensor, square: tf.Tensor, update: tf.Tensor, features: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Updates the mean and mean square of the features, over all of the first updates, by the features of one.
+    def _measured(self, networks: tf.Tensor, v: dict[str, tf.Tensor], data: "_Collected") -> dict[str, tf.Tensor]:
+        """Updates the mean and mean square of the features, over all of the first updates, by those of one.
 
         Returns:
-            (networks, mean, square): networks that give the same with features scaled by the new mean and square.
+            networks that give the same with features scaled by the new mean and square; and these two.
         """
-        features, weight = tf.cast(features, tf.float32), 1 / tf.cast(update + 1, tf.float32)
-        new_mean = mean + weight * (tf.reduce_mean(features, axis=0) - mean)
-        new_square = square + weight * (tf.reduce_mean(tf.square(features), axis=0) - square)
-        old, new = _spread(mean, square), _spread(new_mean, new_square)
-        layers = (unfolded(folded(part, *old), *new) for part in self._unpack(networks))
-        return tf.concat([pack(part) for part in layers], axis=0), new_mean, new_square
+        update, mean, square = (v[name] for name in ("update", "feature_mean", "feature_square"))
+
+        def measured() -> State:
+            played = tf.boolean_mask(data.features[: tf.size(data.played)], tf.reshape(data.played, [-1]))
+            features, weight = tf.cast(played, tf.float32), 1 / tf.cast(update + 1, tf.float32)
+            new_mean = mean + weight * (tf.reduce_mean(features, axis=0) - mean)
+            new_square = square + weight * (tf.reduce_mean(tf.square(features), axis=0) - square)
+            old, new = _spread(mean, square), _spread(new_mean, new_square)
+            layers = (unfolded(folded(part, *old), *new) for part in self._unpack(networks))
+            return tf.concat([pack(part) for part in layers], axis=0), new_mean, new_square
+
+        now = tf.cond(update < self._cfg.value_updates, measured, lambda: (networks, mean, square))
+        return dict(zip(("networks", "feature_mean", "feature_square"), now, strict=True))
 
 
 class _Collected(NamedTuple):

@@ -115,13 +115,14 @@ class Dreams:
     """Dreams in lockstep. A dream that ends is followed by another in its row. The reward is -1 where a dream ends.
 
     With a discount this equals the reward of the game, 1 per step, minus a constant. The time limit is no such end and
-    costs nothing. If the MDN-RNNs have heads and `pay` is given, the reward is what they expect, see dream.paid.
+    costs nothing. If the MDN-RNNs have heads and `pay` is given, the reward is what they expect, see dream.paid: the
+    end that costs is not drawn, its probability is part of `done`.
 
     A state is (z, h, c, age): float32 [B, Z], [B, H], [B, H], int32 [B]; with dropout also the mask, float32 [B, H];
-    with pay also the probability that the dream has come so far, float32 [B]; with a horizon the steps left, int32 [B].
+    with a horizon also the steps left, int32 [B].
 
     Args:
-        models: MDN-RNNs with a restart flag; each dreams an equal share of the rows.
+        models: MDN-RNNs; each dreams an equal share of the rows.
         starts: of each of them, where its dreams begin.
         temperature: > 0, see mdnrnn.sample.
         max_steps: after which a dream ends.
@@ -177,8 +178,8 @@ class Dreams:
             self._step_in(k, list(share[:-1]), share[-1], tf.random.fold_in(seed, k))
             for k, share in enumerate(zip(*shares, strict=True))
         ]
-        *after, reward, done, cut = (tf.concat(part, axis=0) for part in zip(*parts, strict=True))
-        return tuple(after), reward, done, cut
+        *after, reward, ends, cut = (tf.concat(part, axis=0) for part in zip(*parts, strict=True))
+        return tuple(after), reward, ends, cut
 
     def _step_in(self, k: int, state: Sequence[tf.Tensor], action: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """One step of the rows that dream in MDN-RNN number k: the state, reward, done and cut."""
@@ -198,14 +199,14 @@ class Dreams:
         reward, after = -tf.cast(ended, tf.float32), [z, h, c, age]
         after += [mask] if self.dropout else []
         if self._pay:
-            reward, alive = dream.paid(rnn, weights, mdnrnn.masked(h, mask), more.pop(0), self._pay)
-            after.append(alive)
+            reward, goes_on = dream.paid(rnn, weights, mdnrnn.masked(h, mask), tf.ones_like(logit), self._pay)
         cut = age >= self.max_steps
         if self.horizon:
             left = more.pop(0) - 1
             cut |= left == 0
             after.append(left)
         done, cut = ended | cut, cut & ~ended
+        ends = tf.where(done, 1.0, 1 - goes_on) if self._pay else done
 
         def begun_anew() -> list[tf.Tensor]:
             rows = tf.where(done)
@@ -213,7 +214,7 @@ class Dreams:
             return [tf.tensor_scatter_nd_update(old, rows, part) for old, part in zip(after, new, strict=True)]
 
         after = tf.cond(tf.reduce_any(done), begun_anew, lambda: after)
-        return *after, reward, done, cut
+        return *after, reward, ends, cut
 
     def _beginnings(self, pool: Starts, count: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Initial states of `count` rows."""
@@ -224,6 +225,5 @@ class Dreams:
         more = []
         if self.dropout:
             more.append(mdnrnn.dropout_mask(tf.random.stateless_uniform(tf.shape(h), seeds[2]), self.dropout))
-        more += [tf.ones([count])] if self._pay else []
         more += [tf.fill([count], self.horizon)] if self.horizon else []
         return z, h, c, age, *more

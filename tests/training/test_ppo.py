@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import types
 
 import numpy as np
 import pytest
@@ -202,6 +203,38 @@ def test_advantages_are_those_of_the_formula(rng):
         expected[t] = later
     args = (tf.constant(x, tf.float32) for x in (reward, done, value, last))
     np.testing.assert_allclose(ppo.advantages(*args, 0.9, 0.8), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_only_steps_that_teach_are_standardized(rng):
+    """Catches a step that was cut or not played, whose advantage of 0 is shifted by the mean of the others."""
+    advantage, teaches = rng.normal(3, 2, size=(7, 5)), rng.random((7, 5)) < 0.6
+    known = advantage[teaches]
+    expected = np.where(teaches, (advantage - known.mean()) / known.std(), 0)
+    found = ppo.standardized(tf.constant(advantage, tf.float32), tf.constant(teaches))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+class Cut(Bandit):
+    """Half of the rows are followed no further after every step, whatever they did."""
+
+    def step(self, state, action, seed):
+        after, reward, done = super().step(state, action, seed)
+        return after, reward, done, tf.range(self.rows) % 2 == 0
+
+
+def test_a_step_that_was_cut_does_not_move_the_policy(monkeypatch):
+    """Catches advantages of cut steps that are standardized with the others."""
+    seen = []
+
+    def noted(advantage, teaches):
+        seen.append(teaches)
+        return advantage
+
+    monkeypatch.setattr(ppo, "standardized", noted)
+    learner = ppo.PPO(Cut(), network.Policy(2, (16,), SIDES), QUICK)
+    monkeypatch.setattr(learner, "_update", learner._update_in_graph)
+    learner.update()
+    np.testing.assert_array_equal(seen[0], np.tile(np.arange(64) % 2 == 1, (16, 1)))
 
 
 def test_a_resumed_run_is_the_undisturbed_one():
@@ -434,12 +467,15 @@ def test_adam_is_a_plain_loop(rng):
 
 
 def test_features_are_measured_over_all_first_updates(rng):
-    """Catches the mean of the latest update alone, and updates that count unequally."""
-    learner = ppo.PPO(Bandit(), SMALL, QUICK)
-    now = tuple(tf.constant(learner.arrays()[name]) for name in ("networks", "feature_mean", "feature_square"))
-    parts = [rng.normal(k, 1 + k, (50, 2)).astype(np.float32) for k in range(3)]
+    """Catches the mean of the latest update alone, updates that count unequally, steps that were not played, and
+    features that are measured while the policy learns."""
+    learner = ppo.PPO(Bandit(), SMALL, dataclasses.replace(QUICK, value_updates=3))
+    now = {name: tf.constant(learner.arrays()[name]) for name in ("networks", "feature_mean", "feature_square")}
+    parts = [rng.normal(k, 1 + k, (50, 2)).astype(np.float32) for k in range(4)]
     for k, part in enumerate(parts):
-        now = learner._measured(*now, tf.constant(k), tf.constant(part))
-    every = np.concatenate(parts)
-    np.testing.assert_allclose(now[1], every.mean(axis=0), rtol=1e-4)
-    np.testing.assert_allclose(now[2], np.square(every).mean(axis=0), rtol=1e-4)
+        played = np.arange(50).reshape(25, 2) < 40
+        data = types.SimpleNamespace(features=tf.constant(np.concatenate([part, part[:2]])), played=tf.constant(played))
+        now = learner._measured(now["networks"], now | {"update": tf.constant(k)}, data)
+    every = np.concatenate([part[:40] for part in parts[:3]])
+    np.testing.assert_allclose(now["feature_mean"], every.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(now["feature_square"], np.square(every).mean(axis=0), rtol=1e-4)

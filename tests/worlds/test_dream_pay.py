@@ -113,14 +113,15 @@ def test_without_heads_or_pay_a_step_is_worth_one(rng):
 
 
 def test_tensor_dreams_pay_the_same():
-    """Against the formula, over ends of the time. Catches survival that is not begun anew with the next dream."""
+    """Against the formula, over ends of the time. Catches another probability of the end, or one that counts twice."""
     pool = tensor_dreams.first_frames((np.zeros((5, 3), np.float32), np.zeros((5, 3), np.float32)), 4)
     world = tensor_dreams.Dreams([tanh_of_action()] * 2, [pool] * 2, 1.0, 3, 2, mode="zh", pay=PAY)
-    state, found = world.start(tf.constant([1000, 0])), []
+    state, found, alive = world.start(tf.constant([1000, 0])), [], np.ones(2)
     for t, action in enumerate([*ACTIONS[:3], *ACTIONS[:3]]):
-        state, reward, done, _ = world.step(state, action[:, np.newaxis], tf.constant([1000, t]))
-        found.append(reward.numpy())
-        assert done.numpy().all() == (t in (2, 5))
+        state, reward, done, cut = world.step(state, action[:, np.newaxis], tf.constant([1000, t]))
+        found.append(alive * reward.numpy())
+        assert (done.numpy() == 1).tolist() == cut.numpy().tolist() == [t in (2, 5)] * 2
+        alive = np.ones(2) if t == 2 else alive * (1 - done.numpy())
     wanted = np.transpose([by_hand(row[:3]) for row in ACTIONS.T])
     np.testing.assert_allclose(found, np.concatenate([wanted, wanted]), rtol=1e-4)
 
@@ -132,7 +133,7 @@ def test_a_horizon_cuts_dreams_out_of_step_and_says_so():
     state, cuts = world.start(tf.constant([1000, 0])), []
     for t in range(8):
         state, _, done, cut = world.step(state, np.zeros((4, 1), np.float32), tf.constant([1000, t]))
-        np.testing.assert_array_equal(done, cut)
+        np.testing.assert_array_equal(done.numpy() == 1, cut)
         cuts.append(cut.numpy())
         np.testing.assert_array_equal(state[3].numpy() == 0, cut)
     np.testing.assert_array_equal(cuts, np.tile(np.eye(4, dtype=bool), (2, 1)))
