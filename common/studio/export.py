@@ -134,7 +134,7 @@ def controller_of(arrays: Arrays, agent: agents.Agent) -> dict[str, Any]:
 
     Returns:
         {"reads": ["z", "h", ...], "stacks": [layers whose outputs are added up], and "choices": [the action of each
-        output, the greatest wins], or "rule": see `action_rule_of`}.
+        output, the greatest wins], or "rule": what becomes of tanh of each output, see `action_rule_of`}.
 
     Raises:
         UserError: what is exported would not act as the agent does.
@@ -142,23 +142,22 @@ def controller_of(arrays: Arrays, agent: agents.Agent) -> dict[str, Any]:
     policy, flat = agent.controller, agent.parameters
     if isinstance(policy, network.Policy):
         mode, layers = agent.meta["config"]["controller_mode"], policy.network.unpack(flat)
-        stacks, last = [layers], "linear"
+        stacks, under = [layers], flat[policy.network.parameters :]
         if isinstance(policy.head, network.Choice):
             acts = {"choices": np.asarray(policy.head.actions).tolist()}
+            stacks += [] if policy.base is None else [_base_of(policy.base, under)]
         else:
-            low, high = (np.asarray(part, float) for part in (policy.head.low, policy.head.high))
-            acts = {"rule": [{"scale": (most - least) / 2, "shift": (most + least) / 2, "least": least, "most": most}
-                             for least, most in zip(low, high, strict=True)]}  # fmt: skip
+            acts, size = {"rule": _squashed_rule_of(policy.head)}, len(policy.head.cut)
             bias, weight = layers[-1]
-            layers[-1], last = (bias[: len(low)], weight[:, : len(low)]), "tanh"  # the means, without the deviations
-        if policy.base is not None:
-            stacks.append(_base_of(policy.base, flat[policy.network.parameters :]))
+            layers[-1] = bias[:size], weight[:, :size]  # the means, without the deviations
+            linear = agents.controller_on(agent.game, agent.models.rnn, mode)
+            stacks += [] if policy.base is None else [_unpacked(linear, under)]
     else:
-        mode, last, stacks = policy.mode.removesuffix("_hidden"), "tanh", [_unpacked(policy, flat)]
+        mode, stacks = policy.mode.removesuffix("_hidden"), [_unpacked(policy, flat)]
         acts = {"rule": action_rule_of(agent.game)}
     exported = {"reads": list(mode), "stacks": [], **acts}
     for s, stack in enumerate(stacks):
-        ends = ["tanh"] * (len(stack) - 1) + ["linear" if s else last]
+        ends = ["tanh"] * (len(stack) - 1) + ["linear"]
         exported["stacks"].append([
             {"kind": "dense", "activation": end, "weight": arrays.add(f"controller/{s}/{k}/weight", weight),
              "bias": arrays.add(f"controller/{s}/{k}/bias", bias)}
@@ -219,7 +218,17 @@ def _acted(exported: dict[str, Any], outputs: np.ndarray) -> np.ndarray:
     if "choices" in exported:
         return np.asarray(exported["choices"])[outputs.argmax(axis=1)]
     parts = zip(exported["rule"], outputs.T, strict=True)
-    return np.stack([np.clip(part["scale"] * x + part["shift"], part["least"], part["most"]) for part, x in parts], 1)
+    acted = [np.clip(part["scale"] * np.tanh(x) + part["shift"], part["least"], part["most"]) for part, x in parts]
+    return np.stack(acted, axis=1)
+
+
+def _squashed_rule_of(head: network.SquashedNormal) -> list[dict[str, float]]:
+    """The same rule as `action_rule_of`, of a network with continuous actions: SquashedNormal.action_of."""
+    rule = []
+    for least, most, cut in zip(*(np.asarray(part).tolist() for part in (head.low, head.high, head.cut)), strict=True):
+        scale, shift = (1.0, 0.0) if cut else ((most - least) / 2, (most + least) / 2)
+        rule.append({"scale": scale, "shift": shift, "least": least, "most": most})
+    return rule
 
 
 def action_rule_of(scene: game.Game) -> list[dict[str, float]]:

@@ -155,10 +155,11 @@ def linear_agent(mode):
     return dataclasses.replace(stage.agent, controller=shape, parameters=parameters)
 
 
-def network_agent(choices, linear):
+def network_agent(choices, linear, cut=(False, False)):
     stage = toy_stage()
-    stage.game.config.CHOICES = choices
-    base = np.random.default_rng(1000).standard_normal(12).astype(np.float32) if linear else None
+    stage.game.config.CHOICES, stage.game.config.ACTION_CUT = choices, cut
+    size = 12 if choices else network.base_size(stage.game.config, 12)
+    base = np.random.default_rng(1000).standard_normal(size).astype(np.float32) if linear else None
     policy = network.policy_for(stage.game.config, 12, "6", base)
     parameters = policy.network.initial(np.random.default_rng(1000), last=1.0)
     parameters = np.concatenate([parameters, base]) if linear else parameters
@@ -170,6 +171,8 @@ def network_agent(choices, linear):
     pytest.param(lambda: network_agent(((-1, 0), (0, 0), (1, 2)), False), id="choice"),
     pytest.param(lambda: network_agent(((-1, 0), (0, 0), (1, 2)), True), id="choice over a linear controller"),
     pytest.param(lambda: network_agent(None, False), id="normal"),
+    pytest.param(lambda: network_agent(None, False, (False, True)), id="normal, one number cut"),
+    pytest.param(lambda: network_agent(None, True, (False, True)), id="normal over a linear controller"),
 ])  # fmt: skip
 def test_controllers_of_all_kinds_are_exported(make):
     """Catches biases taken for weights, hidden layers left out, h and c exchanged: the export compares what it acts."""

@@ -1,7 +1,7 @@
 // The dream of one game, in the browser: what common/worlds/dream.py and common/agent/ do, on exported weights.
 import { SIDE } from "./frames.js";
 import { Kernel, Layers, MdnRnn } from "./network.js";
-import { exp } from "./numbers.js";
+import { exp, tanh } from "./numbers.js";
 import { arraysOf } from "./weights.js";
 
 const FRAME = [SIDE, SIDE, 3];
@@ -57,7 +57,8 @@ export class Models {
     const [outputs, ...more] = this._controller.map((stack) => stack.run(features));
     for (const added of more) added.forEach((value, k) => { outputs[k] += value; });
     if (choices) return choices[outputs.indexOf(Math.max(...outputs))];
-    return rule.map(({ scale, shift, least, most }, k) => Math.min(most, Math.max(least, scale * outputs[k] + shift)));
+    const acted = ({ scale, shift, least, most }, k) => Math.min(most, Math.max(least, scale * tanh(outputs[k]) + shift));
+    return rule.map(acted);
   }
 }
 
