@@ -7,7 +7,8 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,8 +63,8 @@ def record(game: Game, folder: str, cfg: Any, agent: Any = None) -> None:
         agent: agents.Agent that plays, or None for the random policy.
     """
     summary, begun = (os.path.join(folder, f"{cfg.first_seed}.{name}.json") for name in ("summary", "begun"))
-    parents = {"controller": files.sha256(agent.path), **agent.models.hashes} if agent else {}
-    if _recorded_already(summary, game, cfg, parents):
+    parents = {"controller": agent.sha256, **agent.models.hashes} if agent else {}
+    if _recorded_already(summary, folder, game, cfg, parents):
         return
     _check_seeds_are_free(folder, cfg)  # again: another process may have recorded here until now
     episodes = range(cfg.first_seed, cfg.first_seed + cfg.episodes)
@@ -113,13 +114,17 @@ def _check_seeds_are_free(folder: str, cfg: Any) -> None:
         )
 
 
-def _recorded_already(summary: str, game: Game, cfg: Any, parents: dict[str, str]) -> bool:
-    """Whether this recording is complete by its summary, then prints so; UserError if another one is there."""
+def _recorded_already(summary: str, folder: str, game: Game, cfg: Any, parents: dict[str, str]) -> bool:
+    """Whether this recording is complete, then prints so; UserError if another one is there.
+
+    It is complete if there is its summary, and as many good files as the summary says.
+    """
     if not os.path.exists(summary):
         return False
     try:
         before = files.read_json(summary)
         known = _fixed({name: before[name] for name in ("game", "config", "parents")}, WHEN_DONE)
+        kept = int(before.get("kept", 0))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{summary}: damaged ({error}); remove it, and the missing episodes are recorded again"
@@ -129,6 +134,11 @@ def _recorded_already(summary: str, game: Game, cfg: Any, parents: dict[str, str
             f"{summary}: these seeds were recorded with other values or by another agent; give another --first_seed, "
             "or --fresh"
         )
+    missing = recordings.set_bad_aside(folder, range(cfg.first_seed, cfg.first_seed + cfg.episodes))
+    lost = kept - (cfg.episodes - len(missing))
+    if lost > 0:
+        print(f"{summary}: {lost} of its {kept} recordings are gone or damaged; they are recorded again")
+        return False
     print(f"{summary}: already recorded; nothing to do (--fresh sets the recordings aside and starts anew)")
     return True
 
@@ -215,22 +225,54 @@ def _agent(game: Game, cfg: Any, arguments: Any) -> Any:
     return agents.load(game, arguments)
 
 
-def _record_agent(agent: Any, folder: str, missing: Sequence[int], cfg: Any, done: Callable[[int], None]) -> None:
+def _lost(play: Callable[[np.ndarray], None], episodes: np.ndarray, finished: Collection[int]) -> int:
+    """Plays those that are not finished, again if a game dies; returns how many are given up.
+
+    Raises:
+        Exception: no game has ever worked, or it is not the game's fault, such as a full disk.
+    """
+    for attempt in range(1, parallel.ATTEMPTS + 1):
+        left = np.array([seed for seed in episodes if seed not in finished])
+        try:
+            play(left)
+            return 0
+        except (UserError, OSError):
+            raise
+        except Exception as error:
+            last = attempt == parallel.ATTEMPTS
+            if last and not finished:
+                raise
+            then = "these are given up" if last else "those that are not finished are played again"
+            print(f"\nepisodes {left[0]} to {left[-1]}: a game failed ({error}); {then}", file=sys.stderr)
+    return len([seed for seed in episodes if seed not in finished])
+
+
+def _record_agent(agent: Any, folder: str, missing: Sequence[int], cfg: Any, done: Callable[[Any], None]) -> None:
     """The agent plays many games in lockstep in every thread, with random actions in a share of the steps."""
     game = agent.game
     low, high = game.config.ACTION_LOW, game.config.ACTION_HIGH
     write = _writer(game, folder, cfg, done)
+    finished: set[int] = set()
 
-    def make_worker() -> Callable[[Block], Any]:
+    def finish(seed: int, *episode: np.ndarray) -> None:
+        write(seed, *episode)
+        finished.add(int(seed))
+
+    def make_worker() -> Callable[[Block], None]:
         batches: dict[str, World] = {}
 
-        def work(block: Block) -> Any:
+        def work(block: Block) -> None:
             backend, episodes = block
-            if backend not in batches:
-                batches[backend] = game.real_games(cfg.rows, backend, **_rules(cfg))
-            world = agent.world(games.Recorded(batches[backend], write, cfg.max_frames or game.config.MAX_STEPS))
-            policy = rollouts.Exploring(agent.policy(episodes), episodes, cfg.explore, cfg.max_hold, low, high)
-            return rollouts.rollout(world, policy, episodes)
+
+            def play(left: np.ndarray) -> None:
+                batch = batches.pop(backend, None) or game.real_games(cfg.rows, backend, **_rules(cfg))
+                world = agent.world(games.Recorded(batch, finish, cfg.max_frames or game.config.MAX_STEPS))
+                policy = rollouts.Exploring(agent.policy(left), left, cfg.explore, cfg.max_hold, low, high)
+                rollouts.rollout(world, policy, left)
+                batches[backend] = batch  # one in which a game died is not used again
+
+            for _ in range(_lost(play, episodes, finished)):
+                done(None)
 
         return work
 

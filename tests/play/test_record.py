@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 import types
 
 import commands
@@ -84,6 +85,22 @@ def test_recordings_are_complete_only_with_the_same_config(extract, capsys):
             file.write(text)
         with pytest.raises(UserError, match=r"2000\.summary\.json: damaged"):
             extract("--episodes", 1)
+
+
+@pytest.mark.parametrize("damage", [os.remove, lambda path: os.truncate(path, 100)])
+def test_what_is_lost_of_a_finished_recording_is_recorded_again(extract, capsys, damage):
+    """Catches "nothing to do" where a file is gone or cut short."""
+    whole = extract("--episodes", 4)
+    kept = os.stat("run/record/2002.npz").st_mtime_ns
+    damage("run/record/2001.npz")
+    again = extract("--episodes", 4)
+    assert "1 of its 4 recordings are gone or damaged" in capsys.readouterr().out
+    assert os.stat("run/record/2002.npz").st_mtime_ns == kept
+    for seed, episode in whole.items():
+        np.testing.assert_array_equal(again[seed]["obs"], episode["obs"])
+    assert summary()["kept"] == 4
+    extract("--episodes", 4)
+    assert "already recorded" in capsys.readouterr().out
 
 
 class Renamed:
@@ -434,3 +451,60 @@ def test_an_agent_plays_in_as_many_threads_as_asked_for(played_by_agent, monkeyp
     played_by_agent("--workers", 3)
     played_by_agent("--workers", 0, "--first_seed", 3000)
     assert asked == [3, 5]
+
+
+class Dying:
+    """Games of the toy, of which some die in their second step."""
+
+    def __init__(self, games, dies):
+        self._games, self._dies, self._steps = games, dies, 0
+
+    def reset(self, seeds):
+        self._steps = 0
+        return self._games.reset(seeds)
+
+    def step(self, action):
+        self._steps += 1
+        if self._dies and self._steps == 2:
+            raise RuntimeError("the process of the games died with code -9")
+        return self._games.step(action)
+
+
+@pytest.fixture
+def dying(played_by_agent, monkeypatch):
+    """(which of the batches that are made have a game that dies) -> the recordings of the agent."""
+
+    def run(dies, *flags):
+        made = []
+
+        def told(rows, backend="", **rules):
+            made.append(backend)
+            return Dying(toy_games(rows, backend, **rules), len(made) in dies)
+
+        toy_games = Told
+        monkeypatch.setattr(sys.modules[__name__], "Told", told)
+        return played_by_agent(*flags, "--workers", 1, "--rows", 2)
+
+    return run
+
+
+def test_a_game_that_dies_is_replaced_while_an_agent_records(played_by_agent, dying, capsys):
+    """Catches a traceback and episodes that are never recorded, or twice."""
+    assert sorted(dying([1])) == [2000, 2001, 2002, 2003]
+    assert "died with code -9); those that are not finished are played again" in capsys.readouterr().err
+    about = summary()
+    assert (about["kept"], about["lost"]) == (4, 0)
+
+
+def test_episodes_whose_games_die_again_and_again_are_lost(played_by_agent, dying, capsys):
+    """Catches a recorder that never ends, and episodes that are gone without a word."""
+    assert len(dying([2, 3, 4])) == 2
+    assert capsys.readouterr().err.count("those that are not finished are played again") == 2
+    about = summary()
+    assert (about["kept"], about["lost"]) == (2, 2)
+
+
+def test_games_that_never_work_are_an_error(played_by_agent, dying):
+    """Catches a recording of no episodes that ends as if all were well."""
+    with pytest.raises(RuntimeError, match="died with code -9"):
+        dying(range(1, 100))
