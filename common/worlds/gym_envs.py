@@ -45,12 +45,21 @@ def refuse_fork() -> None:
         )
 
 
-@functools.cache
 def _load(name: str, run: str | None, unverified: bool) -> tuple[Game, models.Models]:
     """A game by the name of its package, and the models of a run, by default those that ship."""
     refuse_fork()
     game = find(name)
-    loaded = models.load_run(game, run or game.folder, unverified)
+    folder = run or game.folder
+    states = [(path, os.stat(path)) for paths in models.sets(game, folder)[:1] for path in paths.values()]
+    written = tuple((path, state.st_mtime_ns, state.st_size) for path, state in states)
+    return _loaded(name, folder, unverified, written)
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(name: str, folder: str, unverified: bool, written: object) -> tuple[Game, models.Models]:
+    """The same, once for files as they are `written` now: they may be trained anew while this process runs."""
+    game = find(name)
+    loaded = models.load_run(game, folder, unverified)
     return game.acting_by(loaded.rnn.shape.action_size), loaded
 
 
@@ -139,8 +148,12 @@ class _Dreaming(gymnasium.utils.EzPickle):
     make_dreams: Callable[..., Any] = _Dreams
     """(game, run, temperature, rows, unverified) -> dreams in lockstep"""
     _made: Any
+    _begun = False
+    """whether it was reset"""
 
     def _make(self, game: str, run: str | None, temperature: float | None, rows: int, unverified: bool) -> None:
+        if rows < 1:
+            raise UserError(f"num_envs {rows}: give 1 or more")
         if temperature is not None and not 0.01 <= temperature <= 100:
             raise UserError(f"temperature {temperature}: give a number from 0.01 to 100")
         self._made = self.make_dreams(game, run, temperature, rows, unverified)
@@ -151,7 +164,14 @@ class _Dreaming(gymnasium.utils.EzPickle):
         return self._made
 
     def _dream(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """One step of all rows; ValueError if it is not finite, for no later step would be, or of another shape."""
+        """One step of all rows.
+
+        Raises:
+            ResetNeeded: no dream was begun.
+            ValueError: an action is of another shape or not finite, or a dream is not, for no later step would be.
+        """
+        if not self._begun:
+            raise gymnasium.error.ResetNeeded("step before reset; a copy has to be reset too")
         shape = getattr(self, "num_envs", 1), *self._made.action_space.shape
         if actions.shape != shape:
             raise ValueError(f"actions have the shape {actions.shape}; give one of {shape[1:]} for each of {shape[0]}")
@@ -199,6 +219,7 @@ class DreamEnv(_Dreaming, gymnasium.Env):
         """Begins the dream of this seed, or without a seed the next one of the random generator of the last seed."""
         super().reset(seed=seed)
         self._dreams.begin([0], [int(self.np_random.integers(*SEEDS)) if seed is None else seed])
+        self._begun = True
         return self._dreams.observations()[0], {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -248,12 +269,15 @@ class DreamVectorEnv(_Dreaming, gymnasium.vector.VectorEnv):
         self._over = np.zeros(num_envs, bool)
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begins all rows anew: row i the dream of seed + i, or of seed[i] if a list of seeds is given."""
-        if seed is not None:
-            seed = range(seed, seed + self.num_envs) if isinstance(seed, int | np.integer) else seed
-            super().reset(seed=int(seed[0]))  # later dreams are drawn from it
-        self._begin(np.arange(self.num_envs), seed)
-        self._over[:] = False
+        """Begins all rows anew: row i the dream of seed + i, or of seed[i] of a list, None for any."""
+        seeds = range(seed, seed + self.num_envs) if isinstance(seed, int | np.integer) else seed
+        given = [one for one in seeds or () if one is not None]
+        if given:
+            super().reset(seed=int(given[0]))  # later dreams are drawn from it
+        if seeds is not None:
+            seeds = [int(self.np_random.integers(*SEEDS)) if one is None else one for one in seeds]
+        self._begin(np.arange(self.num_envs), seeds)
+        self._over[:], self._begun = False, True
         return self._dreams.observations(), {}
 
     def _begin(self, rows: np.ndarray, seeds: Iterable[int] | None = None) -> None:

@@ -44,7 +44,7 @@ def use_small_models(monkeypatch, action_size, restart):
     """Environments dream with small models instead of those of the run."""
     v, m, initial_z = small_models(action_size, restart)
     monkeypatch.setattr(models, "load_run", lambda game, run, unverified: models.Models(v, m, initial_z, {}, {}, {}))
-    gym_envs._load.cache_clear()
+    gym_envs._loaded.cache_clear()
 
 
 @pytest.fixture(params=GAMES)
@@ -52,7 +52,7 @@ def name(request, monkeypatch):
     """A game's environment id, its weights replaced by small ones."""
     use_small_models(monkeypatch, *GAMES[request.param])
     yield f"WorldModels/{request.param}Dream-v0"
-    gym_envs._load.cache_clear()
+    gym_envs._loaded.cache_clear()
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def doom(monkeypatch):
     use_small_models(monkeypatch, 1, True)
     monkeypatch.setattr(config, "MAX_STEPS", 100)
     yield "WorldModels/DoomTakeCoverDream-v0"
-    gym_envs._load.cache_clear()
+    gym_envs._loaded.cache_clear()
 
 
 def test_gymnasiums_checker_passes(name):
@@ -246,6 +246,47 @@ def test_a_copy_of_an_environment_dreams_the_same(doom, make, how):
 
 
 @pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("make", [gymnasium.make, functools.partial(gymnasium.make_vec, num_envs=2)])
+def test_an_environment_and_its_copy_have_to_be_reset(doom, make, how):
+    """Catches a KeyError instead of Gymnasium's own error."""
+    env = make(doom)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(env.action_space.sample())
+    env.reset(seed=1000)
+    env.step(env.action_space.sample())
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        COPIES[how](env).step(env.action_space.sample())
+
+
+def test_seeds_of_some_rows_may_be_left_out(doom):
+    """Catches a TypeError for what Gymnasium's signature allows, and a row without seed that is always the same."""
+    env = gymnasium.make_vec(doom, num_envs=3)
+    found = [env.reset(seed=seeds)[0] for seeds in ([None, 7, None], [None, 7, None], [None, 8, 7], [None] * 3)]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0][1], found[2][2])
+    assert not np.array_equal(found[0][0], found[0][2])
+    assert not np.array_equal(found[2], found[3])
+
+
+def test_no_dreams_are_no_environment(doom):
+    """Catches an environment of no rows, which fails later or never."""
+    with pytest.raises(UserError, match="num_envs 0: give 1 or more"):
+        gymnasium.make_vec(doom, num_envs=0)
+
+
+def test_models_that_were_trained_anew_are_loaded_anew(doom, monkeypatch, tmp_path):
+    """Catches a notebook that goes on dreaming in the models of before."""
+    asked, load, path = [], models.load_run, tmp_path / "rnn.json"
+    monkeypatch.setattr(models, "load_run", lambda game, *more: [asked.append(more), load(game, *more)][1])
+    monkeypatch.setattr(models, "sets", lambda game, run: [{"rnn": str(path)}])
+    for text, loaded in (("a", 1), ("a", 1), ("bb", 2)):
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+        gymnasium.make(doom, run=str(tmp_path))
+        assert len(asked) == loaded
+
+
+@pytest.mark.parametrize("how", COPIES)
 def test_a_copy_of_a_vector_has_its_mode_and_may_read_what_it_may(doom, monkeypatch, how):
     """Catches a copy that begins anew at the next step instead, and one that refuses the models of the first."""
     asked, load = [], models.load_run
@@ -275,7 +316,7 @@ def test_environments_and_models_in_a_forked_process_say_what_to_do(doom, monkey
     for call in (env.reset, vector.reset, lambda: env.step([0.0]), lambda: vector.step(np.zeros((2, 1)))):
         with pytest.raises(UserError, match="spawn"):
             call()
-    gym_envs._load.cache_clear()
+    gym_envs._loaded.cache_clear()
     for name in ("DoomTakeCoverDream", "CarRacingDream"):
         with pytest.raises(UserError, match="spawn"):
             gymnasium.make(f"WorldModels/{name}-v0")
