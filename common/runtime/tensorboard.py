@@ -1,6 +1,7 @@
 """What TensorBoard reads: the metrics of metrics.jsonl, and pictures. It is written without TensorFlow."""
 
 import io
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -9,13 +10,13 @@ import numpy as np
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-FLUSH_SECONDS = 10  # until logged values can be seen
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 
 class Board:
     """One event file of one start of a stage; TensorBoard joins the files of all its starts.
+
+    It is written without a thread of its own, so that a full disk ends the stage as that of any other file does.
 
     Args:
         folder: where the event file goes.
@@ -23,7 +24,11 @@ class Board:
     """
 
     def __init__(self, folder: str, step: int) -> None:
-        self._writer = EventFileWriter(folder, flush_secs=FLUSH_SECONDS)
+        os.makedirs(folder, exist_ok=True)
+        name = f"events.out.tfevents.{time.time():017.6f}.{os.getpid()}"  # TensorBoard reads them in this order
+        # without a buffer, so that what is logged can be seen at once; open as long as the stage runs
+        self._records = RecordWriter(open(os.path.join(folder, name), "xb", buffering=0))  # noqa: SIM115
+        self._add(step, file_version="brain.Event:2")
         self._add(step, session_log=SessionLog(status=SessionLog.START))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -41,4 +46,4 @@ class Board:
         self._add(step, summary=Summary(value=[Summary.Value(tag=name, image=image)]))
 
     def _add(self, step: int, **event: Any) -> None:
-        self._writer.add_event(Event(wall_time=time.time(), step=step, **event))
+        self._records.write(Event(wall_time=time.time(), step=step, **event).SerializeToString())

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from common.runtime import runs
+from common.runtime import runs, tensorboard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +38,6 @@ def start(tmp_path):
     def open_stage():
         for stage in stages:
             stage._lock_file.close()
-            if stage._board:
-                stage._board._writer.flush()
         stages.append(runs.Stage(argparse.Namespace(run=str(tmp_path), fresh=False), "tf_x", "x.json", Config()))
         return stages[-1]
 
@@ -49,7 +47,6 @@ def start(tmp_path):
 
 
 def read(stage):
-    stage._board._writer.flush()
     return EventAccumulator(stage.path("board"), {"images": 0, "scalars": 0}).Reload()
 
 
@@ -79,3 +76,11 @@ def test_tensorboard_shows_pictures(start, rng):
     assert (event.step, event.width, event.height) == (7, 6, 4)
     shown = np.asarray(Image.open(io.BytesIO(event.encoded_image_string))) / 255
     np.testing.assert_allclose(shown, np.clip(picture, 0, 1), atol=0.51 / 255)
+
+
+def test_a_full_disk_ends_the_stage_as_any_other_file_does(start, monkeypatch):
+    """Catches an error in a thread of its own, which is a traceback, and a stage that says "out of memory"."""
+    with open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr(tensorboard, "open", lambda *_, **__: full, raising=False)
+        with pytest.raises(OSError, match="No space left"):
+            start().log(1, x__loss=1.5)
