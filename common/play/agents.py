@@ -30,6 +30,8 @@ class Agent:
     models: models.Models
     meta: dict[str, Any]
     """of the controller, see provenance.read"""
+    sha256: str = ""
+    """of the file as it was read: a training that goes on may write another in its place"""
 
     @property
     def sample_z(self) -> bool:
@@ -59,7 +61,7 @@ class Agent:
 
     def about(self) -> dict[str, Any]:
         """What a score file says of it."""
-        about = {"path": name_of(self.path), "sha256": files.sha256(self.path)}
+        about = {"path": name_of(self.path), "sha256": self.sha256}
         return {"controller": about, **self.models.about()} | ({"unverified": True} if self.unverified else {})
 
 
@@ -117,12 +119,13 @@ def load(game: Game, arguments: argparse.Namespace) -> Agent:
         UserError: the file or its models are missing, or are not what the meta of the file says.
     """
     path = find(arguments.file, arguments.run)
+    sha256 = files.sha256(path)
     meta, loaded = on_its_models(game, path, "controller", arguments)
     game = game.acting_by(loaded.rnn.shape.action_size)
     if meta["config"].get("o") == "ppo":
-        return Agent(game, path, *read_network(game, path, meta, loaded), loaded, meta)
+        return Agent(game, path, *read_network(game, path, meta, loaded), loaded, meta, sha256)
     shape = controller_on(game, loaded.rnn, _mode(path, meta))
-    return Agent(game, path, shape, controller.read(path, shape), loaded, meta)
+    return Agent(game, path, shape, controller.read(path, shape), loaded, meta, sha256)
 
 
 def on_its_models(

@@ -117,9 +117,9 @@ def main(game: Game, description: str | None) -> None:
     compare = _deaths if game.config.RESTART else _payment
     found = compare(game, agent, arguments.backend, np.array(played), np.array(dreamt_of))
     found["real"] |= {"backend": arguments.backend, "first_seed": played.start}
+    print(json.dumps(found), flush=True)  # before it is written: a full disk leaves it on the screen
     if arguments.out:
         files.write_json(arguments.out, found | agent.about() | provenance.about_now(), indent=1)
-    print(json.dumps(found))
 
 
 def _deaths(game: Game, agent: Any, backend: str, played: np.ndarray, dreamt_of: np.ndarray) -> dict[str, Any]:

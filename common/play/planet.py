@@ -68,10 +68,10 @@ def main(game: Game, description: str | None, arguments: Sequence[str] | None = 
 
     planner = agent.planner()
     if parsed.mode == "norender":
-        episodes = np.arange(parsed.seed, parsed.seed + parsed.episodes)
+        episodes, sha256 = np.arange(parsed.seed, parsed.seed + parsed.episodes), files.sha256(agent.path)
         returns, lengths = play.measure(make_world, lambda block: agent.policy(planner, block), episodes)
         about = {"game": game.name, "seed": parsed.seed, "backend": parsed.backend}
-        about |= {"rssm": {"path": agents.name_of(agent.path), "sha256": files.sha256(agent.path)}}
+        about |= {"rssm": {"path": agents.name_of(agent.path), "sha256": sha256}}
         about |= {"planner": dataclasses.asdict(search), "action_repeat": agent.action_repeat}
         about |= {"length_unit": f"{agent.action_repeat} steps of the game"} | (
             {"unverified": True} if provenance.any_unverified(agent.meta) else {}

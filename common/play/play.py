@@ -303,11 +303,12 @@ def report(
 ) -> None:
     """Prints the score, writes --out; the last line is the authors': seed, average_reward, stdev."""
     scores = rollouts.summary(episodes, returns, lengths, **about, **provenance.about_now())
+    mean, std, stderr = (scores[key] for key in ("mean", "std", "stderr"))
+    # before it is written: a full disk leaves it on the screen
+    print(f"{mean:.1f} ± {std:.1f} over {len(episodes)} episodes, standard error {stderr:.1f}", flush=True)
     if arguments.out:
         files.write_json(arguments.out, scores, indent=1)
         print(f"{arguments.out}: written")
-    mean, std, stderr = (scores[key] for key in ("mean", "std", "stderr"))
-    print(f"{mean:.1f} ± {std:.1f} over {len(episodes)} episodes, standard error {stderr:.1f}")
     print(f"seed {arguments.seed} average_reward {mean:.4f} stdev {std:.4f}")
 
 

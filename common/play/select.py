@@ -27,6 +27,8 @@ class Evolution(NamedTuple):
     path: str
     meta: dict[str, Any]
     loaded: models.Models
+    sha256: str
+    """of the file as it was read: the evolution may go on"""
 
 
 class Mean(NamedTuple):
@@ -49,21 +51,25 @@ def main(game: Game, description: str | None) -> None:
     first, more = np.split(np.array(played), [arguments.episodes])
     if not os.path.isdir(arguments.run):
         raise UserError(f"--run {arguments.run}: no such folder")
+    hashes: dict[str, str] = {}
     rows: dict[str, list[Row]] = {agents.find(file, arguments.run): [] for file in arguments.files}
     for path in rows:
         if not path.endswith(".log.json"):
             raise UserError(f"{path}: give the .log.json of an evolution")
+        hashes[path] = files.sha256(path)
         rows[path] = [row for row in read_log(path) if row[0] >= arguments.from_generation]
         if not rows[path]:
             raise UserError(f"{path}: no mean was evaluated in generation {arguments.from_generation} or later")
     devices.for_blocks()
-    evolutions = [Evolution(path, *agents.on_its_models(game, path, "evolution", arguments)) for path in rows]
+    evolutions = [
+        Evolution(path, *agents.on_its_models(game, path, "evolution", arguments), hashes[path]) for path in rows
+    ]
     means = [Mean(one, *row) for one in evolutions for row in rows[one.path]]
     for mean in means:  # before the first is played
-        agents.acting(game, *mean.of, mean.parameters)
+        agents.acting(game, *mean.of[:3], mean.parameters)
 
     def score(mean: Mean, episodes: np.ndarray) -> np.ndarray:
-        agent = agents.acting(game, *mean.of, mean.parameters)
+        agent = agents.acting(game, *mean.of[:3], mean.parameters)
         returns, _ = play.measure(
             lambda rows: agent.world(game.real_games(rows, arguments.backend)), agent.policy, episodes
         )
@@ -73,8 +79,7 @@ def main(game: Game, description: str | None) -> None:
     base = os.path.join(arguments.run, "log", os.path.basename(evolutions[0].path).removesuffix("log.json"))
     about: dict[str, Any] = {
         "evolutions": [
-            {"path": agents.name_of(one.path), "sha256": files.sha256(one.path), "models": one.loaded.hashes}
-            for one in evolutions
+            {"path": agents.name_of(one.path), "sha256": one.sha256, "models": one.loaded.hashes} for one in evolutions
         ],
         "backend": arguments.backend,
         "seeds": [played[0], played[-1]],
@@ -155,11 +160,11 @@ def _words(mean: Mean, row: dict[str, Any]) -> str:
 
 def _write_controller(game: Game, path: str, mean: Mean, row: dict[str, Any], unverified: bool) -> None:
     """Writes the chosen controller, with a meta that says where its score is from."""
-    (log, meta, loaded), generation, evolved, parameters = mean
+    (_, meta, loaded, sha256), generation, evolved, parameters = mean
     provenance.forget(path)
     controller.write(path, parameters, row["mean"])
     score = {"of": "game"} | {key: row[key] for key in ("mean", "stderr", "n")} | {"first_seed": seeds.REAL_GAMES}
-    parents = meta["parents"] | loaded.hashes | {"evolution": files.sha256(log)}
+    parents = meta["parents"] | loaded.hashes | {"evolution": sha256}
     in_evolution = {meta["score"]["of"]: evolved} if meta.get("score", {}).get("of") == "dream" else {}
     provenance.write(
         path,

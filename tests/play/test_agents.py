@@ -87,6 +87,17 @@ def test_a_controller_is_loaded_on_its_own_models(game, which):
     assert "unverified" not in about
 
 
+def test_a_score_is_of_the_controller_that_played(game):
+    """Catches the sha256 of what a training wrote in its place while it played."""
+    hashes = hashes_of(sets(game)[0])
+    toy.write_controller("run/c.json", game, hashes, np.zeros(toy.Z + 1))
+    agent, played = load(game), files.sha256("run/c.json")
+    toy.write_controller("run/c.json", game, hashes, np.ones(toy.Z + 1))
+    assert agent.about()["controller"]["sha256"] == played != files.sha256("run/c.json")
+    os.remove("run/c.json")
+    assert agent.about()["controller"]["path"] == "c.json"
+
+
 def test_a_controller_is_loaded_in_its_own_mode_and_sees_what_it_saw(game):
     """Catches the usual mode's sizes for a controller of another, and a sample of z for one that saw the mean."""
     hashes, size = hashes_of(sets(game)[0]), toy.Z + toy.H + 1

@@ -94,7 +94,8 @@ def test_report_prints_the_authors_last_line_and_writes_every_episode(tmp_path, 
     """Catches a last line that scripts cannot read, a biased deviation, and scores that cannot be checked later."""
     out, seeds, returns = tmp_path / "scores.json", [1000, 1001, 1002, 1003], [1.0, 2.0, 3.0, 6.0]
     play.report(arguments(out), seeds, returns, [5, 6, 7, 8], game="g", models={"vae": "a"})
-    *_, told, last = capsys.readouterr().out.splitlines()
+    told, written, last = capsys.readouterr().out.splitlines()
+    assert written == f"{out}: written"
     assert told == "3.0 ± 2.2 over 4 episodes, standard error 1.1"
     assert re.fullmatch(r"seed 1000 average_reward 3\.0000 stdev 2\.1602", last)
     scores = json.loads(out.read_text())
@@ -104,6 +105,18 @@ def test_report_prints_the_authors_last_line_and_writes_every_episode(tmp_path, 
     assert {"command", "commit", "versions", "machine", "dtype", "made"} <= scores.keys()
     told = {name: scores[name] for name in ("game", "models", "n", "mean", "episodes")}
     assert told == {"game": "g", "models": {"vae": "a"}, "n": 4, "mean": 3.0, "episodes": episodes}
+
+
+def test_a_score_that_cannot_be_written_is_told(tmp_path, capsys, monkeypatch):
+    """Catches hours of play that are lost to a full disk."""
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(play.files, "write_json", full)
+    with pytest.raises(OSError, match="No space"):
+        play.report(arguments(tmp_path / "scores.json"), [1000, 1001], [1.0, 3.0], [5, 6])
+    assert capsys.readouterr().out == "2.0 ± 1.4 over 2 episodes, standard error 1.0\n"
 
 
 def test_report_of_one_episode_writes_nothing_unasked(tmp_path, capsys, monkeypatch):
