@@ -123,6 +123,10 @@ class Iteration:
         if not first.random or first.own or None in (first.vae, first.rnn, first.train):
             raise UserError(f"{preset}: its first round must have random, vae, rnn and train, and no own games")
         for number, one in enumerate(cfg.rounds, 1):
+            for field in ("random", "own", "more_rnns"):
+                count = getattr(one, field)
+                if not isinstance(count, int) or count < 0:
+                    raise UserError(f"{preset}: round {number} has {field}={count}; give a whole number from 0 on")
             if one.vae is not None and one.rnn is None:
                 raise UserError(
                     f"{preset}: round {number} has a new vae but no rnn, and the earlier one is of another VAE"
@@ -225,7 +229,7 @@ class Iteration:
         Args:
             numbers: of those rounds.
         """
-        config, preset, linear = self._game.config, ["--preset", self._preset], self._cfg.linear
+        preset, linear = ["--preset", self._preset], self._cfg.linear
         if self._cfg.backend not in ("", *self._game.backends):
             raise UserError(
                 f"{self._preset}: has backend={self._cfg.backend!r}; give one of {', '.join(self._game.backends)}"
@@ -233,36 +237,62 @@ class Iteration:
         recorded = sum(one.random + one.own for one in self._rounds)
         if recorded > SEEDS_PER_RUN:  # the next ones are those of the run with the next seed
             raise UserError(f"{self._preset}: its rounds record {recorded} games; {SEEDS_PER_RUN} at most")
-        given: list[tuple[str, Any, Any]] = [("linear, train", self._train_presets(linear or {}), linear)]
-        for number in numbers:
-            one = self._rounds[number - 1]
-            world = getattr(self._train_presets(one.train or {}).get(self._preset), "world", "")
-            if one.more_rnns and one.train is not None and world == "game":
-                raise UserError(f"{self._preset}: round {number} has more_rnns, and they are for training in the dream")
-            if not 1 <= one.games <= MOST_GAMES:
-                raise UserError(f"{self._preset}: round {number} has games={one.games}; give 1 to {MOST_GAMES}")
-            others = [f"rnn{k + 2}" for k in range(one.more_rnns)]
-            own = {"explore": one.explore} if one.own else {}
-            shares = {"newest_share": one.own_share} if one.own else {}
-            trains = [self._train_flags(number, flags, "the round before", others) for flags in _trainings(one)]
-            given += [
-                (f"round {number}, extract", config.EXTRACT, one.record | own),
-                (f"round {number}, vae_train", config.VAE, one.vae),
-                (f"round {number}, rnn_train", config.RNN, None if one.rnn is None else one.rnn | shares),
-                (f"round {number}, rnn_train", config.RNN, (one.rnn or {}) | one.more if others or one.more else None),
-                *((f"round {number}, train", self._train_presets(flags), flags) for flags in trains),
-            ]
-        for name, presets, flags in given:
+        given = [stage for number in numbers for stage in self._given(number)]
+        given.append((0, "train", self._train_presets(linear or {}), linear))
+        rnn_cfg: Any = None
+        for number, script, presets, flags in given:
             if flags is None:
                 continue
+            name = f"round {number}, {script}" if number else f"linear, {script}"
             cfg, arguments = cli.check({name: presets}, [*preset, *cli.words(flags)])[name]
             try:
-                self._check_stage(name.split(", ")[1], cfg, arguments)
+                self._check_stage(script, cfg, arguments)
+                if script == "rnn_train":
+                    rnn_cfg = cfg
+                    self._check_held_out(number, cfg)
+                elif script == "train" and rnn_cfg:
+                    self._check_pays(cfg, rnn_cfg)
                 starts = getattr(cfg, "starts", 0)
                 if flags is linear and starts:
                     raise UserError(f"--starts {starts}: its dreams start at first frames only; give it starts=0")
             except UserError as error:
                 raise UserError(f"{name}.py: {error}") from None
+
+    def _given(self, number: int) -> list[tuple[int, str, Any, Any]]:
+        """(number, script, its presets, its flags or None) of the stages of a round that take flags."""
+        one, config = self._rounds[number - 1], self._game.config
+        world = getattr(self._train_presets(one.train or {}).get(self._preset), "world", "")
+        if one.more_rnns and one.train is not None and world == "game":
+            raise UserError(f"{self._preset}: round {number} has more_rnns, and they are for training in the dream")
+        if not 1 <= one.games <= MOST_GAMES:
+            raise UserError(f"{self._preset}: round {number} has games={one.games}; give 1 to {MOST_GAMES}")
+        others = [f"rnn{k + 2}" for k in range(one.more_rnns)]
+        own = {"explore": one.explore} if one.own else {}
+        shares = {"newest_share": one.own_share} if one.own else {}
+        trains = [self._train_flags(number, flags, "the round before", others) for flags in _trainings(one)]
+        return [
+            (number, "extract", config.EXTRACT, one.record | own),
+            (number, "vae_train", config.VAE, one.vae),
+            (number, "rnn_train", config.RNN, None if one.rnn is None else one.rnn | shares),
+            (number, "rnn_train", config.RNN, (one.rnn or {}) | one.more if others or one.more else None),
+            *((number, "train", self._train_presets(flags), flags) for flags in trains),
+        ]
+
+    def _check_held_out(self, number: int, cfg: Any) -> None:
+        """UserError if the games that are recorded by a round leave the MDN-RNN none to learn from."""
+        recorded = sum(one.random + one.own for one in self._rounds[:number])
+        if cfg.validation_episodes >= recorded:
+            raise UserError(
+                f"--validation_episodes {cfg.validation_episodes}: these leave none of the {recorded} games recorded "
+                "by then to train on"
+            )
+
+    def _check_pays(self, cfg: Any, rnn_cfg: Any) -> None:
+        """UserError if a controller is to be trained in the dream of an MDN-RNN that expects no reward."""
+        if cfg.world == "dream" and not self._game.config.DREAM_REWARD and not getattr(rnn_cfg, "heads", True):
+            raise UserError(
+                "--world dream: its MDN-RNN expects no reward, so the dream has nothing to teach; give rnn heads=True"
+            )
 
     def _check_stage(self, script: str, cfg: Any, arguments: argparse.Namespace) -> None:
         """UserError if options of a stage contradict each other; of `cli.check`."""

@@ -16,9 +16,11 @@ TESTED = "test.json"
 def best_of(lines: list[dict[str, Any]]) -> dict[str, Any]:
     """The line of the best round: the highest real score less its standard error, so that few games decide little.
 
-    Of equal rounds it is the last.
+    Of equal rounds it is the last. Rounds that were scored in another implementation of the game than the last one
+    are not compared with it.
     """
-    return max(lines, key=lambda line: (line["real"]["mean"] - line["real"]["stderr"], line["round"]))
+    comparable = [line for line in lines if line["real"].get("backend") == lines[-1]["real"].get("backend")]
+    return max(comparable, key=lambda line: (line["real"]["mean"] - line["real"]["stderr"], line["round"]))
 
 
 def ship(game: Game, run: str) -> None:

@@ -58,6 +58,7 @@ def game_in(folder, rounds=TWO.rounds, **changes):
         __file__=os.path.join(folder, "config.py"),
         GAME="stub",
         RESTART=True,
+        DREAM_REWARD=1.0,
         MAX_STEPS=1000,
         CONTROLLER_BIAS=False,
         TRAINED=stages.MODELS,
@@ -65,7 +66,7 @@ def game_in(folder, rounds=TWO.rounds, **changes):
         SHIPPED_CONTROLLER="log/stub.best.json",
         EXTRACT=dict.fromkeys(PRESETS, settings.Extract()),
         VAE=dict.fromkeys(PRESETS, settings.Vae()),
-        RNN=dict.fromkeys(PRESETS, settings.RestartRnn()) | {"small": settings.RestartRnn(validation_episodes=4)},
+        RNN=dict.fromkeys(PRESETS, settings.RestartRnn(validation_episodes=4)),
         SERIES=dict.fromkeys(PRESETS, settings.Series()),
         TRAIN=dict.fromkeys(PRESETS, settings.DreamTrain()),
         ITERATE={"small": dataclasses.replace(TWO, rounds=rounds), "other": TWO},
@@ -281,7 +282,10 @@ def test_a_game_that_cannot_be_lost_has_no_fidelity(folder, tmp_path):
 def test_an_mdnrnn_that_expects_rewards_has_its_dream_compared(folder, tmp_path):
     """Catches a game without deaths of which nobody learns whether its dream pays as it does, or in another engine."""
     game = game_in(
-        folder, RESTART=False, STOPS_PAYING=(60, 35.0, 5.0), RNN=dict.fromkeys(PRESETS, settings.Rnn(heads=True))
+        folder,
+        RESTART=False,
+        STOPS_PAYING=(60, 35.0, 5.0),
+        RNN=dict.fromkeys(PRESETS, settings.Rnn(heads=True, validation_episodes=4)),
     )
     game.config.ITERATE["small"] = dataclasses.replace(game.config.ITERATE["small"], backend="fast")
     assert start(game, tmp_path / "run")[0] == 0
@@ -429,7 +433,7 @@ def test_a_round_is_done_before_its_picture_is_drawn(folder, tmp_path, monkeypat
 
 def test_a_round_without_flags_of_its_own_runs_every_stage(folder, tmp_path):
     """Catches {} taken for None: the paper's round trains with the numbers of the preset, and no flag."""
-    bare = settings.Round(random=2, vae={}, rnn={}, train={})
+    bare = settings.Round(random=6, vae={}, rnn={}, train={})
     assert start(game_in(folder, (bare,)), tmp_path / "run")[0] == 0
     scripts = [script for script, *_ in commands(folder)]
     assert scripts == ["extract", "vae_train", "series", "rnn_train", "train", "pick_best", "model", "fidelity"]
@@ -1175,6 +1179,10 @@ def test_a_first_round_begins_from_nothing(folder, tmp_path, change):
         (2, {"explore": 1.0}, "round 2, extract.py: argument --explore"),
         (2, {"own_share": 1.5}, "round 2, rnn_train.py: argument --newest_share"),
         (2, {"record": {"policy": "nobody"}}, "round 2, extract.py: --policy nobody"),
+        (1, {"rnn": {"validation_episodes": 6}}, "round 1, rnn_train.py: --validation_episodes 6: these leave none of"),
+        (2, {"rnn": {"validation_episodes": 16}}, "--validation_episodes 16: these leave none of the 16 games"),
+        (2, {"own": -1}, "round 2 has own=-1; give a whole number"),
+        (2, {"more_rnns": 1.5}, "round 2 has more_rnns=1.5; give a whole number"),
         (1, {"games": 0}, "round 1 has games=0; give 1 to 3333"),
         (2, {"games": 3334}, "round 2 has games=3334; give 1 to 3333"),
         (2, {"own": 29_993}, "its rounds record 30001 games; 30000 at most"),
@@ -1195,6 +1203,17 @@ def test_a_flag_that_a_stage_refuses_is_known_before_round_1(folder, tmp_path, n
     assert not os.path.exists(tmp_path / "run" / "iterate.json")
 
 
+@pytest.mark.parametrize("heads", [False, True])
+def test_a_dream_that_has_nothing_to_teach_is_known_before_round_1(folder, tmp_path, heads):
+    """Catches hours of recording and training before train.py says that the MDN-RNN expects no reward."""
+    first = dataclasses.replace(FIRST, rnn={"steps": 4, "heads": heads})
+    game = game_in(folder, (first,), DREAM_REWARD=0.0)
+    done = start(game, tmp_path / "run")
+    said = "round 1, train.py: --world dream: its MDN-RNN expects no reward"
+    assert done[0] == 0 if heads else refused(done, said)
+    assert bool(commands(folder)) == heads
+
+
 def test_a_linear_controller_that_would_start_along_games_by_its_preset_is_refused(folder, tmp_path):
     """Catches a series that is missed after all rounds, at every start; a round may start along its own."""
     game = game_in(folder, (FIRST,))
@@ -1212,10 +1231,10 @@ def test_images_are_mirrored_where_their_series_is(folder, tmp_path):
     game.config.SERIES["small"] = settings.Series(mirror=True)
     assert start(game, tmp_path / "run")[0] == 0
     plain = game_in(folder, (dataclasses.replace(FIRST, rnn={"mirror": False}),))
-    plain.config.RNN["small"] = settings.RestartRnn(mirror=True)
+    plain.config.RNN["small"] = settings.RestartRnn(mirror=True, validation_episodes=4)
     assert start(plain, tmp_path / "plain")[0] == 0
     plain = game_in(folder, (FIRST,))
-    plain.config.RNN["small"] = settings.RestartRnn(mirror=True)
+    plain.config.RNN["small"] = settings.RestartRnn(mirror=True, validation_episodes=4)
     assert refused(start(plain, tmp_path / "other"), "round 1, rnn_train.py: --mirror")
 
 

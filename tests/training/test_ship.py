@@ -224,3 +224,13 @@ def test_only_the_controller_that_was_scored_ships(game, tmp_path):
     with pytest.raises(UserError, match=r"c\.best\.json is not the controller that rounds\.json tells the score of"):
         ship.ship(game, run)
     assert not (tmp_path / "log").exists()
+
+
+def test_rounds_are_compared_with_those_of_the_same_backend():
+    """Catches the best of two implementations of a game, in one of which all agents score higher."""
+    lines = [
+        {"round": number, "real": {"mean": mean, "stderr": 1.0, "backend": backend}}
+        for number, (mean, backend) in enumerate([(850, "envpool"), (820, "gymnasium"), (810, "gymnasium")], 1)
+    ]
+    assert ship.best_of(lines)["round"] == 2
+    assert ship.best_of(lines[:1])["round"] == 1
