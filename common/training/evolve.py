@@ -204,6 +204,8 @@ def _check_policy_gradient(game: Game, cfg: Any) -> None:
         raise UserError(f"--minibatch {cfg.minibatch}: is more than the {cfg.rows} x {cfg.steps} steps of an update")
     if cfg.minibatch % cfg.blocks:
         raise UserError(f"--minibatch {cfg.minibatch}: does not divide into {cfg.blocks} --blocks")
+    if cfg.minibatch < 2 * cfg.blocks:
+        raise UserError(f"--minibatch {cfg.minibatch}: give {2 * cfg.blocks} or more, two for each of the --blocks")
     if cfg.world == "dream" and steps % cfg.minibatch:
         raise UserError(f"--minibatch {cfg.minibatch}: does not divide the {cfg.rows} x {cfg.steps} steps of an update")
     for hidden in (cfg.hidden, cfg.value_hidden):
@@ -432,8 +434,12 @@ def episodes_by_generation(cfg: Any) -> Callable[[int], int]:
         steps = [(int(generation), int(episodes)) for generation, episodes in pairs]
     except ValueError:
         steps = [(0, 0)]
-    if any(episodes < 1 for _, episodes in steps) or steps != sorted(steps):
-        raise UserError(f"--fewer_episodes {cfg.fewer_episodes}: give generation:episodes,... such as 20:2,60:4")
+    rising = all(last < following for (last, _), (following, _) in itertools.pairwise([(0, 0), *steps]))
+    if not rising or not all(1 <= episodes <= settings.MOST_CANDIDATES for _, episodes in steps):
+        raise UserError(
+            f"--fewer_episodes {cfg.fewer_episodes}: give generation:episodes,... such as 20:2,60:4, of generations "
+            f"from 1 on that rise, and 1 to {settings.MOST_CANDIDATES} episodes"
+        )
     return lambda generation: next((episodes for last, episodes in steps if generation <= last), cfg.num_episode)
 
 

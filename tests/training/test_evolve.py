@@ -249,6 +249,9 @@ def test_a_search_starts_in_the_memory_of_its_own_mdn_rnn_or_of_one_that_this_wa
         (settings.GameTrain(fewer_episodes="often"), "--fewer_episodes often"),
         (settings.GameTrain(fewer_episodes="9:2,4:1"), "--fewer_episodes 9:2,4:1"),
         (settings.GameTrain(fewer_episodes="9:0"), "--fewer_episodes 9:0"),
+        (settings.GameTrain(fewer_episodes="9:1000000000"), "--fewer_episodes 9:1000000000"),
+        (settings.GameTrain(fewer_episodes="-5:2"), "--fewer_episodes -5:2"),
+        (settings.GameTrain(fewer_episodes="20:2,20:4"), "--fewer_episodes 20:2,20:4"),
         *(
             (settings.DreamTrain(also_in="a,b", **few), "--also_in: 3 MDN-RNNs")
             for few in ({"num_episode": 2}, {"eval_episodes": 2})
@@ -272,6 +275,7 @@ def test_options_that_exclude_each_other_are_the_users_mistake(cfg, says):
         (settings.Ppo(rows=64, steps=3, minibatch=400), "--minibatch 400: is more than the 64 x 3 steps"),
         (settings.GamePpo(rows=64, steps=3, minibatch=400), "--minibatch 400: is more than the 64 x 3 steps"),
         (settings.GamePpo(minibatch=99), "--minibatch 99: does not divide into 2 --blocks"),
+        (settings.GamePpo(minibatch=2), "--minibatch 2: give 4 or more"),
         (settings.GamePpo(rows=33), "--rows 33: do not divide into 2 --blocks"),
         (settings.GamePpo(steps=1001), "--steps 1001: an episode of CarRacing has 1000 at most"),
         (settings.DreamTrain(starts=30, directions=30), "--directions 30: 30 --starts do not vary in so many"),
