@@ -324,6 +324,8 @@ class FrameStream:
         if self.lengths.sum() < batch_size:
             raise UserError(f"{folder}: {self.lengths.sum()} frames are fewer than one batch of {batch_size}")
         self.bad: set[int] = set()
+        self.failure: Exception | None = None
+        """what ended reading ahead in the background, where TensorFlow makes another error of it"""
 
     def _windows(self, epoch: int) -> list[tuple[np.ndarray, int]]:
         """[(episode indices, batches)] of one pass."""
@@ -340,7 +342,7 @@ class FrameStream:
         for index in group:
             try:
                 loaded.append(read(self.paths[index])["obs"])
-            except ValueError as error:
+            except (ValueError, FileNotFoundError) as error:
                 if index not in self.bad:
                     print(f"\nskipped: {error}")
                 self.bad.add(index)
@@ -375,9 +377,12 @@ class FrameStream:
 
         signature = tf.TensorSpec((self.batch_size, *FRAME), tf.uint8)
 
-        def batches() -> Iterator[
-            np.ndarray
-        ]:  # stops reading at the last one, which would delay the end of the program
-            return itertools.islice(self.batches(start), None if stop is None else stop - start)
+        def batches() -> Iterator[np.ndarray]:
+            last = None if stop is None else stop - start  # reading on would delay the end of the program
+            try:
+                yield from itertools.islice(self.batches(start), last)
+            except Exception as error:
+                self.failure = error
+                raise
 
         return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(64)

@@ -176,7 +176,7 @@ class GanTrainer(trainers.VaeTrainer):
     def step(self, step: int) -> tuple[float, ...]:
         """As VaeTrainer; the learning rates follow the step of the training, also of a side that rested."""
         self._clock.assign(step - 1)
-        self._frames = next(self._batches)
+        self._frames = self._next()
         judgment = self.cfg.gan_judgment * ramp(step - 1, self.cfg.steps)
         seed = np.array([self.cfg.seed, step], np.int32)
         return self._checked(step, self._train_all(self._frames, seed, tf.constant(judgment)))

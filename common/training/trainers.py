@@ -126,7 +126,7 @@ class Trainer:
                 "give another --run, or begin anew with --fresh"
             )
         self._restore_state(saved)
-        self._batches = self._distributed(batches.dataset(start, self.cfg.steps))
+        self._data, self._batches = batches, self._distributed(batches.dataset(start, self.cfg.steps))
         return start
 
     def save(self, step: int) -> None:
@@ -146,6 +146,13 @@ class Trainer:
                 f"in {self._stage.folder} is kept. Lower --learning_rate, or check the data"
             )
         return losses
+
+    def _next(self) -> Any:
+        """The next batch; what prevents it is raised as it was, not as TensorFlow reports it from the background."""
+        try:
+            return next(self._batches)
+        except tf.errors.OpError as error:
+            raise getattr(self._data, "failure", None) or error from None
 
     def _distributed(self, dataset: tf.data.Dataset) -> Any:
         return iter(self.strategy.experimental_distribute_dataset(dataset))
@@ -174,7 +181,7 @@ class VaeTrainer(Trainer):
 
     def step(self, step: int) -> tuple[float, ...]:
         """Trains on the next batch; returns its losses: (reconstruction, kl), see ConvVAE.losses_of."""
-        self._frames = next(self._batches)
+        self._frames = self._next()
         return self._checked(step, self._train(self._frames, np.array([self.cfg.seed, step], np.int32)))
 
     def reconstructions(self, count: int = 10) -> np.ndarray:

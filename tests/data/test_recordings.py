@@ -259,6 +259,17 @@ def test_a_resumed_frame_stream_is_an_uninterrupted_one(folder, window):
         assert [tags(batch) for batch in itertools.islice(resumed, 50 - start)] == whole[start:]
 
 
+def test_what_ends_reading_ahead_is_kept(folder):
+    """Catches TensorFlow's long traceback where all recordings were removed or damaged while a training reads them."""
+    stream = recordings.FrameStream(folder, 8, 1000)
+    for path in stream.paths[:-1]:
+        os.remove(path)
+    os.truncate(stream.paths[-1], 100)
+    with pytest.raises(Exception, match="all recordings of a window are bad"):
+        next(iter(stream.dataset()))
+    assert isinstance(stream.failure, UserError)
+
+
 def test_recordings_made_anew_are_another_source(folder):
     """Catches a training that goes on with other games of the same lengths, as if nothing had happened."""
     before = recordings.FrameStream(folder, 8, 1000).source

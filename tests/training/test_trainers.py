@@ -217,6 +217,23 @@ def test_frames_are_shown_above_their_reconstructions():
     np.testing.assert_allclose(made, trainer.model.decode(mu), atol=1e-6)
 
 
+def test_what_ended_the_reading_is_raised_not_what_tensorflow_makes_of_it():
+    """Catches a traceback of thirty lines for recordings that were removed while the VAE learns from them."""
+
+    def broken():
+        yield from ()
+        raise tf.errors.UnknownError(None, None, "the long one")
+
+    trainer = trainers.VaeTrainer(settings.Vae(z_size=4))
+    trainer._data = types.SimpleNamespace(failure=UserError("all recordings of a window are bad"))
+    trainer._batches = broken()
+    with pytest.raises(UserError, match="all recordings of a window are bad"):
+        trainer.step(1)
+    trainer._data.failure, trainer._batches = None, broken()
+    with pytest.raises(tf.errors.UnknownError):
+        trainer.step(1)
+
+
 def test_the_seed_decides_the_initial_weights():
     """Catches runs of different seeds that begin with the same weights."""
 
