@@ -419,6 +419,12 @@ def test_an_agent_records_on_the_backends_and_by_the_rules_of_random_players(pla
     assert sorted(Told.made) == [(2, "fast", rules), (2, "slow", rules)]
 
 
+def test_an_agent_plays_many_blocks_in_the_same_games(played_by_agent):
+    """Catches games that are started anew for every block, which in Doom takes seconds each."""
+    assert len(played_by_agent("--workers", 1, "--rows", 1)) == 4
+    assert sorted(Told.made) == [(1, "fast", {}), (1, "slow", {})]
+
+
 def test_an_interrupted_recording_does_not_go_on_with_another_agent(played_by_agent, monkeypatch):
     """Catches games of two agents under the name of one."""
     with monkeypatch.context() as patch:
