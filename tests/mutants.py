@@ -368,6 +368,7 @@ MUTANTS = [
     ("common/play/record.py", "            for _ in range(_lost(play, episodes, finished)):\n                done(None)",
      "            _lost(play, episodes, finished)"),
     ("common/play/agents.py", '"sha256": self.sha256}', '"sha256": files.sha256(self.path)}'),
+    ("common/training/ship.py", "found |= {place for place, inside, _ in", "{place for place, inside, _ in"),
     ("common/training/ship.py", 'line["real"].get("backend") == lines[-1]["real"].get("backend")', "True"),
     ("common/training/trainers.py", 'raise getattr(self._data, "failure", None) or error from None', "raise"),
     ("common/data/recordings.py", "self.failure = error", "pass"),

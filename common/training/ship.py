@@ -1,6 +1,7 @@
 """iterate.py --ship and --log: the best agent of a finished run becomes the one that ships; what a run made is told."""
 
 import glob
+import itertools
 import os
 from typing import Any
 
@@ -116,8 +117,8 @@ def _log(run: str, state: dict[str, Any], lines: list[dict[str, Any]], agent: st
     base = os.path.join(ROOT, "log", f"{state['game']}.{state['preset']}.{state['seed']}")
     scores, metas = _scores(run, agent), _metas(run)
     if scores is not None:
-        files.write_json(f"{base}.scores.json", _placeless(scores, run), indent=1)
-    files.write_json(f"{base}.rounds.json", _placeless(lines, run), indent=1)
+        files.write_json(f"{base}.scores.json", _placeless(scores, _places(run)), indent=1)
+    files.write_json(f"{base}.rounds.json", _placeless(lines, _places(run)), indent=1)
     files.write_json(f"{base}.metas.json", metas)
     return base
 
@@ -130,20 +131,30 @@ def _copy(source: str, target: str, run: str) -> None:
 
 def _unsealed(meta: dict[str, Any], run: str) -> dict[str, Any]:
     """A meta without the place of the run, and without the seal, which is of the meta with it."""
-    return {name: value for name, value in _placeless(meta, run).items() if name != provenance.SEAL}
+    return {name: value for name, value in _placeless(meta, _places(run)).items() if name != provenance.SEAL}
 
 
-def _placeless(value: Any, run: str) -> Any:
+def _places(run: str) -> list[str]:
+    """How the folder of the run is named, the longest first: now, and where and from where its stages were started."""
+    found = {run.rstrip("/"), os.path.abspath(run), os.path.realpath(run)}
+    for path in glob.glob(os.path.join(glob.escape(run), "round*", "**", f"*{provenance.ENDING}"), recursive=True):
+        command = files.read_json(path).get("command", [])
+        told = (word for flag, word in itertools.pairwise(command) if flag == "--run")
+        found |= {place for place, inside, _ in (word.rpartition("/round") for word in told) if inside}
+    return sorted(found, key=len, reverse=True)
+
+
+def _placeless(value: Any, places: list[str]) -> Any:
     """The value with RUN for the folder of the run, which is of no use to others, in all of its text."""
     if isinstance(value, str):
-        for place in sorted({run.rstrip("/"), os.path.abspath(run), os.path.realpath(run)}, key=len, reverse=True):
+        for place in places:
             if value == place or value.startswith(f"{place}/"):
                 return "RUN" + value[len(place) :]
         return value
     if isinstance(value, list):
-        return [_placeless(part, run) for part in value]
+        return [_placeless(part, places) for part in value]
     if isinstance(value, dict):
-        return {name: _placeless(part, run) for name, part in value.items()}
+        return {name: _placeless(part, places) for name, part in value.items()}
     return value
 
 

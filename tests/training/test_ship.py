@@ -27,8 +27,11 @@ def game(tmp_path, monkeypatch):
     return made
 
 
-def finished_run(game, tmp_path, preset, means, linear_in=0, stderr=1.0):
-    """A run of rounds with these validation scores; every file of it says its kind and its round."""
+def finished_run(game, tmp_path, preset, means, linear_in=0, stderr=1.0, told=""):
+    """A run of rounds with these validation scores; every file of it says its kind and its round.
+
+    `told` is how the stages were told its folder.
+    """
     run = tmp_path / "run"
     state = {"game": "toy", "preset": preset, "seed": 3, "rounds": [{}] * len(means), "done": {}, "seconds": {}}
     lines = []
@@ -46,7 +49,7 @@ def finished_run(game, tmp_path, preset, means, linear_in=0, stderr=1.0):
             provenance.write(path, kind, "toy", settings.Rnn(), made_on, 1.0, unverified=False)
             meta = files.read_json(path + provenance.ENDING)
             del meta[provenance.SEAL]
-            provenance.save(path, meta | {"command": ["train.py", "--run", str(run / f"round{number}")]})
+            provenance.save(path, meta | {"command": ["train.py", "--run", f"{told or run}/round{number}"]})
         state["done"][f"{number}/agent"] = {"controller": controller}
         curves = ["tf_vae/metrics.jsonl", "tf_rnn/metrics.jsonl"]
         curves += [f"{place}log/{name}" for place in ("", "linear/") for name in ("c.hist.json", "c.hist_best.json")]
@@ -92,6 +95,14 @@ def test_the_curves_are_those_of_the_training_that_the_game_chose(game, tmp_path
     provenance.save(path, meta)
     ship.ship(game, run)
     assert files.read_json(str(tmp_path / "log" / "toy.cma.1.4.hist.json")) == ["of the second training"]
+
+
+def test_a_run_is_nameless_however_its_stages_were_told_its_folder(game, tmp_path):
+    """Catches paths of one machine in what ships, where --ship names the run in other words than its command did."""
+    ship.ship(game, finished_run(game, tmp_path, "laptop", [5.0, 9.0, 7.0], told="../runs/mine"))
+    metas = files.read_json(str(tmp_path / "log" / "toy.laptop.3.metas.json"))
+    metas.append(files.read_json(str(tmp_path / game.config.SHIPPED_CONTROLLER) + provenance.ENDING))
+    assert {meta["command"][2].rstrip("0123456789") for meta in metas} == {"RUN/round"}
 
 
 def test_a_mean_of_few_games_does_not_ship(game, tmp_path):
