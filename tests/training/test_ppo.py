@@ -148,6 +148,28 @@ def test_an_update_in_games_does_not_depend_on_the_blocks_nor_on_what_was_played
         np.testing.assert_array_equal(array, other.arrays()[name], err_msg=name)
 
 
+def test_steps_of_rows_that_wait_have_no_part_in_an_update():
+    """Catches a value, or a policy, that learns from what nobody played."""
+    quick = dataclasses.replace(QUICK, minibatch=32, steps=12, value_updates=0, controller_mode="zh")
+    one, other = (ppo.PPO(sides(), network.Policy(2, (16,), SIDES), quick) for _ in range(2))
+    data = one._play(one.world)
+    waits = ~data.played.numpy()
+    assert waits.any()
+    others = data._replace(
+        drawn=tf.where(waits[:, :, np.newaxis], 2.0, data.drawn),
+        log_prob=tf.where(waits, -5.0, data.log_prob),
+        reward=tf.where(waits, 100.0, data.reward),
+    )
+    metrics = [
+        learner._update(tf.constant(1e-2), tf.constant(0.0), d)[1] for learner, d in ((one, data), (other, others))
+    ]
+    assert {name: float(value) for name, value in metrics[0].items()} == {
+        name: float(value) for name, value in metrics[1].items()
+    }
+    for name, array in one.arrays().items():
+        np.testing.assert_array_equal(array, other.arrays()[name], err_msg=name)
+
+
 def test_what_a_world_of_games_says_of_each_step():
     """Catches the time limit taken for an end, a row that begins again, and rewards of rows that wait."""
     seen = []
