@@ -47,7 +47,6 @@ def refuse_fork() -> None:
 
 def _load(name: str, run: str | None, unverified: bool) -> tuple[Game, models.Models]:
     """A game by the name of its package, and the models of a run, by default those that ship."""
-    refuse_fork()
     game = find(name)
     folder = run or game.folder
     states = [(path, os.stat(path)) for paths in models.sets(game, folder)[:1] for path in paths.values()]
@@ -58,6 +57,7 @@ def _load(name: str, run: str | None, unverified: bool) -> tuple[Game, models.Mo
 @functools.lru_cache(maxsize=8)
 def _loaded(name: str, folder: str, unverified: bool, written: object) -> tuple[Game, models.Models]:
     """The same, once for files as they are `written` now: they may be trained anew while this process runs."""
+    refuse_fork()
     game = find(name)
     loaded = models.load_run(game, folder, unverified)
     return game.acting_by(loaded.rnn.shape.action_size), loaded
