@@ -49,9 +49,7 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="NAMES", help=f"some of: {'; '.join(METHODS)}; by default all")
     parser.add_argument("--write", action="store_true", help="write log/carracing.methods.json and the table")
     arguments = parser.parse_args()
-    only = {part.strip() for part in arguments.only.split(";") if part.strip()}
-    if not only <= set(METHODS):
-        raise cli.UserError(f"--only {arguments.only}: there are {'; '.join(METHODS)}")
+    names = running.chosen(arguments.only, METHODS)
     seeds.check(range(SCORE_SEED, SCORE_SEED + arguments.games), "validation", "--games")
     page = os.path.join(ROOT, "docs", "history", "carracing.md")
     if arguments.write:
@@ -59,7 +57,7 @@ def main() -> None:
     devices.for_blocks()
     about = {"game": "carracing", "budget": {**vars(arguments), "run": None}, **provenance.about_now()}
     bench = Bench(arguments.run, arguments.seeds, arguments.games)
-    figures = {name: bench.figures(name) for name in METHODS if name in only or not only}
+    figures = {name: bench.figures(name) for name in names}
     print(table(figures))
     if arguments.write:
         files.write_json(os.path.join(ROOT, "log", "carracing.methods.json"), about | {"figures": figures}, indent=1)
@@ -123,9 +121,7 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
     """The figures of all methods as a table of Markdown."""
     lines = ["| method | million steps | minutes | in training | in the game |", "|---|---|---|---|---|"]
     for name, found in figures.items():
-        score = f"{found['score']:.0f} ± {found['stderr']:.0f}"
-        if len(found["means"]) > 1:
-            score += f" ({', '.join(f'{mean:.0f}' for mean in found['means'])})"
+        score = running.score_cell(found)
         cells = f"{found['steps'] / 1e6:.1f} | {found['minutes']:.0f} | {found['in_training']:.0f} | {score}"
         lines.append(f"| {name} | {cells} |")
     return "\n".join(lines)

@@ -67,9 +67,7 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="NAMES", help=f"some of: {'; '.join(SETTINGS)}; by default all")
     parser.add_argument("--write", action="store_true", help="write log/doomrnn.settings.json and the table")
     arguments = parser.parse_args()
-    only = {part.strip() for part in arguments.only.split(";") if part.strip()}
-    if not only <= set(SETTINGS):
-        raise cli.UserError(f"--only {arguments.only}: there are {'; '.join(SETTINGS)}")
+    names = running.chosen(arguments.only, SETTINGS)
     seeds.check(range(SCORE_SEED, SCORE_SEED + arguments.games), "validation", "--games")
     page = os.path.join(ROOT, "docs", "history", "policy_gradient.md")
     if arguments.write:
@@ -77,7 +75,7 @@ def main() -> None:
     devices.for_blocks()
     about = {"game": "doomrnn", "budget": {**vars(arguments), "run": None}, **provenance.about_now()}
     bench = Bench(arguments.run, arguments.seeds, arguments.games)
-    figures = {name: bench.figures(name) for name in SETTINGS if name in only or not only}
+    figures = {name: bench.figures(name) for name in names}
     print(table(figures))
     if arguments.write:
         files.write_json(os.path.join(LOG, "doomrnn.settings.json"), about | {"figures": figures}, indent=1)
@@ -140,9 +138,7 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
     """The figures of all settings as a table of Markdown."""
     lines = ["| setting | million dream steps | in the dream | in the game |", "|---|---|---|---|"]
     for name, found in figures.items():
-        score = f"{found['score']:.0f} ± {found['stderr']:.0f}"
-        if len(found["means"]) > 1:
-            score += f" ({', '.join(f'{mean:.0f}' for mean in found['means'])})"
+        score = running.score_cell(found)
         lines.append(f"| {name} | {found['steps'] / 1e6:.1f} | {found['dream']:.0f} | {score} |")
     return "\n".join(lines)
 

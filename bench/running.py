@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,20 @@ def share(source: str, target: str, parts: Any) -> None:
     for part in parts:
         if not os.path.lexists(os.path.join(target, part)):
             os.symlink(os.path.join(source, part), os.path.join(target, part))
+
+
+def chosen(only: str, names: Iterable[str]) -> list[str]:
+    """The names that --only gives, "a; b", in the order of all of them; "" means all. UserError for an unknown one."""
+    wanted, known = {part.strip() for part in only.split(";") if part.strip()}, list(names)
+    if not wanted <= set(known):
+        raise cli.UserError(f"--only {only}: there are {'; '.join(known)}")
+    return [name for name in known if name in wanted or not wanted]
+
+
+def score_cell(found: dict[str, Any]) -> str:
+    """The score ± its standard error of a setting, with the means of its seeds where there are several."""
+    means = f" ({', '.join(f'{mean:.0f}' for mean in found['means'])})" if len(found["means"]) > 1 else ""
+    return f"{found['score']:.0f} ± {found['stderr']:.0f}{means}"
 
 
 def standard_error(returns: np.ndarray) -> float:

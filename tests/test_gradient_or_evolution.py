@@ -33,7 +33,7 @@ def ran(tmp_path, monkeypatch):
             config = {"o": o, "n": 1, "t": 8, "num_episode": 16, "fewer_episodes": "1:3,2:4"}
             files.write_json(best, [[float(seed)], 50.0])
             files.write_json(f"{best}.meta.json", {"config": config})
-            # of two generations whose episodes are 9 and 19 steps long; or of two updates
+            # two generations, with episodes of 9 and of 19 steps; for PPO, two updates
             rows = [[1, 60, 0, 0, 0, 0, 0, 10.0, 11], [2, 120, 0, 0, 0, 0, 0, 20.0, 30]]
             files.write_json(best.replace(".best.", ".hist."), [row[:8] for row in rows] if o == "ppo" else rows)
         if script == "model":

@@ -228,7 +228,7 @@ def test_advantages_are_those_of_the_formula(rng):
 
 
 def test_only_steps_that_teach_are_standardized(rng):
-    """Catches a step that was cut or not played, whose advantage of 0 is shifted by the mean of the others."""
+    """Catches steps that were cut or not played: the mean is subtracted from their 0, and they count in it."""
     advantage, teaches = rng.normal(3, 2, size=(7, 5)), rng.random((7, 5)) < 0.6
     known = advantage[teaches]
     expected = np.where(teaches, (advantage - known.mean()) / known.std(), 0)
