@@ -7,6 +7,7 @@ series/series.npz, all N frames of E episodes, one after the other:
 
 import concurrent.futures
 import copy
+import functools
 import glob
 import itertools
 import os
@@ -48,7 +49,8 @@ def not_encoded(paths: Sequence[str], folder: str) -> tuple[list[str], list[str]
     encoded: dict[str, int] = {}
     for path in [series, *sorted(glob.glob(os.path.join(glob.escape(folder), "part*.npz")))]:
         try:
-            arrays = files.read_npz(path)
+            files.check_npz(path)
+            arrays = files.read_npz(path, only=("recording", "bytes"))
             holds = dict(zip(arrays["recording"].tolist(), arrays["bytes"].tolist(), strict=True))
         except FileNotFoundError:
             continue
@@ -122,7 +124,7 @@ def encode(
     if not parts:
         raise UserError("every recording is bad (named above); record again with: bash extract.bash")
     if parts != [series]:
-        files.write_npz(series, **_joined([files.read_npz(part) for part in parts]))
+        _join(parts, series)
     for part in parts:
         if part != series:
             os.remove(part)
@@ -137,25 +139,25 @@ def _check_actions(sizes: Iterable[int]) -> None:
         )
 
 
-def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of several parts as those of one part, with the episodes in the order of their seeds.
+def _join(parts: Sequence[str], path: str) -> None:
+    """Writes the arrays of several parts as those of one, with the episodes in the order of their seeds.
 
-    Each array is taken out of its part when its turn comes: all of them twice would not fit into memory.
+    One array is in memory at a time: all of them can take gigabytes.
     """
-    _check_actions(part["action"].shape[1] for part in parts)
-    seeds, length = (np.concatenate([part[name] for part in parts]) for name in ("recording", "length"))
-    order = sorted(range(len(length)), key=lambda k: int(seeds[k]))
-    frames = None
-    if order != list(range(len(order))):
-        first = np.cumsum(length) - length
-        frames = np.concatenate([np.arange(first[k], first[k] + length[k]) for k in order])
-    joined = {}
-    for name in list(parts[0]):
-        array = np.concatenate([part.pop(name) for part in parts])
-        if frames is not None:
-            array = array[order if name in PER_EPISODE else frames]
-        joined[name] = array
-    return joined
+
+    def of_all(name: str) -> np.ndarray:
+        return np.concatenate([files.read_npz(part, only=[name])[name] for part in parts])
+
+    _check_actions(files.read_npz(part, only=["action"])["action"].shape[1] for part in parts)
+    length = of_all("length")
+    episodes = np.argsort(of_all("recording").astype(int), kind="stable")
+    first = np.cumsum(length) - length
+    frames = np.concatenate([np.arange(first[k], first[k] + length[k]) for k in episodes])
+
+    def in_order(name: str) -> np.ndarray:
+        return of_all(name)[episodes if name in PER_EPISODE else frames]
+
+    files.write_npz(path, **{name: functools.partial(in_order, name) for name in files.check_npz(parts[0])})
 
 
 def _name(path: str) -> str:

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -55,11 +55,19 @@ def write_npz(path: str, compresslevel: Any = 1, **arrays: Any) -> None:
     """Writes an .npz file atomically.
 
     Level 1 of deflate packs game frames well enough, and is faster than NumPy's fixed level 6.
+
+    Args:
+        path: the file.
+        compresslevel: 0 to 9.
+        arrays: each an array, or a function that returns it: called when its turn comes, so that not all of them have
+            to be in memory.
     """
     with atomic(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=compresslevel) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+                np.lib.format.write_array(
+                    entry, np.asanyarray(array() if callable(array) else array), allow_pickle=False
+                )
 
 
 def read_json(path: str, limit: int = JSON_LIMIT) -> Any:
@@ -78,12 +86,13 @@ def read_json(path: str, limit: int = JSON_LIMIT) -> Any:
         raise ValueError(f"{path}: not readable as JSON ({error})") from error
 
 
-def read_npz(path: str, limit: int | None = None) -> dict[str, np.ndarray]:
+def read_npz(path: str, limit: int | None = None, only: Iterable[str] | None = None) -> dict[str, np.ndarray]:
     """The arrays of an .npz file, {name: array}, each verified by the checksum in the archive.
 
     Args:
         path: the file.
         limit: of its arrays [bytes], by default the memory of this machine: a small file can claim to be terabytes.
+        only: the arrays to read; by default all.
 
     Raises:
         FileNotFoundError, PermissionError, MemoryError: errors that say nothing about the content of the file.
@@ -97,10 +106,23 @@ def read_npz(path: str, limit: int | None = None) -> dict[str, np.ndarray]:
         if size > limit:
             raise ValueError(f"its arrays would take {size} bytes, more than {limit}")
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in (archive.files if only is None else only)}
     except (FileNotFoundError, PermissionError, MemoryError):
         raise
     except Exception as error:  # zipfile, zlib and NumPy report damage by ten kinds of exception
+        raise ValueError(f"{path}: not readable as npz ({error})") from error
+
+
+def check_npz(path: str) -> list[str]:
+    """Verifies an .npz file by its checksums, without its arrays in memory; returns their names. Errors: `read_npz`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (broken := archive.testzip()) is not None:
+                raise ValueError(f"bad checksum of {broken}")
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (FileNotFoundError, PermissionError, MemoryError):
+        raise
+    except Exception as error:
         raise ValueError(f"{path}: not readable as npz ({error})") from error
 
 

@@ -202,9 +202,12 @@ def test_series_py_encodes_the_images_that_are_asked_for(noise, tmp_path, monkey
     game, run, parts, write = commands.GAMES["doomrnn"], tmp_path / "run", [], files.write_npz
     commands.write_models(game, str(run), 1)
     os.rename(noise, run / "record")
-    monkeypatch.setattr(
-        files, "write_npz", lambda path, **arrays: (parts.append(len(arrays["length"])), write(path, **arrays))
-    )
+
+    def noted(path, **arrays):
+        write(path, **arrays)
+        parts.append(len(files.read_npz(path)["length"]))
+
+    monkeypatch.setattr(files, "write_npz", noted)
     words = "--run", run, "--unverified", "--episodes_per_part", 2, "--mirror" if mirror else "--no-mirror"
     done = commands.call(vae_and_rnn.encode, game, *words)
     assert done.code == 0, done.err

@@ -92,6 +92,24 @@ def test_an_archive_that_claims_too_much_is_refused_before_it_is_unpacked(tmp_pa
         files.read_npz(path)
 
 
+def test_arrays_are_read_by_name_and_verified_without_being_held(tmp_path, rng):
+    """Catches other arrays than those asked for, and damage in one that nobody has read."""
+    path = tmp_path / "x.npz"
+    files.write_npz(path, a=lambda: np.arange(3), b=rng.random(1000))
+    assert list(files.read_npz(path, only=["a"])) == ["a"]
+    assert files.check_npz(path) == ["a", "b"]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert files.read_npz(path, only=["a"])["a"].tolist() == [0, 1, 2]
+    for damaged in (content, content[:-100]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"x\.npz: not readable as npz"):
+            files.check_npz(path)
+    with pytest.raises(FileNotFoundError):
+        files.check_npz(tmp_path / "none.npz")
+
+
 def test_names_in_an_archive_are_no_paths(tmp_path):
     """Catches a stranger's archive that writes outside of the folder it lies in."""
     path = tmp_path / "in" / "x.npz"
