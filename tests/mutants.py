@@ -402,7 +402,9 @@ MUTANTS = [
     ("common/data/series.py", "(self.action * np.array(factors)).astype", "self.action.astype"),
     ("common/data/series.py", "rows, fresh = index[:, cut], np.full(self.streams, k == 0, np.float32)",
      "rows, fresh = index[:, cut], np.full(self.streams, True, np.float32)"),
-    ("common/data/series.py", "key=lambda k: int(seeds[k])", "key=lambda k: str(seeds[k])"),
+    ("common/data/series.py", 'of_all("recording").astype(int)', 'of_all("recording")'),
+    ("common/data/series.py", "episodes if name in PER_EPISODE else frames", "frames"),
+    ("common/data/series.py", "            files.check_npz(path)\n", ""),
     ("common/data/series.py", 'for name in ("mu", "logvar", "action"):\n            for k',
      'for name in ("mu",):\n            for k'),
     ("common/data/series.py", "len(self.mu) == len(self.logvar) == len(self.action) == self.length.sum()",
@@ -916,7 +918,8 @@ class Trials:
     def verdict(self, folder: str, tests: str) -> str:
         """Runs tests: "red", "green", "hangs", or "code 2" and the like if pytest came to no verdict."""
         words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
-        environment = os.environ | {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        found_first = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]  # the copy has no .venv
+        environment = os.environ | {"PATH": found_first, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         process = subprocess.Popen(bound.command(*words), cwd=folder, env=environment, **quiet)
         self._running.add(process)
