@@ -578,9 +578,12 @@ OUTSIDE = []
 _watching = types.SimpleNamespace(run=None)
 
 
-def _audit(event, arguments):
-    """Notes what is written, moved or removed outside of the run while one is watched."""
-    if _watching.run is None or event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"):
+def _audit(event, arguments, watching=_watching):
+    """Notes what is written, moved or removed outside of the run while one is watched.
+
+    Such a hook stays until the interpreter has ended, when the names of a module are gone and its defaults are not.
+    """
+    if watching.run is None or event not in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"):
         return
     if event == "open":
         _, mode, flags = arguments
@@ -592,7 +595,7 @@ def _audit(event, arguments):
         if isinstance(path, (str, bytes, os.PathLike)):
             full = os.path.realpath(os.fsdecode(path))
             temporary = tempfile.gettempdir() in (full, os.path.dirname(full))  # where TensorFlow compiles
-            if not temporary and not full.startswith((_watching.run, "/dev/")) and "__pycache__" not in full:
+            if not temporary and not full.startswith((watching.run, "/dev/")) and "__pycache__" not in full:
                 OUTSIDE.append((event, full))
 
 
