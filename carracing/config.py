@@ -18,7 +18,7 @@ TWO_ACTIONS = (
 )
 ACTION_LOW: tuple[float, ...] = (-1.0, 0.0, 0.0)  # of (steering, gas, brake)
 ACTION_HIGH: tuple[float, ...] = (1.0, 1.0, 1.0)
-ACTION_CUT = (False, False, True)  # which parts do not stretch tanh to their range, but cut it off there
+ACTION_CUT = (False, False, True)  # which parts `env.action_of` cuts off at their range
 MIRROR: tuple[float, ...] = (-1.0, 1.0, 1.0)  # an action times this is its mirror image
 RESTART = False  # the MDN-RNN does not predict the end of an episode
 CONTROLLER_MODE, CONTROLLER_BIAS = "zh", True

@@ -17,6 +17,8 @@ from common.runtime.cli import UserError
 Layers = Sequence[tuple[tf.Tensor, tf.Tensor]]
 """(bias [O], weight [I, O]) of each layer"""
 LOGSTD = -3.0, 0.5  # least and greatest log standard deviation of an action, before tanh
+CUT_POWER = 3.0  # see SquashedNormal
+LEAST_SHARE = 1e-6  # of its range, by which an action under a network stays off the ends
 LINEAR_SHARPNESS = 5.0  # logits per unit of distance of a linear controller's output from a threshold
 
 
@@ -61,13 +63,17 @@ class Choice:
 class SquashedNormal:
     """Continuous actions: a normal for each number of the action, squashed by tanh and stretched to its range.
 
+    A linear controller can have numbers that are cut off instead: the brake of a car is 0 for all outputs below 0. Here
+    their share of the range is raised to a power, which is nearly as small there: where an action is cut off, nothing
+    can be learned but by noise, and the mean acts otherwise than what is drawn around it.
+
     The outputs are means and log standard deviations before tanh, and drawn actions are stored before tanh. Their
     log-probabilities differ from those of the squashed actions by a term that does not depend on the policy.
 
     Args:
         low: [A], the least action.
         high: [A], the greatest action.
-        cut: [A], which numbers are not stretched to their range, but cut off at its ends; by default none.
+        cut: [A], which numbers a linear controller cuts off at the ends of their range; by default none.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class SquashedNormal:
     ) -> None:
         self.low, self.high = tf.constant(low, tf.float32), tf.constant(high, tf.float32)
         self.cut = tf.constant([False] * len(low) if cut is None else cut)
+        self.power = tf.where(self.cut, CUT_POWER, 1.0)
         self.outputs = 2 * len(low)
 
     def _moments(self, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -96,9 +103,13 @@ class SquashedNormal:
 
     def action_of(self, drawn: tf.Tensor) -> tf.Tensor:
         """The squashed actions: float32 [B, A] -> float32 [B, A]."""
-        squashed = tf.tanh(drawn)
-        stretched = self.low + (self.high - self.low) * (squashed + 1) / 2
-        return tf.where(self.cut, tf.clip_by_value(squashed, self.low, self.high), stretched)
+        return self.low + (self.high - self.low) * ((tf.tanh(drawn) + 1) / 2) ** self.power
+
+    def mean_of_linear(self, outputs: tf.Tensor) -> tf.Tensor:
+        """The means, before tanh, that act as a linear controller with these outputs: float32 [B, A] -> [B, A]."""
+        acted = tf.clip_by_value(tf.tanh(outputs), self.low, self.high)
+        share = tf.clip_by_value((acted - self.low) / (self.high - self.low), LEAST_SHARE, 1 - LEAST_SHARE)
+        return tf.where(self.cut, tf.atanh(2 * share ** (1 / self.power) - 1), outputs)
 
     def log_prob(self, outputs: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
         """Log-probability of drawn actions, before tanh: float32 [B], nats."""
@@ -236,20 +247,21 @@ def linear_base(weight: np.ndarray, threshold: float = 1 / 3) -> Callable[[tf.Te
     return outputs
 
 
-def normal_base(parameters: np.ndarray, actions: int, features: int) -> Callable[[tf.Tensor], tf.Tensor]:
+def normal_base(parameters: np.ndarray, head: SquashedNormal, features: int) -> Callable[[tf.Tensor], tf.Tensor]:
     """A linear controller as the means of a SquashedNormal, whose standard deviations stay as they are.
 
     Args:
         parameters: float [N], of a controller.Controller of one layer: the bias, if it has one, then the weight.
-        actions: how many numbers an action has, A.
+        head: the SquashedNormal.
         features: how many numbers it reads, F.
     """
+    actions = len(head.cut)
     bias, weight = np.split(np.asarray(parameters, np.float32), [len(parameters) - features * actions])
     weight = tf.constant(weight.reshape(features, actions))
     bias = tf.constant(bias if len(bias) else np.zeros(actions, np.float32))
 
     def outputs(read: tf.Tensor) -> tf.Tensor:
-        mean = tf.matmul(read, weight) + bias
+        mean = head.mean_of_linear(tf.matmul(read, weight) + bias)
         return tf.concat([mean, tf.zeros_like(mean)], axis=1)
 
     return outputs
@@ -279,9 +291,8 @@ def policy_for(config: Config, features: int, hidden: str, base: np.ndarray | No
     if choices:
         head, under = Choice(choices), None if base is None else linear_base(base)
     else:
-        cut = getattr(config, "ACTION_CUT", None)
-        head = SquashedNormal(config.ACTION_LOW, config.ACTION_HIGH, cut=cut)
-        under = None if base is None else normal_base(base, config.ACTION_SIZE, features)
+        head = SquashedNormal(config.ACTION_LOW, config.ACTION_HIGH, getattr(config, "ACTION_CUT", None))
+        under = None if base is None else normal_base(base, head, features)
     return Policy(features, settings.units_of(hidden), head, under, 0 if base is None else len(base))
 
 

@@ -134,7 +134,8 @@ def controller_of(arrays: Arrays, agent: agents.Agent) -> dict[str, Any]:
 
     Returns:
         {"reads": ["z", "h", ...], "stacks": [layers whose outputs are added up], and "choices": [the action of each
-        output, the greatest wins], or "rule": what becomes of tanh of each output, see `action_rule_of`}.
+        output, the greatest wins], or "rule": what becomes of tanh of each output, see `action_rule_of` and
+        `_squashed_rule_of`}.
 
     Raises:
         UserError: what is exported would not act as the agent does.
@@ -210,25 +211,37 @@ def _outputs(exported: dict[str, Any], stacks: list, state: dict[str, np.ndarray
             x = x @ weight + bias
             x = np.tanh(x) if layer["activation"] == "tanh" else x
         outputs.append(x)
+    if len(outputs) > 1 and "rule" in exported:
+        outputs[1] = np.stack([_mean_of_linear(*part) for part in zip(exported["rule"], outputs[1].T, strict=True)], 1)
     return np.sum(outputs, axis=0)
+
+
+def _mean_of_linear(part: dict[str, float], output: np.ndarray) -> np.ndarray:
+    """SquashedNormal.mean_of_linear, of one number of the action."""
+    if part["power"] == 1:
+        return output
+    least, most, rest = part["least"], part["most"], network.LEAST_SHARE
+    share = np.clip((np.clip(np.tanh(output), least, most) - least) / (most - least), rest, 1 - rest)
+    return np.arctanh(2 * share ** (1 / part["power"]) - 1)
 
 
 def _acted(exported: dict[str, Any], outputs: np.ndarray) -> np.ndarray:
     """What the page will do by these outputs, [B, A]."""
     if "choices" in exported:
         return np.asarray(exported["choices"])[outputs.argmax(axis=1)]
-    parts = zip(exported["rule"], outputs.T, strict=True)
-    acted = [np.clip(part["scale"] * np.tanh(x) + part["shift"], part["least"], part["most"]) for part, x in parts]
-    return np.stack(acted, axis=1)
+
+    def acted(part: dict[str, float], x: np.ndarray) -> np.ndarray:
+        if "power" in part:
+            return part["least"] + (part["most"] - part["least"]) * ((np.tanh(x) + 1) / 2) ** part["power"]
+        return np.clip(part["scale"] * np.tanh(x) + part["shift"], part["least"], part["most"])
+
+    return np.stack([acted(part, x) for part, x in zip(exported["rule"], outputs.T, strict=True)], axis=1)
 
 
 def _squashed_rule_of(head: network.SquashedNormal) -> list[dict[str, float]]:
-    """The same rule as `action_rule_of`, of a network with continuous actions: SquashedNormal.action_of."""
-    rule = []
-    for least, most, cut in zip(*(np.asarray(part).tolist() for part in (head.low, head.high, head.cut)), strict=True):
-        scale, shift = (1.0, 0.0) if cut else ((most - least) / 2, (most + least) / 2)
-        rule.append({"scale": scale, "shift": shift, "least": least, "most": most})
-    return rule
+    """The rule of a network with continuous actions: each is raised to a power and stretched, {power, least, most}."""
+    parts = (np.asarray(part).tolist() for part in (head.power, head.low, head.high))
+    return [dict(zip(("power", "least", "most"), part, strict=True)) for part in zip(*parts, strict=True)]
 
 
 def action_rule_of(scene: game.Game) -> list[dict[str, float]]:

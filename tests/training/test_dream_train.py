@@ -177,11 +177,12 @@ def test_a_validation_without_a_chunk_is_known_before_the_training(run, tmp_path
     assert not (folder / "tf_rnn").exists()
 
 
-def test_the_head_takes_tanh_values_as_the_game_does(rng):
-    """Catches a car that half-brakes wherever its policy is undecided."""
+def test_the_head_steers_and_accelerates_as_the_game_does_and_raises_the_brake_to_a_power(rng):
+    """Catches a car that half-brakes wherever its policy is undecided, and a brake that is cut off."""
     raw = rng.normal(0, 2, (200, 3)).astype(np.float32)
-    head = network.policy_for(CARRACING.config, FEATURES, "4").head
-    np.testing.assert_allclose(head.action_of(raw), CARRACING.action_of(np.tanh(raw)), atol=1e-6)
+    action = network.policy_for(CARRACING.config, FEATURES, "4").head.action_of(raw).numpy()
+    np.testing.assert_allclose(action[:, :2], CARRACING.action_of(np.tanh(raw))[:, :2], atol=1e-6)
+    np.testing.assert_allclose(action[:, 2], ((np.tanh(raw[:, 2]) + 1) / 2) ** 3, atol=1e-6)
 
 
 def test_a_network_on_a_linear_controller_begins_as_that(rng):

@@ -5,6 +5,16 @@ import { exp, tanh } from "./numbers.js";
 import { arraysOf } from "./weights.js";
 
 const FRAME = [SIDE, SIDE, 3];
+const LEAST_SHARE = 1e-6; // as common/agent/network.py
+
+const between = (least, value, most) => Math.min(most, Math.max(least, value));
+
+/** SquashedNormal.mean_of_linear, of one number of the action. */
+function meanOfLinear({ power, least, most }, output) {
+  if (power === 1) return output;
+  const share = (between(least, tanh(output), most) - least) / (most - least);
+  return Math.atanh(2 * between(LEAST_SHARE, share, 1 - LEAST_SHARE) ** (1 / power) - 1);
+}
 
 /** The VAE, the MDN-RNN, the agent, and the frames that dreams start from. */
 export class Models {
@@ -55,10 +65,15 @@ export class Models {
     const { reads, choices, rule } = this.manifest.controller;
     const features = Float32Array.from(reads.flatMap((part) => [...state[part]]));
     const [outputs, ...more] = this._controller.map((stack) => stack.run(features));
-    for (const added of more) added.forEach((value, k) => { outputs[k] += value; });
+    for (const added of more) {
+      added.forEach((value, k) => { outputs[k] += choices ? value : meanOfLinear(rule[k], value); });
+    }
     if (choices) return choices[outputs.indexOf(Math.max(...outputs))];
-    const acted = ({ scale, shift, least, most }, k) => Math.min(most, Math.max(least, scale * tanh(outputs[k]) + shift));
-    return rule.map(acted);
+    return rule.map(({ power, scale, shift, least, most }, k) => {
+      const squashed = tanh(outputs[k]);
+      if (power) return least + (most - least) * ((squashed + 1) / 2) ** power;
+      return between(least, scale * squashed + shift, most);
+    });
   }
 }
 
