@@ -381,6 +381,8 @@ MUTANTS = [
     ("common/studio/export.py", 'if len(outputs) > 1 and "rule" in exported:', "if False:"),
     ("common/studio/export.py", '((np.tanh(x) + 1) / 2) ** part["power"]', "((np.tanh(x) + 1) / 2)"),
     ("common/agent/network.py", "/ 2) ** self.power", "/ 2)"),
+    ("common/agent/network.py", " + tf.math.log(self.noise)", ""),
+    ("common/training/policy_gradient.py", "max(0.0, 2 * done - 1)", "done"),
     ("common/agent/network.py", "share ** (1 / self.power) - 1), outputs)", "share - 1), outputs)"),
     ("common/studio/export.py", "stacks += [] if policy.base is None else [_unpacked(linear, under)]", "pass"),
     ("common/play/record.py", "finish, cfg.max_frames or game.config.MAX_STEPS))", "finish, cfg.max_frames))"),

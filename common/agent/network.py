@@ -85,12 +85,14 @@ class SquashedNormal:
         self.low, self.high = tf.constant(low, tf.float32), tf.constant(high, tf.float32)
         self.cut = tf.constant([False] * len(low) if cut is None else cut)
         self.power = tf.where(self.cut, CUT_POWER, 1.0)
+        self.noise = tf.Variable(1.0, trainable=False)
+        """factor on all standard deviations, for a policy that learns"""
         self.outputs = 2 * len(low)
 
     def _moments(self, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mean, logstd = tf.split(outputs, 2, axis=1)
         least, most = LOGSTD
-        return mean, least + (most - least) * tf.sigmoid(logstd)
+        return mean, least + (most - least) * tf.sigmoid(logstd) + tf.math.log(self.noise)
 
     def draw(self, outputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Outputs float32 [B, 2A] -> float32 [B, A], drawn, before tanh."""

@@ -284,6 +284,13 @@ class PolicyGradient:
     reward_scale: float = option(1.0, "factor on rewards before learning, so that values are about 1", least=1e-6)
     clip: float = option(0.2, "PPO's clipping range: the probability ratio is clipped to 1 +- this", least=1e-6)
     entropy: float = option(0.003, "weight of the entropy of the policy")
+    last_noise: float = option(
+        1.0,
+        "factor on the standard deviation of continuous actions in the last update; from the middle of the updates on "
+        "it falls to this in a straight line",
+        least=1e-3,
+        most=1,
+    )
     tether: float = option(0.0, "weight of the penalty KL(policy || policy of --start_from) in the loss; 0 means none")
     hidden: str = option("128,64", "units of each hidden layer of the policy; an empty text means none")
     value_hidden: str = option("128,64", "units of each hidden layer of the value network")

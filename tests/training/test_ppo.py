@@ -95,6 +95,17 @@ def test_a_continuous_bandit_is_followed():
     assert np.abs(action - z).max() < 0.15
 
 
+def test_less_noise_draws_nearer_to_the_mean(rng):
+    """Catches a factor that the drawn actions have, but not their log-probabilities, or the reverse."""
+    head, outputs = network.SquashedNormal([-1.0], [1.0]), rng.normal(size=(1, 2)).repeat(20_000, 0).astype(np.float32)
+    plain = head.draw(outputs, [1000, 1]) - head.greedy(outputs)
+    head.noise.assign(0.25)
+    drawn = head.draw(outputs, [1000, 1])
+    np.testing.assert_allclose(drawn - head.greedy(outputs), 0.25 * plain, atol=1e-6)
+    logs = head.log_prob(outputs, drawn).numpy()
+    assert abs(head.entropy(outputs)[0] + logs.mean()) < 5 * logs.std() / np.sqrt(len(logs))
+
+
 class Sides:
     """Episodes of 1 to 9 steps, by their seed. z is a number; the reward is 1 for the side that it is on, else 0."""
 
