@@ -256,8 +256,8 @@ PPO = {
         entropy=0.0,
         value_updates=10,
         eval_steps=50,
-        starts=8000,
-        horizon=300,
+        starts=20000,
+        horizon=20,  # in dreams of 300 steps the car learns what the MDN-RNN has wrong
     ),
     "smoke": replace(
         PPO_LAPTOP,

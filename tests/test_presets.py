@@ -102,7 +102,7 @@ def test_carracings_laptop_and_dream_are_as_the_documents_say():
     has(CAR.TRAIN["laptop"], n=1, t=64, generations=200, fewer_episodes="110:1,300:4", patience=100, sample_z=False)
     has(CAR.TRAIN_DREAM["laptop"], directions=40, averaging=0.8, sigma_init=0.3, horizon=100, starts=3000)
     has(CAR.PPO["laptop"], discount=0.99, gae_lambda=0.95, reward_scale=0.05, horizon=100, starts=3000)
-    has(CAR.PPO["dream"], hidden="", discount=0.995, epochs=4, entropy=0.0, starts=8000, horizon=300, generations=100)
+    has(CAR.PPO["dream"], hidden="", discount=0.995, epochs=4, entropy=0.0, starts=20000, horizon=20, generations=100)
     has(CAR.PPO_GAME["laptop"], patience=100, reward_scale=0.05, entropy=0.0)
     for presets in (CAR.TRAIN_DREAM, CAR.PPO, CAR.PPO_GAME):
         has(presets["laptop"], sample_z=False)
