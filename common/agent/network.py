@@ -18,7 +18,7 @@ Layers = Sequence[tuple[tf.Tensor, tf.Tensor]]
 """(bias [O], weight [I, O]) of each layer"""
 LOGSTD = -3.0, 0.5  # least and greatest log standard deviation of an action, before tanh
 CUT_POWER = 3.0  # see SquashedNormal
-LEAST_SHARE = 1e-6  # of its range, by which an action under a network stays off the ends
+LEAST_SHARE = 1e-6  # of its range, by which the action of a linear controller under a network stays off the ends
 LINEAR_SHARPNESS = 5.0  # logits per unit of distance of a linear controller's output from a threshold
 
 
@@ -63,9 +63,10 @@ class Choice:
 class SquashedNormal:
     """Continuous actions: a normal for each number of the action, squashed by tanh and stretched to its range.
 
-    A linear controller can have numbers that are cut off instead: the brake of a car is 0 for all outputs below 0. Here
-    their share of the range is raised to a power, which is nearly as small there: where an action is cut off, nothing
-    can be learned but by noise, and the mean acts otherwise than what is drawn around it.
+    A linear controller cuts some numbers off at the ends of their range: the brake of a car is 0 for all outputs below
+    0. There the mean of a policy would not matter, and act otherwise than the actions that are drawn around it. So such
+    a number is squashed to [0, 1] and raised to a power instead, then stretched: small where the other is 0, never
+    flat.
 
     The outputs are means and log standard deviations before tanh, and drawn actions are stored before tanh. Their
     log-probabilities differ from those of the squashed actions by a term that does not depend on the policy.
