@@ -24,9 +24,9 @@ from common.data import recordings
 from common.data.replay import Replay
 from common.game import Game, find
 from common.play import planet as play_planet
-from common.runtime import seeds, settings
+from common.runtime import files, provenance, seeds, settings
 from common.runtime.cli import UserError
-from common.training import planet
+from common.training import planet, ship
 from common.worlds import games, rollouts, rssm_dreams
 from common.worlds.believed import BelievedGames, Planning
 
@@ -816,6 +816,69 @@ def test_the_command_line_says_what_is_wrong_in_one_line(arguments, message):
     assert len(said) == 1
     assert message in said[0]
     assert "Traceback" not in done.stderr
+
+
+# --- shipping ---
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of the smallest kind, in a folder that `train` made."""
+    run = tmp_path_factory.mktemp("planet") / "new" / "run"
+    trained(dot_game(laptop=SMALL), run)
+    return run
+
+
+@pytest.fixture
+def to_ship(finished, tmp_path, monkeypatch):
+    """(game, a copy of the finished run, the file that ships, the log folder)."""
+    run, game = tmp_path / "run", dot_game(laptop=SMALL)
+    shutil.copytree(finished, run)
+    game.config.__file__ = str(tmp_path / "dot" / "config.py")
+    monkeypatch.setattr(ship, "ROOT", str(tmp_path))
+    return game, run, tmp_path / "dot" / "planet" / "rssm.npz", tmp_path / "log"
+
+
+def test_the_model_of_a_finished_run_ships_with_its_scores(to_ship, monkeypatch, capsys):
+    """Catches another file than the result, a meta that names folders of one machine, and curves left behind."""
+    game, run, shipped, log = to_ship
+    result = str(run / "tf_planet" / "rssm.npz")
+    meta = {name: value for name, value in files.read_json(f"{result}.meta.json").items() if name != provenance.SEAL}
+    provenance.save(result, meta | {"command": ["planet.py", "train", "--run", "../runs/mine"]})
+    files.write_json(f"{run}/test.json", {"rssm": {"path": result, "sha256": files.sha256(result)}})
+    monkeypatch.setattr(sys, "argv", ["planet.py", "ship", "--run", str(run)])
+    planet.main(game, "")
+    assert "is the one that ships now" in capsys.readouterr().out
+    assert files.sha256(str(shipped)) == files.sha256(result)
+    assert provenance.read(str(shipped), "rssm", "dot")["command"] == ["planet.py", "train", "--run", "RUN"]
+    assert files.read_json(str(log / "dot.planet.scores.json"))["rssm"]["path"] == "RUN/tf_planet/rssm.npz"
+    assert (log / "dot.planet.metrics.jsonl").read_bytes() == (run / "tf_planet" / "metrics.jsonl").read_bytes()
+
+
+def test_what_is_not_finished_damaged_or_anothers_does_not_ship(to_ship):
+    """Catches a model of half a run, scores of another model, and one that no meta vouches for."""
+    game, run, shipped, log = to_ship
+    stage, result = run / "tf_planet", run / "tf_planet" / "rssm.npz"
+
+    def refused(message):
+        with pytest.raises(UserError, match=message):
+            ship.ship_planet(game, str(run))
+        assert not shipped.exists()
+        assert not log.exists()
+
+    files.write_json(f"{run}/test.json", {"rssm": {"sha256": "of another"}})
+    refused(r"test\.json: holds no scores of .*rssm\.npz")
+    os.remove(run / "test.json")
+    config = files.read_json(str(stage / "config.json"))
+    files.write_json(str(stage / "config.json"), {"config": config["config"] | {"episodes": 8}})
+    refused("7 of 8 episodes are played and learned from; finish it first")
+    files.write_json(str(stage / "config.json"), config)
+    meta = files.read_json(f"{result}.meta.json")
+    for changes, message in (({"game": "other"}, "other"), ({"unverified": True}, "not verified")):
+        provenance.save(str(result), {k: v for k, v in meta.items() if k != provenance.SEAL} | changes)
+        refused(message)
+    shutil.rmtree(stage)
+    refused("no run of planet.py train is here")
 
 
 # --- its dream ---

@@ -7,6 +7,7 @@ A run that is interrupted continues from its last checkpoint with the same numbe
 again.
 """
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -29,6 +30,7 @@ from common.play import planet as playing
 from common.protocols import World
 from common.runtime import cli, files, provenance, runs, seeds
 from common.runtime.cli import UserError
+from common.training import ship
 from common.worlds import games, rollouts
 
 MAY_CHANGE = (
@@ -43,14 +45,18 @@ RANDOM_ROWS = 16  # random episodes that are played in lockstep, at most
 
 
 def main(game: Game, description: str | None) -> None:
-    """planet.py of every game: train, norender or render."""
+    """planet.py of every game: train, norender, render or ship."""
     if sys.argv[1:2] == ["train"]:
         train(game, description, sys.argv[2:])
+    elif sys.argv[1:2] == ["ship"]:
+        parser = cli.OneLineParser(description=description)
+        parser.add_argument("--run", required=True, metavar="DIR", help="a finished run")
+        ship.ship_planet(game, parser.parse_args(sys.argv[2:]).run)
     elif sys.argv[1:2] in (["norender"], ["render"]):
         playing.main(game, description)
     else:
         parser = cli.OneLineParser(description=description)
-        parser.add_argument("mode", choices=["train", "norender", "render"], help="each has its own --help")
+        parser.add_argument("mode", choices=["train", "norender", "render", "ship"], help="each has its own --help")
         parser.parse_args(sys.argv[1:2])
 
 
@@ -59,19 +65,13 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
     cfg, arguments = cli.parse(presets_of(game), description, argv)
     cfg = dataclasses.replace(cfg, backend=game.backend_here(cfg.backend))
     search = check(game, cfg)
-    paths: list[str] = []
-    frames = 0
-    made_of: list[dict[str, Any]] = []
-    if cfg.recordings:
-        folder = agents.find(cfg.recordings, arguments.run)
-        paths, lengths = recordings.scan(folder, (game.config.ACTION_SIZE,), game.name)
-        frames = int(lengths.sum())
-        made_of = recordings.training_sources(folder, paths, arguments.unverified)
-    replay = new_replay(game, cfg)
-    for path in paths:  # before the run is opened: an error leaves no trace
-        replay.read(path)
-    about = {"data": {"recordings_read": len(paths)} | ({"recordings_sha256": identity_of(paths)} if paths else {})}
-    stage = runs.Stage(arguments, planet.FOLDER, planet.FILE, cfg, may_change=MAY_CHANGE, about=about)
+    with runs.new_run(arguments.run):  # an error leaves no trace
+        paths, frames, made_of = _given(game, cfg, arguments)
+        replay = new_replay(game, cfg)
+        for path in paths:
+            replay.read(path)
+        about = {"data": {"recordings_read": len(paths)} | ({"recordings_sha256": identity_of(paths)} if paths else {})}
+        stage = runs.Stage(arguments, planet.FOLDER, planet.FILE, cfg, may_change=MAY_CHANGE, about=about)
     devices.for_training(cfg.seed)
     recording = game.config.EXTRACT[arguments.preset]
     learner = Learner(game, cfg, search, stage, replay, recording, frames)
@@ -98,6 +98,15 @@ def train(game: Game, description: str | None, argv: Sequence[str]) -> None:
             learner.save()
     learner.save()
     print(f"{stage.result}: the best on validation, {learner.best:.1f} (peak memory {runs.peak_memory():.2f} GB)")
+
+
+def _given(game: Game, cfg: Any, arguments: argparse.Namespace) -> tuple[list[str], int, list[dict[str, Any]]]:
+    """(paths, frames of the game, what their metas say) of the recordings to learn from at first, if any."""
+    if not cfg.recordings:
+        return [], 0, []
+    folder = agents.find(cfg.recordings, arguments.run)
+    paths, lengths = recordings.scan(folder, (game.config.ACTION_SIZE,), game.name)
+    return paths, int(lengths.sum()), recordings.training_sources(folder, paths, arguments.unverified)
 
 
 def identity_of(paths: Sequence[str]) -> str:

@@ -1,10 +1,11 @@
-"""iterate.py --ship and --log: the best agent of a finished run becomes the one that ships; what a run made is told."""
+"""iterate.py --ship, --log and planet.py ship: what a finished run made becomes what ships; what it made is told."""
 
 import glob
 import itertools
 import os
 from typing import Any
 
+from common.agent import planet
 from common.game import Game
 from common.runtime import files, provenance
 from common.runtime.cli import UserError
@@ -49,16 +50,54 @@ def ship(game: Game, run: str) -> None:
         if files.sha256(path) != scored[name].get("controller"):
             raise UserError(f"--ship {run}: {path} is not the controller that rounds.json tells the score of")
     _scores(run, picked["agent"]), _metas(run)  # which refuse what is damaged, before anything is replaced
+    places = _places(run)
     for name, path in pairs.items():
-        _copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]), run)
+        _copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]), places)
     target = cfg.controller or config.SHIPPED_CONTROLLER
     targets = {"agent": target, "linear_agent": linear_beside(target)}
     for name, path in picked.items():
-        _copy(path, os.path.join(ROOT, targets[name]), run)
+        _copy(path, os.path.join(ROOT, targets[name]), places)
     shipped = {path: targets[name] for name, path in picked.items()}
     _ship_curves(f"{game.name}.{preset}" if cfg.ships else game.name, pairs, shipped)
     _log(run, state, lines, picked["agent"])
     print(f"{target}: is the agent of round {best} of {run} now")
+
+
+def ship_planet(game: Game, run: str) -> None:
+    """Makes the RSSM of a finished run of planet.py the one that ships, with its meta.
+
+    Its curve goes to log/<game>.planet.metrics.jsonl, its scores in test games, if they are in TESTED of the run, to
+    log/<game>.planet.scores.json.
+
+    Raises:
+        UserError: the run is not finished, or of another game, or a file does not match its meta.
+    """
+    folder = os.path.join(run, planet.FOLDER)
+    source, curve = (os.path.join(folder, name) for name in (planet.FILE, "metrics.jsonl"))
+    try:
+        episodes = files.read_json(os.path.join(folder, "config.json"))["config"]["episodes"]
+        saved = files.read_npz(os.path.join(folder, "checkpoint.npz"), only=["state_episodes", "state_validated"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: no run of planet.py train is here ({error})") from None
+    if not saved["state_episodes"] == saved["state_validated"] >= episodes:
+        raise UserError(
+            f"{folder}: {saved['state_episodes']} of {episodes} episodes are played and learned from; finish it first, "
+            "or give planet.py train fewer --episodes"
+        )
+    meta = provenance.read(source, "rssm", game.name)
+    if meta.get("unverified"):
+        raise UserError(f"{source}: was made from files that were not verified")
+    planet.read(source, game), _scores(run, source, "rssm")  # which refuse what is damaged
+    command = meta.get("command", [])
+    told = [word for flag, word in itertools.pairwise(command) if flag == "--run"]
+    places = sorted({name for place in (run, *told) for name in _names_of(place)}, key=len, reverse=True)
+    _copy(source, os.path.join(game.folder, planet.SHIPPED, planet.FILE), places)
+    base, scores = os.path.join(ROOT, "log", f"{game.name}.planet"), _scores(run, source, "rssm")
+    if scores is not None:
+        files.write_json(f"{base}.scores.json", _placeless(scores, places), indent=1)
+    with open(curve, "rb") as file, files.atomic(f"{base}.metrics.jsonl") as copied:
+        copied.write(file.read())
+    print(f"{game.name}: the RSSM of {run} is the one that ships now")
 
 
 def log(game: Game, run: str) -> None:
@@ -94,8 +133,13 @@ def _read(game: Game, run: str, flag: str) -> tuple[dict[str, Any], list[dict[st
     return state, lines, picked
 
 
-def _scores(run: str, agent: str) -> dict[str, Any] | None:
-    """The scores of the agent in test games, if model.py was told to write them to TESTED of the run.
+def _scores(run: str, agent: str, kind: str = "controller") -> dict[str, Any] | None:
+    """The scores of the agent in test games, if model.py or planet.py was told to write them to TESTED of the run.
+
+    Args:
+        run: the folder.
+        agent: the file.
+        kind: what they call the file.
 
     Raises:
         UserError: they are of another agent.
@@ -104,7 +148,7 @@ def _scores(run: str, agent: str) -> dict[str, Any] | None:
     if not os.path.exists(path):
         return None
     try:
-        player = files.read_json(path)["controller"]["sha256"]
+        player = files.read_json(path)[kind]["sha256"]
     except (ValueError, KeyError, TypeError):
         player = None
     if player != files.sha256(agent):
@@ -115,33 +159,38 @@ def _scores(run: str, agent: str) -> dict[str, Any] | None:
 def _log(run: str, state: dict[str, Any], lines: list[dict[str, Any]], agent: str) -> str:
     """Writes <game>.<preset>.<seed>.rounds.json, .metas.json and .scores.json to log/; returns how they begin."""
     base = os.path.join(ROOT, "log", f"{state['game']}.{state['preset']}.{state['seed']}")
-    scores, metas = _scores(run, agent), _metas(run)
+    scores, metas, places = _scores(run, agent), _metas(run), _places(run)
     if scores is not None:
-        files.write_json(f"{base}.scores.json", _placeless(scores, _places(run)), indent=1)
-    files.write_json(f"{base}.rounds.json", _placeless(lines, _places(run)), indent=1)
+        files.write_json(f"{base}.scores.json", _placeless(scores, places), indent=1)
+    files.write_json(f"{base}.rounds.json", _placeless(lines, places), indent=1)
     files.write_json(f"{base}.metas.json", metas)
     return base
 
 
-def _copy(source: str, target: str, run: str) -> None:
-    """Copies a file and its meta, which is sealed anew without the place of the run."""
+def _copy(source: str, target: str, places: list[str]) -> None:
+    """Copies a file and its meta, which is sealed anew without the places of the run."""
     provenance.copy(source, target)
-    provenance.save(target, _unsealed(files.read_json(target + provenance.ENDING), run))
+    provenance.save(target, _unsealed(files.read_json(target + provenance.ENDING), places))
 
 
-def _unsealed(meta: dict[str, Any], run: str) -> dict[str, Any]:
-    """A meta without the place of the run, and without the seal, which is of the meta with it."""
-    return {name: value for name, value in _placeless(meta, _places(run)).items() if name != provenance.SEAL}
+def _unsealed(meta: dict[str, Any], places: list[str]) -> dict[str, Any]:
+    """A meta without the places of the run, and without the seal, which is of the meta with them."""
+    return {name: value for name, value in _placeless(meta, places).items() if name != provenance.SEAL}
 
 
 def _places(run: str) -> list[str]:
     """How the folder of the run is named, the longest first: now, and where and from where its stages were started."""
-    found = {run.rstrip("/"), os.path.abspath(run), os.path.realpath(run)}
+    found = set(_names_of(run))
     for path in glob.glob(os.path.join(glob.escape(run), "round*", "**", f"*{provenance.ENDING}"), recursive=True):
         command = files.read_json(path).get("command", [])
         told = (word for flag, word in itertools.pairwise(command) if flag == "--run")
         found |= {place for place, inside, _ in (word.rpartition("/round") for word in told) if inside}
     return sorted(found, key=len, reverse=True)
+
+
+def _names_of(folder: str) -> list[str]:
+    """How a folder may be named now."""
+    return [folder.rstrip("/"), os.path.abspath(folder), os.path.realpath(folder)]
 
 
 def _placeless(value: Any, places: list[str]) -> Any:
@@ -205,10 +254,10 @@ def _metas(run: str) -> list[dict[str, Any]]:
         if folder == run:
             folders[:] = [name for name in folders if not name.startswith("aside")]
         found += [os.path.join(folder, name) for name in names if name.endswith(provenance.ENDING)]
-    metas = []
+    metas, places = [], _places(run)
     for path in sorted(found):
         try:
-            metas.append(_unsealed(files.read_json(path), run))
+            metas.append(_unsealed(files.read_json(path), places))
         except (ValueError, AttributeError) as error:
             raise UserError(f"{path}: damaged ({error}); bring it from where the run was made") from None
     return metas
