@@ -254,13 +254,14 @@ def _metas(run: str) -> list[dict[str, Any]]:
         if folder == run:
             folders[:] = [name for name in folders if not name.startswith("aside")]
         found += [os.path.join(folder, name) for name in names if name.endswith(provenance.ENDING)]
-    metas, places = [], _places(run)
+    metas = []
     for path in sorted(found):
         try:
-            metas.append(_unsealed(files.read_json(path), places))
-        except (ValueError, AttributeError) as error:
+            metas.append({**files.read_json(path)})
+        except (ValueError, TypeError) as error:
             raise UserError(f"{path}: damaged ({error}); bring it from where the run was made") from None
-    return metas
+    places = _places(run)
+    return [_unsealed(meta, places) for meta in metas]
 
 
 def _check_chain(game: Game, run: str, pairs: dict[str, str], controller: str) -> None:
