@@ -4,11 +4,13 @@ python tests/mutants.py --out runs/mutants.json     # make mutants: hours, and t
 
 Each change is made in a copy of the repository, and only the tests of its module are run there; before, they are run
 without any change. A change that no test notices is printed as GREEN: a test is missing. EQUIVALENT names the changes
-that are no mistakes, HANGS those that a test notices by not ending.
+that are no mistakes, HANGS those that a test notices by not ending. The test that saw a change is tried first the next
+time, alone; if it is no longer red, all are.
 """
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import hashlib
 import os
 import queue
@@ -16,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from common.runtime import bound, cli, files, runs
@@ -895,6 +897,15 @@ def copy_repository(folder: str) -> None:
         subprocess.run(["git", "-C", folder, *words], check=True)
 
 
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What tests said of a change."""
+
+    word: str
+    seen_by: str = ""
+    """the test that was red, as pytest names it"""
+
+
 class Trials:
     """Runs tests in copies of the repository, several at the same time.
 
@@ -911,39 +922,49 @@ class Trials:
             copy_repository(os.path.join(root, str(k)))
             self._folders.put(os.path.join(root, str(k)))
 
-    def of(self, function: Callable[[str, Any], str], arguments: Iterable[Any]) -> Iterator[tuple[Any, str]]:
+    def of(self, function: Callable[[str, Any], Verdict], arguments: Iterable[Any]) -> Iterator[tuple[Any, Verdict]]:
         """Yields (argument, function(folder, argument)) as they are done."""
         futures = {self._pool.submit(self._in_a_folder, function, one): one for one in arguments}
         for future in concurrent.futures.as_completed(futures):
             yield futures[future], future.result()
 
-    def _in_a_folder(self, function: Callable[[str, Any], str], argument: Any) -> str:
+    def _in_a_folder(self, function: Callable[[str, Any], Verdict], argument: Any) -> Verdict:
         folder = self._folders.get()
         try:
             return function(folder, argument)
         finally:
             self._folders.put(folder)
 
-    def verdict(self, folder: str, tests: str) -> str:
+    def verdict(self, folder: str, tests: Sequence[str]) -> Verdict:
         """Runs tests: "red", "green", "hangs", or "code 2" and the like if pytest came to no verdict."""
-        words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
+        words = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider", *tests]
         found_first = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]  # the copy has no .venv
         environment = os.environ | {"PATH": found_first, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen(bound.command(*words), cwd=folder, env=environment, **quiet)
-        self._running.add(process)
-        try:
-            code = process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            return "hangs"
-        finally:
-            self._running.discard(process)
-        return {0: "green", 1: "red"}.get(code, f"code {code}")
+        with tempfile.TemporaryFile("w+") as said:  # not a pipe, which what a test leaves running would keep open
+            streams = {"stdout": said, "stderr": subprocess.DEVNULL}
+            process = subprocess.Popen(bound.command(*words), cwd=folder, env=environment, **streams)
+            self._running.add(process)
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                return Verdict("hangs")
+            finally:
+                self._running.discard(process)
+            said.seek(0)
+            red = [line for line in said if line.startswith(("FAILED ", "ERROR "))]
+        seen_by = red[-1].partition(" ")[2].partition(" - ")[0].strip() if red else ""
+        return Verdict({0: "green", 1: "red"}.get(process.returncode, f"code {process.returncode}"), seen_by)
 
-    def changed(self, folder: str, mutant: Mutant) -> str:
-        """Makes a change in a copy of the repository, runs the tests of its module, and takes the change back."""
+    def changed(self, folder: str, mutant: Mutant, seen_by: str = "") -> Verdict:
+        """Makes a change in a copy of the repository, runs the tests of its module, and takes the change back.
+
+        Args:
+            folder: the copy.
+            mutant: the change.
+            seen_by: the test that was red the last time, if there is one.
+        """
         path, old, new = mutant
         target = os.path.join(folder, path)
         with open(target) as file:
@@ -951,7 +972,9 @@ class Trials:
         try:
             with open(target, "w") as file:
                 file.write(text.replace(old, new))
-            return self.verdict(folder, TESTS[path])
+            if seen_by and (found := self.verdict(folder, [seen_by])).word == "red":
+                return found
+            return self.verdict(folder, TESTS[path].split())
         finally:
             with open(target, "w") as file:
                 file.write(text)
@@ -976,41 +999,53 @@ def main() -> None:
     if not chosen:
         raise UserError(f"--only {arguments.only}: stands in no change; give a part of a path, such as common/agent")
     code, red = code_here(), 0
-    verdicts = known(arguments.out, code) if arguments.out else {}
+    verdicts, seen_by = known(arguments.out, code) if arguments.out else ({}, {})
     left = [one for one in chosen if "\n".join(one) not in verdicts]
     for mutant in (one for one in chosen if one not in left):
         red += told(mutant, verdicts["\n".join(mutant)])
 
-    def keep(name: str, verdict: str) -> None:
-        verdicts[name] = verdict
+    def keep(name: str, verdict: Verdict) -> None:
+        verdicts[name] = verdict.word
+        if verdict.seen_by:
+            seen_by[name] = verdict.seen_by
         if arguments.out:
-            files.write_json(arguments.out, {"code": code, "verdicts": verdicts}, indent=1)
+            files.write_json(arguments.out, {"code": code, "verdicts": verdicts, "seen_by": seen_by}, indent=1)
 
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root,
         contextlib.closing(Trials(root, min(arguments.workers, len(left)))) as trials,
     ):
         unchanged = dict.fromkeys(TESTS[path] for path, *_ in left)
-        for tests, verdict in trials.of(trials.verdict, (tests for tests in unchanged if tests not in verdicts)):
-            if verdict != "green":
-                raise UserError(f"{tests}: {verdict} without any change; mend that first")
+        unknown = [tests for tests in unchanged if tests not in verdicts]
+        for tests, verdict in trials.of(lambda folder, tests: trials.verdict(folder, tests.split()), unknown):
+            if verdict.word != "green":
+                raise UserError(f"{verdict.seen_by or tests}: {verdict.word} without any change; mend that first")
             keep(tests, verdict)
         with runs.progress(len(chosen), len(chosen) - len(left), "try changes") as bar:
-            for mutant, verdict in trials.of(trials.changed, left):
+            earlier = dict(seen_by)
+
+            def tried(folder: str, one: Mutant) -> Verdict:
+                return trials.changed(folder, one, earlier.get("\n".join(one), ""))
+
+            for mutant, verdict in trials.of(tried, left):
                 keep("\n".join(mutant), verdict)
-                red += told(mutant, verdict)
+                red += told(mutant, verdict.word)
                 bar.update()
     print(f"{red} of {len(chosen)} changes turn a test red ({100 * red / len(chosen):.0f} %)")
     sys.exit(red < ENOUGH * len(chosen))
 
 
-def known(path: str, code: str) -> dict[str, str]:
-    """The verdicts in a file, {tests, or the lines of a change: verdict}; none if they are of other code."""
+def known(path: str, code: str) -> tuple[dict[str, str], dict[str, str]]:
+    """What a file tells of earlier trials, by the tests, or by the lines of a change.
+
+    Returns:
+        ({name: verdict}, {name: the test that saw it}); no verdicts if they are of other code.
+    """
     try:
         about = files.read_json(path)
-        return dict(about["verdicts"]) if about["code"] == code else {}
+        return dict(about["verdicts"]) if about["code"] == code else {}, dict(about.get("seen_by", {}))
     except FileNotFoundError:
-        return {}
+        return {}, {}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"--out {path}: holds no verdicts ({error}); give another file") from None
 

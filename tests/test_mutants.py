@@ -24,6 +24,9 @@ cli.run_main(mutants.main)
 TEST = """
 import subprocess, time
 import thing
+def test_that_counts():
+    with open({counted!r}, "a") as file:
+        file.write("x")
 def test_value():
     assert "test_thing.py" in subprocess.run(["git", "ls-files"], capture_output=True, text=True).stdout
     time.sleep({slow})
@@ -37,7 +40,9 @@ def tiny(tmp_path):
 
     def begin(*words, news=("VALUE = 2",), wanted=1, slow=0, patience=600):
         (tmp_path / "thing.py").write_text("VALUE = 1\n")
-        (tmp_path / "test_thing.py").write_text(TEST.format(wanted=wanted, slow=slow))
+        (tmp_path / "test_thing.py").write_text(
+            TEST.format(wanted=wanted, slow=slow, counted=str(tmp_path / "counted"))
+        )
         for command in (["init", "-q"], ["add", "-A"]):
             subprocess.run(["git", "-C", tmp_path, *command], check=True)
         here = os.path.dirname(mutants.__file__)
@@ -78,11 +83,30 @@ def test_the_same_command_goes_on_until_the_code_changes(tiny, tmp_path):
     assert process.returncode == 2
 
 
+def test_the_test_that_saw_a_change_is_tried_first(tiny, tmp_path):
+    """Catches all tests run again where one is enough, and a change counted as green by a test that saw it once."""
+    out, counted = tmp_path / "verdicts.json", tmp_path / "counted"
+
+    def begin(slow):
+        counted.write_text("")
+        return tiny("--out", str(out), slow=slow).communicate()[0].startswith("red  "), len(counted.read_text())
+
+    assert begin(0) == (True, 2)  # without the change, and with it
+    known = json.loads(out.read_text())
+    assert list(known["seen_by"].values()) == ["test_thing.py::test_value"]
+    assert begin(0.01) == (True, 1)  # the code is another: without the change
+    for other in ("test_thing.py::test_that_counts", "test_thing.py::test_that_is_gone"):
+        known["seen_by"] = dict.fromkeys(known["seen_by"], other)
+        out.write_text(json.dumps(known | {"code": "other"}))
+        assert begin(0) == (True, 3 if "counts" in other else 2)
+    assert list(json.loads(out.read_text())["seen_by"].values()) == ["test_thing.py::test_value"]
+
+
 @pytest.mark.parametrize(("named", "said", "code"), [(True, "hangs", False), (False, "HANGS", True)])
 def test_a_test_that_does_not_end_counts_where_it_is_expected(monkeypatch, capsys, named, said, code):
     """Catches a machine that is too busy for the tests, taken for tests that see the change."""
     mutant = mutants.MUTANTS[0]
-    verdicts = iter(["green", "hangs"])
+    verdicts = iter([mutants.Verdict("green"), mutants.Verdict("hangs")])
     monkeypatch.setattr(mutants, "MUTANTS", [mutant])
     monkeypatch.setattr(mutants, "HANGS", {mutant[::2]} if named else set())
     monkeypatch.setattr(mutants, "copy_repository", lambda folder: None)
@@ -101,7 +125,7 @@ def test_tests_that_are_red_without_any_change_prove_nothing(tiny, how):
     process = tiny(**how)
     out, error = process.communicate()
     assert (process.returncode, out, len(error.splitlines())) == (2, "", 1)
-    assert "test_thing.py: " in error
+    assert "test_thing.py" in error
     assert "without any change" in error
 
 
