@@ -10,6 +10,9 @@ trained again, and training that was stopped goes on from its checkpoint.
     image     negative log-likelihood of a frame, without its constant: half the squared error, summed; `last frame` is
               that of showing the last frame that was seen
     reward    half the squared error of the reward
+
+What is compared is the mean of several predictions with other noise, which only a deterministic path does not have: the
+error of a single one would have their variance in it.
 """
 
 import argparse
@@ -41,6 +44,7 @@ VARIANTS = {
 """{name: fields of the config}"""
 PIECES = 64  # pieces of unseen games that are measured, at each of so many draws
 DRAWS = 4
+SAMPLES = 16  # predictions of each piece
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -69,21 +73,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     paths, _ = recordings.scan(arguments.recordings, (game.config.ACTION_SIZE,))
     if len(paths) <= arguments.unseen:
         raise UserError(f"--unseen {arguments.unseen}: of {len(paths)} recordings none is left to learn from")
-    known, unseen = (replay_of(game, cfg, part) for part in (paths[: -arguments.unseen], paths[-arguments.unseen :]))
+    learned, left_out = paths[: -arguments.unseen], paths[-arguments.unseen :]
+    known, unseen = replay_of(game, cfg, learned), replay_of(game, dataclasses.replace(cfg, mirror=False), left_out)
     steps = arguments.seen + arguments.ahead
-    draws = [Chunks(*unseen.sample(PIECES, steps, np.random.default_rng([cfg.seed, k]))) for k in range(DRAWS)]
-    if not all(draw.known[-1].any() for draw in draws):
+    if unseen.lengths.max() < steps:
         raise UserError(f"--ahead {arguments.ahead}: no unseen game has {steps} steps of {cfg.action_repeat}")
+    rngs = [np.random.default_rng([cfg.seed, k]) for k in range(DRAWS)]
+    draws = [Chunks(*unseen.sample(PIECES, steps, rng, inside=True)) for rng in rngs]
+    data = {"recordings_read": len(known), "recordings_sha256": planet.identity_of(learned)}
     devices.for_training(cfg.seed)
     found = {}
     for name, changes in VARIANTS.items():
-        model = trained(game, dataclasses.replace(cfg, **changes), known, name, arguments)
+        model = trained(game, dataclasses.replace(cfg, **changes), known, data, name, arguments)
         found[name] = mean_over([open_loop(model, draw, arguments.seen, k) for k, draw in enumerate(draws)])
         print(f"{name:14s} image {found[name]['image'][0]:8.1f} to {found[name]['image'][-1]:8.1f}")
     found["last frame"] = mean_over([standing(draw, arguments.seen) for draw in draws])
     if arguments.out:
         about = {"game": game.name, "budget": vars(arguments), "config": dataclasses.asdict(cfg)}
-        about |= {"games": len(paths) - arguments.unseen, "action_repeat": cfg.action_repeat}
+        about |= {"games": len(known), "action_repeat": cfg.action_repeat}
         files.write_json(arguments.out, about | {"losses": found} | provenance.about_now(), indent=1)
         plot(found, os.path.splitext(arguments.out)[0] + ".png")
 
@@ -96,12 +103,13 @@ def replay_of(game: Game, cfg: Any, paths: Sequence[str]) -> Replay:
     return replay
 
 
-def trained(game: Game, cfg: Any, replay: Replay, name: str, arguments: argparse.Namespace) -> RSSM:
-    """The model of a variant, trained to its last update."""
+def trained(
+    game: Game, cfg: Any, replay: Replay, data: dict[str, Any], name: str, arguments: argparse.Namespace
+) -> RSSM:
+    """The model of a variant, trained to its last update; `data` tells which recordings the replay is of."""
     run = os.path.join(arguments.run, name)
     os.makedirs(run, exist_ok=True)
     place = argparse.Namespace(run=run, fresh=False)
-    data = {"recordings_read": len(replay), "frames": replay.frames}
     stage = runs.Stage(place, planet.planet.FOLDER, planet.planet.FILE, cfg, about={"data": data})
     learner = planet.Learner(game, cfg, planet.check(game, cfg), stage, replay, None)  # it plays no game
     learner.resume()
@@ -129,20 +137,26 @@ def open_loop(model: RSSM, chunks: Chunks, seen: int, seed: int) -> dict[str, np
         {"image", "reward": float [T - seen]}, means over the pieces that go on so far.
     """
     steps, rows = chunks.action.shape[:2]
-    noise = tf.random.stateless_normal([steps, rows, model.shape.stochastic], [seed, 0])
+    noise = tf.random.stateless_normal([steps, SAMPLES * rows, model.shape.stochastic], [seed, 0])
     weights, known = model.prepared(), np.asarray(chunks.known)
     embedded = model.embed(rssm.image_of(chunks.frames[:seen].reshape(-1, 64, 64, 3)))
-    embedded = tf.reshape(embedded, [seen, rows, -1])
-    states, _, _ = model.unroll(weights, embedded, chunks.action[:seen], known[:seen], noise[:seen])
+    embedded = np.tile(np.reshape(embedded, [seen, rows, -1]), [1, SAMPLES, 1])
+    action = np.tile(chunks.action, [1, SAMPLES, 1])
+    states, _, _ = model.unroll(weights, embedded, action[:seen], np.tile(known[:seen], [1, SAMPLES]), noise[:seen])
     state = State(*(part[-1] for part in states))
     losses: dict[str, list[float]] = {"image": [], "reward": []}
     for t in range(seen, steps):
-        state = State(*(part[0] for part in model.imagine(weights, state, chunks.action[t : t + 1], noise[t : t + 1])))
-        errors = image_error(model.decode(state), chunks.frames[t])
+        state = State(*(part[0] for part in model.imagine(weights, state, action[t : t + 1], noise[t : t + 1])))
+        errors = image_error(mean_prediction(model.decode(state)), chunks.frames[t])
         losses["image"].append(mean_of(errors, known[t]))
-        errors = 0.5 * np.square(model.reward(weights, state) - chunks.reward[t])
+        errors = 0.5 * np.square(mean_prediction(model.reward(weights, state)) - chunks.reward[t])
         losses["reward"].append(mean_of(errors, np.maximum(known[t], chunks.end[t])))
     return {name: np.array(values) for name, values in losses.items()}
+
+
+def mean_prediction(predictions: tf.Tensor) -> tf.Tensor:
+    """[SAMPLES * B, ...] -> [B, ...]."""
+    return tf.reduce_mean(tf.reshape(predictions, [SAMPLES, -1, *predictions.shape[1:]]), axis=0)
 
 
 def standing(chunks: Chunks, seen: int) -> dict[str, np.ndarray]:

@@ -372,7 +372,7 @@ ITERATE = {
 PLANET_PAPER = Planet()
 PLANET = {
     "paper": PLANET_PAPER,
-    # 101 * 1000 updates of 0.15 CPU-s, 25,000 batched decisions of 0.24: 6 hours of one core, at most
+    # 101 * 1000 updates of 0.15 CPU-s, 25,000 batched decisions of 0.24, validations: 6.5 hours of one core, at most
     "laptop": replace(
         PLANET_PAPER,
         episodes=928,

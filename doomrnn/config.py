@@ -190,7 +190,7 @@ ITERATE = {
 }
 PLANET = {
     "paper": settings.Planet(),
-    # 76 * 400 updates of 0.27 CPU-s, 39,000 batched decisions of 0.37 if nobody dies: 7 hours of one core, at most
+    # 76 * 400 updates of 0.27 CPU-s, 39,000 batched decisions of 0.37 at most, validations: 7.5 hours of one core
     "laptop": settings.Planet(
         episodes=1000,
         random_episodes=400,

@@ -1,6 +1,7 @@
 """bench/open_loop.py: what it measures, and that the same command goes on."""
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -19,8 +20,12 @@ from common.worlds import games, rollouts
 from bench import open_loop
 
 
-def test_losses_are_of_steps_that_were_not_seen(rng):
-    """Catches a frame seen beyond the border, an action a step late, and a step that is not there counted."""
+def test_losses_are_of_steps_that_were_not_seen(rng, monkeypatch):
+    """Catches a frame seen beyond the border, an action a step late, a step that is not there counted.
+
+    And predictions of one piece taken for those of another, or measured one by one.
+    """
+    monkeypatch.setattr(open_loop, "SAMPLES", 2)
     model = RSSM(Shape(2, False, deterministic=8, stochastic=3, hidden=8, head=8, depth=1), "float32")
     for variable in model.trainable_variables:
         variable.assign(rng.normal(0, 0.5, variable.shape))
@@ -31,15 +36,23 @@ def test_losses_are_of_steps_that_were_not_seen(rng):
         rng.normal(0, 1, (6, 3)).astype(np.float32), 1 - known, known,
     )  # fmt: skip
     found = open_loop.open_loop(model, chunks, 2, 7)
-    noise, weights, state = tf.random.stateless_normal([6, 3, 3], [7, 0]), model.prepared(), model.initial_state(3)
+    noise, weights = tf.random.stateless_normal([6, 6, 3], [7, 0]), model.prepared()
+    states = [model.initial_state(3)] * 2
     for t in range(6):
+        frame, action = rssm.image_of(chunks.frames[t]), chunks.action[t]
+        for k in range(2):
+            drawn = noise[t, 3 * k : 3 * k + 3]
+            if t < 2:
+                states[k] = model.observe(weights, states[k], action, frame, drawn)
+            else:
+                h, _, prior = model.transition(weights, states[k], action)
+                states[k] = State(h, prior.mean + prior.std * drawn)
         if t < 2:
-            state = model.observe(weights, state, chunks.action[t], rssm.image_of(chunks.frames[t]), noise[t])
             continue
-        h, _, prior = model.transition(weights, state, chunks.action[t])
-        state = State(h, prior.mean + prior.std * noise[t])
-        errors = np.square(model.decode(state) - rssm.image_of(chunks.frames[t])).sum(axis=(1, 2, 3)) / 2
-        rewards = np.square(model.reward(weights, state) - chunks.reward[t]) / 2
+        expected = np.mean([model.decode(state) for state in states], axis=0)
+        errors = np.square(expected - frame).sum(axis=(1, 2, 3)) / 2
+        paid = np.mean([model.reward(weights, state) for state in states], axis=0)
+        rewards = np.square(paid - chunks.reward[t]) / 2
         assert found["image"][t - 2] == pytest.approx(errors[known[t] > 0].mean(), rel=1e-4)
         assert found["reward"][t - 2] == pytest.approx(np.mean(rewards), rel=1e-4)  # of an end too
     still = chunks._replace(frames=np.broadcast_to(chunks.frames[1], chunks.frames.shape))
@@ -48,7 +61,8 @@ def test_losses_are_of_steps_that_were_not_seen(rng):
 
 def test_the_same_command_trains_four_models_once(tmp_path, monkeypatch):
     """Catches a variant that is not one, games that are learned from and measured, and work that is done again."""
-    game = test_planet.dot_game(laptop=test_planet.SMALL)
+    game = test_planet.dot_game(laptop=dataclasses.replace(test_planet.SMALL, mirror=True))
+    game.config.MIRROR = (-1, 1)
     monkeypatch.setattr(open_loop, "find", lambda name: game)
     made = games.Games([test_planet.DotGame() for _ in range(6)])
     seeds = np.arange(2000, 2006)
@@ -68,21 +82,23 @@ def test_the_same_command_trains_four_models_once(tmp_path, monkeypatch):
             open_loop.main([*command, *words])
         assert not (tmp_path / "run").exists()  # not after the training of those before it
 
-    def trained(game, cfg, replay, name, arguments, real=open_loop.trained):
+    def trained(game, cfg, replay, data, name, arguments, real=open_loop.trained):
         learned.append((name, cfg.paths, cfg.overshooting, len(replay)))
-        return real(game, cfg, replay, name, arguments)
+        return real(game, cfg, replay, data, name, arguments)
 
     def read(game, cfg, paths, real=open_loop.replay_of):
         parts.append([os.path.basename(path) for path in paths])
+        mirrored.append(cfg.mirror)
         return real(game, cfg, paths)
 
-    parts = []
+    parts, mirrored = [], []
     monkeypatch.setattr(open_loop, "trained", trained)
     monkeypatch.setattr(open_loop, "replay_of", read)
     open_loop.main(command)
     assert parts == [[f"{seed}.npz" for seed in part] for part in (range(2000, 2004), range(2004, 2006))]
     assert learned == [("both", "both", 0, 4), ("overshooting", "both", 2, 4),
                        ("deterministic", "deterministic", 0, 4), ("stochastic", "stochastic", 0, 4)]  # fmt: skip
+    assert mirrored == [True, False]  # half of what is learned from, nothing that is measured on
     losses = json.loads(out.read_text())["losses"]
     assert {name: len(found["image"]) for name, found in losses.items()} == dict.fromkeys(
         [*open_loop.VARIANTS, "last frame"], 3
@@ -94,6 +110,9 @@ def test_the_same_command_trains_four_models_once(tmp_path, monkeypatch):
     out.unlink()
     open_loop.main(command)
     assert json.loads(out.read_text())["losses"] == losses
+    os.rename(tmp_path / "record" / "2000.npz", tmp_path / "record" / "2009.npz")  # others are the last ones now
+    with pytest.raises(UserError, match="recordings_sha256"):
+        open_loop.main(command)
 
 
 def test_a_plot_is_complete_or_as_it_was(tmp_path, monkeypatch):

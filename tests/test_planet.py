@@ -459,7 +459,7 @@ def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monk
     validation = [seeds.PLANNED_GAMES, seeds.PLANNED_GAMES + 1]
     assert planned == [("planner 6", [200_003], 0.4, 3), ("planner 6", validation, 0.0, 0)]
     np.testing.assert_allclose(optimizers, [(0.003, 0.02, 7)])
-    assert set(played_on) == {"in place of fast"}
+    assert played_on == ["in place of fast"] * 3
     assert asked_for == [(True, 3), (True, 1), (False, 2)]
     _, *budget = files_planet.read(str(tmp_path / "tf_planet" / "rssm.npz"), game)
     assert budget == [Search(horizon=2, iterations=2, candidates=10, elite=3), 2]
@@ -633,6 +633,21 @@ def test_a_run_that_goes_on_forgets_a_validation_at_an_end_off_its_time(tmp_path
     for name, array in one.items():
         np.testing.assert_array_equal(array, other[name], err_msg=name)
     assert metrics_of(tmp_path / "parts") == metrics_of(tmp_path / "whole")
+
+
+def test_a_result_of_an_end_does_not_come_back_after_later_ones(validated, tmp_path, monkeypatch):
+    """Catches the model of a first end that replaces that of a second one, as soon as the run goes on to a third."""
+    scores, _ = validated
+    monkeypatch.setattr(planet.provenance, "copy", lambda source, target: shutil.copy(source, target))
+    game, path = dot_game(laptop=dataclasses.replace(SMALL, validate_every=0)), tmp_path / "tf_planet" / "rssm.npz"
+    scores += [9.0, 5.0]
+    for episodes in ("5", "7"):
+        trained(game, tmp_path, "--episodes", episodes)
+    second = path.read_bytes()
+    monkeypatch.setattr(planet.Learner, "play", lambda self: pytest.fail("to here"))
+    with pytest.raises(pytest.fail.Exception, match="to here"):
+        trained(game, tmp_path, "--episodes", "9")
+    assert path.read_bytes() == second
 
 
 def test_the_best_of_before_an_end_off_its_time_comes_back(validated, tmp_path, monkeypatch):
@@ -818,6 +833,18 @@ def test_the_command_line_says_what_is_wrong_in_one_line(arguments, message):
     assert "Traceback" not in done.stderr
 
 
+def test_pieces_inside_of_an_episode_are_equally_likely(rng):
+    """Catches first and last pieces that are drawn more often, and one that goes beyond its episode."""
+    replay = counted(6)
+    replay.add(np.full((2, 64, 64, 3), 90, np.uint8), np.zeros((2, 1), np.float32), np.zeros(2, np.float32), True)
+    frames, *_, known = replay.sample(4000, 4, rng, inside=True)
+    first, counts = np.unique(frames[0, :, 0, 0, 0], return_counts=True)
+    assert first.tolist() == [10, 11, 12]  # the second episode is too short
+    assert known.all()
+    assert np.abs(counts / 4000 - 1 / 3).max() < 5 * (2 / 9 / 4000) ** 0.5
+    assert replay.lengths.tolist() == [6, 2]
+
+
 # --- shipping ---
 
 
@@ -845,7 +872,8 @@ def test_the_model_of_a_finished_run_ships_with_its_scores(to_ship, monkeypatch,
     result = str(run / "tf_planet" / "rssm.npz")
     meta = {name: value for name, value in files.read_json(f"{result}.meta.json").items() if name != provenance.SEAL}
     provenance.save(result, meta | {"command": ["planet.py", "train", "--run", "../runs/mine"]})
-    files.write_json(f"{run}/test.json", {"rssm": {"path": result, "sha256": files.sha256(result)}})
+    scores = {"planner": dataclasses.asdict(Search(2, 2, 10, 3)), "backend": "dots", "episodes": [{"seed": 1000}]}
+    files.write_json(f"{run}/test.json", {"rssm": {"path": result, "sha256": files.sha256(result)}} | scores)
     monkeypatch.setattr(sys, "argv", ["planet.py", "ship", "--run", str(run)])
     planet.main(game, "")
     assert "is the one that ships now" in capsys.readouterr().out
@@ -866,8 +894,18 @@ def test_what_is_not_finished_damaged_or_anothers_does_not_ship(to_ship):
         assert not shipped.exists()
         assert not log.exists()
 
-    files.write_json(f"{run}/test.json", {"rssm": {"sha256": "of another"}})
-    refused(r"test\.json: holds no scores of .*rssm\.npz")
+    scores = {
+        "rssm": {"sha256": files.sha256(str(result))}, "planner": dataclasses.asdict(Search(2, 2, 10, 3)),
+        "backend": "dots", "episodes": [{"seed": 1000}, {"seed": 1999}, {"seed": 500_000}],
+    }  # fmt: skip
+    for changes, message in (
+        ({"rssm": {"sha256": "of another"}}, r"test\.json: holds no scores of .*rssm\.npz"),
+        ({"episodes": [{"seed": 1000}, {"seed": 2000}]}, r"test\.json: was not played with test seeds"),
+        ({"planner": dataclasses.asdict(Search(2, 2, 20, 3))}, r"test\.json: was played with another planner"),
+        ({"backend": "other"}, r"test\.json: was played with another planner or --backend"),
+    ):
+        files.write_json(f"{run}/test.json", scores | changes)
+        refused(message)
     os.remove(run / "test.json")
     config = files.read_json(str(stage / "config.json"))
     files.write_json(str(stage / "config.json"), {"config": config["config"] | {"episodes": 8}})
@@ -877,6 +915,18 @@ def test_what_is_not_finished_damaged_or_anothers_does_not_ship(to_ship):
     for changes, message in (({"game": "other"}, "other"), ({"unverified": True}, "not verified")):
         provenance.save(str(result), {k: v for k, v in meta.items() if k != provenance.SEAL} | changes)
         refused(message)
+    provenance.save(str(result), {k: v for k, v in meta.items() if k != provenance.SEAL})
+    files.write_json(f"{run}/test.json", scores)
+    ship.ship_planet(game, str(run))
+    os.remove(run / "test.json")
+    ship.ship_planet(game, str(run))  # the same model again: its scores stay
+    assert (log / "dot.planet.scores.json").exists()
+    files.write_json(str(log / "dot.planet.scores.json"), {"rssm": {"sha256": "of another"}})
+    ship.ship_planet(game, str(run))
+    assert not (log / "dot.planet.scores.json").exists()
+    for path in (shipped, *log.iterdir()):
+        path.unlink()
+    log.rmdir()
     shutil.rmtree(stage)
     refused("no run of planet.py train is here")
 

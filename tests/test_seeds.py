@@ -28,6 +28,13 @@ def test_a_range_that_leaves_its_purpose_is_refused(wanted, first, last):
             seeds.check(np.array(bad), wanted, "--flag")
 
 
+def test_test_games_are_told_from_others():
+    """Catches validation games, or those of a training, in the scores of an agent that ships."""
+    assert seeds.are_test(TEST_SEEDS)
+    for other in (999, 2_000, 399_999, 400_000, 460_000, 499_999):
+        assert not seeds.are_test([1_000, other])
+
+
 MANY = 2**31 - 1
 COMMANDS = {
     "extract": (record.main, "--episodes"),

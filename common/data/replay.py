@@ -37,7 +37,6 @@ class Replay:
         self._most_frames, self._end_before, self._fall_below = most_frames, end_before, fall_below
         self._mirror = None if mirror is None else np.array(mirror, np.float32)
         self._episodes: collections.deque[dict[str, np.ndarray]] = collections.deque()
-        self._weights = np.zeros(0, int)
         self.frames = 0
         """in memory"""
 
@@ -85,12 +84,16 @@ class Replay:
         self.frames += len(starts)
         while self.frames > self._most_frames and len(self._episodes) > 1:
             self.frames -= len(self._episodes.popleft()["obs"])
-        self._weights = np.zeros(0, int)
 
     def __len__(self) -> int:
         return len(self._episodes)
 
-    def sample(self, rows: int, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    @property
+    def lengths(self) -> np.ndarray:
+        """Rows of each episode, int [N]."""
+        return np.array([len(episode["action"]) for episode in self._episodes])
+
+    def sample(self, rows: int, steps: int, rng: np.random.Generator, inside: bool = False) -> tuple[np.ndarray, ...]:
         """Draws chunks.
 
         They would begin at every step of each episode with the same chance, also up to T - 1 steps before it. Those
@@ -101,20 +104,21 @@ class Replay:
             rows: int, B.
             steps: int, T.
             rng: np.random.Generator.
+            inside: draw only chunks that lie in their episodes, each with the same chance; one must be long enough.
 
         Returns:
             The arrays of rssm.Chunks: frames uint8 [T, B, 64, 64, 3], action float32 [T, B, A], reward, end, known
             float32 [T, B].
         """
-        if not len(self._weights):
-            self._weights = np.cumsum([len(episode["action"]) + steps - 1 for episode in self._episodes])
+        before = 0 if inside else steps - 1  # steps before an episode at which a chunk may begin
+        starts = np.cumsum(np.maximum(self.lengths - steps + 1, 0) if inside else self.lengths + before)
         frames = np.zeros((steps, rows, *recordings.FRAME), np.uint8)
         action = np.zeros((steps, rows, self._action_size), np.float32)
         reward, end, known = np.zeros((3, steps, rows), np.float32)
-        for row, place in enumerate(rng.integers(self._weights[-1], size=rows)):
-            index = int(np.searchsorted(self._weights, place, side="right"))
+        for row, place in enumerate(rng.integers(starts[-1], size=rows)):
+            index = int(np.searchsorted(starts, place, side="right"))
             episode = self._episodes[index]
-            first = place - (self._weights[index - 1] if index else 0) - (steps - 1)
+            first = place - (starts[index - 1] if index else 0) - before
             first = int(np.clip(first, 0, max(0, len(episode["action"]) - steps)))
             part = slice(first, first + steps)
             for array, name in ((frames, "obs"), (action, "action"), (reward, "reward"), (end, "end")):

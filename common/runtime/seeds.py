@@ -13,11 +13,17 @@ from common.runtime.cli import UserError
 
 TRAINING = (2_000, 399_999)
 VALIDATION = (400_000, 499_999)
+TEST, TEST_FROM = (1_000, 1_999), 500_000
 MOST_EPISODES = 1_000_000  # that a command plays for a score
 EVALUATION = 400_000  # the first seed of the episodes that evolution evaluates its mean on
 REAL_GAMES = 420_000  # the first seed of the real games that choose among controllers evolved in a dream
 PLANNED_GAMES = 450_000  # the first seed of the real games that choose among models to plan in
 TRIALS = 460_000  # the first seed of the validation games that no command plays by itself: for trials by people
+
+
+def are_test(seeds: Iterable[int]) -> bool:
+    """Whether all these seeds are of test games."""
+    return all(TEST[0] <= seed <= TEST[1] or seed >= TEST_FROM for seed in seeds)
 
 
 def check(seeds: Iterable[int], wanted: str, flag: str) -> None:

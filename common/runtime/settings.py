@@ -390,7 +390,10 @@ class Iterate:
 
 @dataclass(frozen=True)
 class Planet:
-    """PlaNet: an RSSM and a planner that plays in it. Defaults are its paper's (Hafner et al. 2019)."""
+    """PlaNet: an RSSM and a planner that plays in it (Hafner et al. 2019).
+
+    Defaults are the paper's; those of `head` and `overshooting_weight` are its authors' code's.
+    """
 
     action_repeat: int = option(
         4, "steps of the game that an action is played for; a step below is so many of these", most=MOST_STEPS
@@ -412,7 +415,7 @@ class Planet:
     )
 
     horizon: int = option(12, "actions that are planned ahead", most=MOST_STEPS)
-    iterations: int = option(10, "of the cross-entropy method, for every action", most=MOST_STEPS)
+    iterations: int = option(10, "of the cross-entropy method, for every action", most=1000)
     candidates: int = option(1000, "plans that are tried in each iteration", most=MOST_CANDIDATES)
     elite: int = option(100, "best plans, to which the next iteration's are fitted", most=MOST_CANDIDATES)
     hold: int = option(
@@ -451,7 +454,7 @@ class Planet:
     )
     end_weight: float = option(10.0, "weight of the cross-entropy of the end, in games that can be lost")
     overshooting: int = option(0, "largest distance of latent overshooting [steps]; 0 and 1 mean none", least=0)
-    overshooting_weight: float = option(0.1, "weight of latent overshooting")
+    overshooting_weight: float = option(0.1, "weight of latent overshooting, the mean over its distances")
     rare_pixels: float = option(
         0.0,
         "the squared error of a pixel weighs 1 plus this times how unusual it is, so that small things are seen",
@@ -464,7 +467,7 @@ class Planet:
     memory_frames: int = option(
         1_000_000, "frames held to learn from (12 kB each); the oldest episodes are forgotten beyond"
     )
-    seed: int = option(1, "decides initial weights, batches, noise and plans", least=0)
+    seed: int = option(1, "decides initial weights, batches, noise and plans", least=0, most=10**9)
     report_every: int = option(20, "updates between lines in metrics.jsonl")
     checkpoint_seconds: float = option(120.0, "time between checkpoints [s]")
 

@@ -209,9 +209,12 @@ class Learner:
         self._train = rssm.train_step_of(self.model, optimizer, cfg)
         self._agent = playing.Agent(game, self.model, search, cfg.action_repeat)
         self._planner = self._agent.planner(cfg.seed)
-        self._games: dict[tuple[bool, int], World] = {}
+        self._games: dict[bool, tuple[int, World]] = {}
         self._folder = os.path.join(stage.folder, "record")
-        self._scored_by, self._earlier = json.dumps({name: getattr(cfg, name) for name in SCORED_BY}), ""
+        self._scored_by = json.dumps({name: getattr(cfg, name) for name in SCORED_BY})
+        # After a validation that was made only because the run ended: JSON of `validated` and `best` before it; their
+        # result is in EARLIER. A longer run goes back there, and ends as if it had never stopped. "" after all others.
+        self._earlier = ""
         self.step, self.episodes, self.validated, self.best = 0, 0, -1, -np.inf
 
     def resume(self) -> None:
@@ -222,8 +225,6 @@ class Learner:
         self.episodes = int(saved.get("episodes", 0))
         self.validated, self.best = int(saved.get("validated", -1)), float(saved.get("best", -np.inf))
         self._earlier = str(saved.get("earlier", ""))
-        if np.isnan(self.best):
-            self.best = -np.inf
         if self._earlier and self.episodes < self._cfg.episodes:
             self._forget_last_validation()
         self._stage._keep_metrics(self._stays)
@@ -236,7 +237,7 @@ class Learner:
         """Removes a validation that was made only because the run ended, now that it goes on."""
         self.validated, best = json.loads(self._earlier)
         self.best, self._earlier = -np.inf if best is None else best, ""
-        if os.path.exists(self._stage.path(EARLIER)):
+        if best is not None:
             provenance.copy(self._stage.path(EARLIER), self._stage.result)
 
     def _stays(self, line: str) -> bool:
@@ -325,13 +326,13 @@ class Learner:
         recordings.write(self._folder, seed, obs, action, reward, done)
 
     def _real_games(self, training: bool, rows: int) -> World:
-        """A batch of games, kept for the next time; rules that are for training only hold only then."""
-        cfg, key = self._cfg, (training, rows)
-        if key not in self._games:
+        """A batch of games, kept until one of another size is wanted; rules for training do not hold otherwise."""
+        cfg = self._cfg
+        if training not in self._games or self._games[training][0] != rows:
             patience = getattr(cfg, "patience", None) if training else None
             rules = {"patience": patience, "charged": False} if patience else {}
-            self._games[key] = self._game.real_games(rows, cfg.backend or self._game.backends[0], **rules)
-        return self._games[key]
+            self._games[training] = rows, self._game.real_games(rows, cfg.backend or self._game.backends[0], **rules)
+        return self._games[training][1]
 
     def validate(self, parents: provenance.Parents) -> None:
         """Plays validation games without noise; the model becomes the result if none was better before."""
@@ -339,7 +340,7 @@ class Learner:
         before = (
             "" if self._at_its_time else json.dumps([self.validated, self.best if np.isfinite(self.best) else None])
         )
-        if before and before != self._earlier and os.path.exists(stage.result):
+        if before and before != self._earlier and np.isfinite(self.best):
             provenance.copy(stage.result, stage.path(EARLIER))
         self._earlier = before
         self.save()  # killed below, it validates again, and does not copy the new result

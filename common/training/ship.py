@@ -1,5 +1,6 @@
 """iterate.py --ship, --log and planet.py ship: what a finished run made becomes what ships; what it made is told."""
 
+import dataclasses
 import glob
 import itertools
 import os
@@ -7,7 +8,7 @@ from typing import Any
 
 from common.agent import planet
 from common.game import Game
-from common.runtime import files, provenance
+from common.runtime import files, provenance, seeds
 from common.runtime.cli import UserError
 from common.runtime.files import ROOT
 
@@ -87,14 +88,20 @@ def ship_planet(game: Game, run: str) -> None:
     meta = provenance.read(source, "rssm", game.name)
     if meta.get("unverified"):
         raise UserError(f"{source}: was made from files that were not verified")
-    planet.read(source, game), _scores(run, source, "rssm")  # which refuse what is damaged
+    _, search, _ = planet.read(source, game)
+    scores = _scores(run, source, "rssm")
+    own = {"planner": dataclasses.asdict(search), "backend": game.backends[0]}
+    if scores is not None and {name: scores.get(name) for name in own} != own:
+        raise UserError(
+            f"{os.path.join(run, TESTED)}: was played with another planner or --backend than the model's own; play it "
+            "again, or remove the file"
+        )
     command = meta.get("command", [])
     told = [word for flag, word in itertools.pairwise(command) if flag == "--run"]
     places = sorted({name for place in (run, *told) for name in _names_of(place)}, key=len, reverse=True)
     _copy(source, os.path.join(game.folder, planet.SHIPPED, planet.FILE), places)
-    base, scores = os.path.join(ROOT, "log", f"{game.name}.planet"), _scores(run, source, "rssm")
-    if scores is not None:
-        files.write_json(f"{base}.scores.json", _placeless(scores, places), indent=1)
+    base = os.path.join(ROOT, "log", f"{game.name}.planet")
+    _log_scores(f"{base}.scores.json", _placeless(scores, places), source, "rssm")
     with open(curve, "rb") as file, files.atomic(f"{base}.metrics.jsonl") as copied:
         copied.write(file.read())
     print(f"{game.name}: the RSSM of {run} is the one that ships now")
@@ -148,20 +155,31 @@ def _scores(run: str, agent: str, kind: str = "controller") -> dict[str, Any] | 
     if not os.path.exists(path):
         return None
     try:
-        player = files.read_json(path)[kind]["sha256"]
+        scores = files.read_json(path)
+        player, played = scores[kind]["sha256"], [int(episode["seed"]) for episode in scores["episodes"]]
     except (ValueError, KeyError, TypeError):
-        player = None
+        player, played = None, []
     if player != files.sha256(agent):
         raise UserError(f"{path}: holds no scores of {agent}, the best agent of the run; play it, or remove the file")
-    return files.read_json(path)
+    if not seeds.are_test(played):
+        raise UserError(f"{path}: was not played with test seeds; play {agent} from seed 1000 on, or remove the file")
+    return scores
+
+
+def _log_scores(path: str, scores: dict[str, Any] | None, agent: str, kind: str = "controller") -> None:
+    """Writes the scores of the agent; without any, removes older ones in their place that are of another agent."""
+    if scores is not None:
+        files.write_json(path, scores, indent=1)
+    elif os.path.exists(path) and files.read_json(path).get(kind, {}).get("sha256") != files.sha256(agent):
+        os.remove(path)
+        print(f"{path}: removed, for it has the scores of another agent")
 
 
 def _log(run: str, state: dict[str, Any], lines: list[dict[str, Any]], agent: str) -> str:
     """Writes <game>.<preset>.<seed>.rounds.json, .metas.json and .scores.json to log/; returns how they begin."""
     base = os.path.join(ROOT, "log", f"{state['game']}.{state['preset']}.{state['seed']}")
     scores, metas, places = _scores(run, agent), _metas(run), _places(run)
-    if scores is not None:
-        files.write_json(f"{base}.scores.json", _placeless(scores, places), indent=1)
+    _log_scores(f"{base}.scores.json", _placeless(scores, places), agent)
     files.write_json(f"{base}.rounds.json", _placeless(lines, places), indent=1)
     files.write_json(f"{base}.metas.json", metas)
     return base

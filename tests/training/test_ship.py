@@ -166,8 +166,13 @@ def test_scores_in_test_games_come_along_if_they_are_of_the_agent(game, tmp_path
     run = finished_run(game, tmp_path, "laptop", [5.0, 9.0, 7.0])
     best, other = (os.path.join(run, f"round{number}", "log", "c.best.json") for number in (2, 3))
     scores = {"command": ["model.py", best], "mean": 7.0, "controller": {"sha256": files.sha256(best)}}
+    scores |= {"episodes": [{"seed": 1000}]}
     files.write_json(os.path.join(run, ship.TESTED), scores | {"controller": {"sha256": files.sha256(other)}})
     with pytest.raises(UserError, match="holds no scores of"):
+        tell(game, run)
+    assert not (tmp_path / "log").exists()
+    files.write_json(os.path.join(run, ship.TESTED), scores | {"episodes": [{"seed": 1000}, {"seed": 430_000}]})
+    with pytest.raises(UserError, match="was not played with test seeds"):
         tell(game, run)
     assert not (tmp_path / "log").exists()
     files.write_json(os.path.join(run, ship.TESTED), scores)
