@@ -132,6 +132,9 @@ MUTANTS = [
     ("common/agent/mdnrnn.py", "square = tf.exp(logvar - 2 * logstd)", "square = tf.exp(logvar - logstd)"),
     ("common/agent/mdnrnn.py", "return logstd - 0.5 * logvar + 0.5 * (square - 1)", "return logstd + 0.5 * logvar + 0.5 * (square - 1)"),
     ("common/agent/mdnrnn.py", "tf.transpose(part, [1, 0, 2])[1:]", "tf.transpose(part, [1, 0, 2])[:-1]"),
+    ("common/agent/mdnrnn.py", "threshold = uniform * cumulative[-1]", "threshold = uniform * tf.add_n(weight)"),
+    ("common/agent/mdnrnn.py", "chosen = threshold >= cumulative[k - 1]", "chosen = threshold >= cumulative[k]"),
+    ("common/agent/mdnrnn.py", "[tf.reduce_mean(tf.stack(part), axis=0) for", "[tf.reduce_sum(tf.stack(part), axis=0) for"),
     # the VAE
     ("common/agent/vae.py", "seed + [0, replica])", "[0, replica])"),
     ("common/agent/vae.py", "tf.maximum(kl_to_standard_normal(mu, logvar), 0.5 * self.z_size)", "kl_to_standard_normal(mu, logvar)"),
@@ -613,7 +616,7 @@ MUTANTS = [
     ("common/training/ppo.py", "seeds = tf.random.split(tf.random.fold_in(key, t), 2)",
      "seeds = tf.random.split(tf.random.fold_in(key, 0), 2)"),
     ("common/training/ppo.py", "order[first + b : last : s.blocks]", "order[first : last : s.blocks]"),
-    ("common/training/ppo.py", "(tf.add_n(x) / s.blocks for x", "(tf.add_n(x) for x"),
+    ("common/training/ppo.py", "(tf.reduce_mean(tf.stack(x), axis=0) for x", "(tf.reduce_sum(tf.stack(x), axis=0) for x"),
     ("common/training/ppo.py", "values[-1], s.discount, s.gae_lambda, data.cut)",
      "values[-1], s.gae_lambda, s.discount, data.cut)"),
     ("common/training/ppo.py", "standardized(advantage, teaches), advantage + values[:-1]", "standardized(advantage, teaches), advantage"),

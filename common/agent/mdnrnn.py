@@ -11,6 +11,7 @@ leaving the field, as a logit. The authors' MDN-RNN has neither, and CarRacing's
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -304,13 +305,14 @@ def sample(mixture: Mixture, temperature: float, uniform: tf.Tensor, normal: tf.
     logits = mixture.logmix / temperature
     weight = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True))
     weight, means, logstds = (tf.unstack(part, axis=1) for part in (weight, mixture.mean, mixture.logstd))
-    threshold = uniform * tf.add_n(weight)
+    # not tf.add_n, which adds in another order when the memory of one of its inputs can be used again
+    cumulative = list(itertools.accumulate(weight))
+    threshold = uniform * cumulative[-1]
     # inverse of the cumulative distribution: the last component whose predecessors weigh less than the threshold
-    mean, logstd, cumulative = means[0], logstds[0], weight[0]
+    mean, logstd = means[0], logstds[0]
     for k in range(1, len(means)):
-        chosen = threshold >= cumulative
+        chosen = threshold >= cumulative[k - 1]
         mean, logstd = tf.where(chosen, means[k], mean), tf.where(chosen, logstds[k], logstd)
-        cumulative += weight[k]
     return mean + tf.exp(logstd) * tf.sqrt(temperature) * normal
 
 
@@ -480,7 +482,7 @@ def train_step_of(
             block_train(part[:-2], part[-2:], tf.random.fold_in(seed, k) if k else seed) for k, part in enumerate(rows)
         ]
         gradients, (z_loss, *others) = (
-            [tf.add_n(part) / blocks for part in zip(*of_blocks, strict=True)]
+            [tf.reduce_mean(tf.stack(part), axis=0) for part in zip(*of_blocks, strict=True)]
             for of_blocks in ([part[0] for part in parts], [part[1] for part in parts])
         )
         state = tuple(tf.concat(part, axis=0) for part in zip(*(part[2] for part in parts), strict=True))

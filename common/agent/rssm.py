@@ -365,7 +365,7 @@ def overshooting_loss(
             prior = Normal(*(tf.reshape(x, [left, -1, model.shape.stochastic]) for x in prior))
             nats = kl(Normal(*(x[distance:] for x in target)), prior)
             total.append(mean_of(tf.maximum(nats - cfg.free_nats, 0.0), chunks.known[distance:]))
-    return tf.add_n(total) / len(total) if total else tf.constant(0.0)
+    return tf.reduce_mean(tf.stack(total)) if total else tf.constant(0.0)
 
 
 def losses_of(
@@ -427,7 +427,7 @@ def total_of(losses: dict[str, tf.Tensor], cfg: settings.Planet) -> tf.Tensor:
     """The weighted sum of `losses_of`."""
     factors = {"image": cfg.image_weight, "reward": cfg.reward_weight, "kl": 1.0}
     factors |= {"end": cfg.end_weight, "overshooting": cfg.overshooting_weight}
-    return tf.add_n([factors[name] * loss for name, loss in losses.items()])
+    return tf.reduce_sum(tf.stack([factors[name] * loss for name, loss in losses.items()]))
 
 
 def train_step_of(

@@ -357,7 +357,7 @@ class PPO:
             first, last = k * tf.size(order) // count, (k + 1) * tf.size(order) // count  # of equal size, but for one
             parts = [order[first + b : last : s.blocks] for b in range(s.blocks)]
             gradients, shares = zip(*(gradient_of(adam, part) for part in parts), strict=True)  # a thread for each
-            gradient, share = (tf.add_n(x) / s.blocks for x in (gradients, shares))
+            gradient, share = (tf.reduce_mean(tf.stack(x), axis=0) for x in (gradients, shares))
             return k + 1, _adam(adam, gradient, learning_rate), order, losses + share / tf.cast(count, tf.float32)
 
         for epoch in range(s.epochs):
