@@ -6,7 +6,7 @@
     python planet.py ship --run ../runs/planet      # the model of a finished run becomes the one that ships
 
 train plays random episodes, then learns and plays by turns; it writes tf_planet/ of the run. norender and render play
-the model of the run, else one in planet/ beside this file; none ships yet. The last line that norender prints is: seed,
+the model of the run, else the one in planet/ beside this file. The last line that norender prints is: seed,
 average_reward, stdev.
 """
 
