@@ -91,6 +91,12 @@ def test_the_same_command_trains_four_models_once(tmp_path, monkeypatch):
         mirrored.append(cfg.mirror)
         return real(game, cfg, paths)
 
+    def sample(self, *arguments, real=open_loop.Replay.sample, **flags):
+        asked.append(flags)
+        return real(self, *arguments, **flags)
+
+    asked = []
+    monkeypatch.setattr(open_loop.Replay, "sample", sample)
     parts, mirrored = [], []
     monkeypatch.setattr(open_loop, "trained", trained)
     monkeypatch.setattr(open_loop, "replay_of", read)
@@ -98,6 +104,7 @@ def test_the_same_command_trains_four_models_once(tmp_path, monkeypatch):
     assert parts == [[f"{seed}.npz" for seed in part] for part in (range(2000, 2004), range(2004, 2006))]
     assert learned == [("both", "both", 0, 4), ("overshooting", "both", 2, 4),
                        ("deterministic", "deterministic", 0, 4), ("stochastic", "stochastic", 0, 4)]  # fmt: skip
+    assert asked.count({"inside": True}) == open_loop.DRAWS  # what is measured; pieces to learn from may begin before
     assert mirrored == [True, False]  # half of what is learned from, nothing that is measured on
     losses = json.loads(out.read_text())["losses"]
     assert {name: len(found["image"]) for name, found in losses.items()} == dict.fromkeys(
