@@ -169,7 +169,8 @@ def test_the_death_of_rank_0_ends_the_job_and_starts_it_again(run, tmp_path, fau
     """Catches ranks that wait forever for a rank 0 that is dead, so that mpirun never ends."""
     code, stdout, stderr = run(fault, "launch")
     assert code == 0, stderr
-    assert fault == "kill0" or "rank 0 is silent" in stderr  # MPI may find the killed one before they do
+    # the other ranks end the job, not the launcher, which waits longer; what they say can be lost as mpirun ends
+    assert "gives no sign of life" not in stderr and "mpirun ended with code" in stderr
     assert (tmp_path / "starts").read_text() == "xx"
     assert results(stdout) == EXPECTED
 
