@@ -808,6 +808,8 @@ MUTANTS = [
     ("common/training/planet.py", ' and row.get("planet/at_episode", -1) <= self.validated', ""),
     ("common/training/planet.py", "if cfg.backend and cfg.backend not in game.backends:", "if False:"),
     ("common/play/fidelity.py", 'default=512, help="dreams to play"', 'default=10, help="dreams to play"'),
+    ("common/agent/rssm.py", 'told = expected if shape.paths == "deterministic" else state', "told = state"),
+    ("common/agent/rssm.py", 'dataclasses.replace(cfg, free_nats=0.0) if shape.paths == "deterministic" else cfg', "cfg"),
     ("common/agent/rssm.py", 'losses["end"] = mean_of(entropy, there)', 'losses["end"] = mean_of(entropy, known)'),
     ("common/agent/rssm.py", "labels=end, logits=", "labels=1.0 - end, logits="),
     ("common/studio/export.py", '"end_weight": stage.end_weight,', '"end_weight": 0.0,'),

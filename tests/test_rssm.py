@@ -201,6 +201,19 @@ def test_the_end_is_predicted_from_the_prior(rng):
     assert abs(one["reward"] - two["reward"]) > 1e-4
 
 
+@pytest.mark.parametrize("paths", rssm.PATHS)
+def test_without_noise_everything_is_predicted_from_the_prior(rng, paths):
+    """Catches a deterministic path that is trained to show what it sees, and never to predict it."""
+    model, seed = random_model(rng, dataclasses.replace(SMALL, paths=paths)), np.array([3, 40], np.int32)
+    chunks = random_chunks(rng, 1, 6)
+    other = chunks._replace(frames=tf.reverse(chunks.frames, [1]))  # at the first step only the posterior sees them
+    one, two = (rssm.losses_of(model, c, all_shown(c), seed, CONFIG) for c in (chunks, other))
+    assert np.isclose(one["reward"], two["reward"], rtol=1e-5) == (paths == "deterministic")
+    # its KL is a squared distance: far less than the free nats of the others would hide all that it has to learn
+    free = dataclasses.replace(CONFIG, free_nats=1e3)
+    assert (rssm.losses_of(model, chunks, all_shown(chunks), seed, free)["kl"] > 0) == (paths == "deterministic")
+
+
 def test_ends_and_their_absence_are_learned(rng):
     """Catches ends that their own loss leaves out, life learned as the end, and a loss of steps that are not there."""
     known, end = np.ones((4, 2), np.float32), np.zeros((4, 2), np.float32)

@@ -6,7 +6,9 @@ says what s is to be expected from h alone; the posterior has seen the frame as 
     h[t] = GRU(h[t - 1], s[t - 1], a[t - 1])      prior p(s[t] | h[t])      posterior q(s[t] | h[t], frame[t])
 
 Frame and reward are predicted from (h, s). In games that can be lost, the end is predicted too: from a sample of the
-prior, because after an end there is no frame. So is the reward of the step that ended an episode.
+prior, because after an end there is no frame. So is the reward of the step that ended an episode. Without noise
+(`paths="deterministic"`) everything is predicted from the prior's mean: a posterior's mean could tell the decoder all
+of the frame within the free nats, and the prior would learn nothing.
 Source: Hafner et al. 2019, "Learning latent dynamics for planning from pixels", and the appendix on its networks.
 """
 
@@ -383,10 +385,11 @@ def losses_of(
     Returns:
         {"image", "reward", "kl", "end", "overshooting": float32 [], means per step}, without their weights. image and
         reward are negative log-likelihoods of a normal of variance 1 without its constant; kl counts what is above the
-        free nats.
+        free nats, of which a model without noise has none.
     """
     shape, (steps, rows) = model.shape, (chunks.action.shape[0], tf.shape(chunks.action)[1])
     per_step = tf.stack([steps, rows, shape.stochastic])
+    cfg = dataclasses.replace(cfg, free_nats=0.0) if shape.paths == "deterministic" else cfg
 
     def normal(k: int) -> tf.Tensor:
         return tf.random.stateless_normal(per_step, seed + [0, k])
@@ -396,7 +399,9 @@ def losses_of(
     # a departure from the paper: only what is decoded is spread by noise; what is read is what is read while playing
     embedded = tf.reshape(model.embed(image_of(frames)), [steps, -1, shape.embedded])
     state, prior, posterior = model.unroll(weights, embedded, chunks.action, chunks.known, normal(1))
-    flat = State(*(tf.reshape(part, [-1, part.shape[-1]]) for part in state))
+    expected = State(state.h, model.sample(prior, normal(2)))
+    told = expected if shape.paths == "deterministic" else state
+    flat, expected = (State(*(tf.reshape(part, [-1, part.shape[-1]]) for part in x)) for x in (told, expected))
     known, end = tf.reshape(chunks.known, [-1]), tf.reshape(chunks.end, [-1])
     there = tf.maximum(known, end)  # an end has a reward, but no frame: its s is the prior's
 
@@ -414,7 +419,6 @@ def losses_of(
         "kl": mean_of(tf.maximum(kl(posterior, prior) - cfg.free_nats, 0.0), chunks.known),
     }
     if shape.end:
-        expected = State(flat.h, tf.reshape(model.sample(prior, normal(2)), [-1, shape.stochastic]))
         entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=end, logits=model.end_logit(weights, expected))
         losses["end"] = mean_of(entropy, there)
     if cfg.overshooting > 1:
