@@ -23,6 +23,7 @@ MIRROR: tuple[float, ...] = (-1.0, 1.0, 1.0)  # an action times this is its mirr
 RESTART = False  # the MDN-RNN does not predict the end of an episode
 CONTROLLER_MODE, CONTROLLER_BIAS = "zh", True
 TEMPERATURE = 0.7  # at which the authors watched the dream
+COMPLETE_ABOVE = 0.0  # an episode with a last reward above this is complete: that was the last tile of its track
 DREAM_REWARD = 0.0  # an MDN-RNN without heads does not predict the reward of the game
 # a tile brings 3 to 4.4, and at high speed two come in a step; leaving the field costs 100
 PAY = settings.Pay(least=-1.0, most=6.0, fall_below=-50.0, cost=20.0)
@@ -32,6 +33,8 @@ SHIPPED: tuple[dict[str, str], ...] = (
     {"vae": "vae/vae.json", "rnn": "rnn/rnn.json", "initial_z": "initial_z/initial_z.json"},
     # of the controller that was never evolved in the game
     {"vae": "dream/vae.json", "rnn": "dream/rnn.json", "initial_z": "dream/initial_z.json"},
+    # of the network
+    {"vae": "laptop/vae.json", "rnn": "laptop/rnn.json", "initial_z": "laptop/initial_z.json"},
 )
 SHIPPED_CONTROLLER = "log/carracing.cma.16.64.best.json"
 RNN_FILE_ORDER: tuple[str, ...] = ("output_w", "output_b", "kernel", "bias")
@@ -285,7 +288,8 @@ PPO_GAME_LAPTOP = GamePpo(
     value_updates=4,
     sample_z=False,
     patience=100,
-    eval_steps=10,
+    last_noise=0.2,
+    eval_steps=5,
     eval_episodes=32,
 )
 PPO_GAME = {
@@ -310,8 +314,7 @@ LONGER_CHUNKS = {
     "validation_episodes": 20,
     "mirror": True,
 }
-# when most candidates drive well: from a larger sigma CMA-ES throws them off the road
-SMALL_STEPS = {"directions": 60, "sigma_init": 0.05, "averaging": 0.9, "generations": 40, "eval_steps": 10}
+IN_GAME = {"o": "ppo", "world": "game"}
 ITERATE = {
     # the paper's experiment: one round, evolved in the game
     "paper": settings.Iterate((settings.Round(random=12800, vae={}, rnn={}, train={}),), mb_per_episode=1.6),
@@ -321,14 +324,17 @@ ITERATE = {
                 random=800,
                 vae={"steps": 9000, "mirror": True},
                 rnn={"steps": 2000, "mirror": True},
-                train={"generations": 60, "eval_steps": 20},
+                train=IN_GAME,
                 games=32,
             ),
-            settings.Round(own=200, rnn=LONGER_CHUNKS, train=SMALL_STEPS, games=32),
-            settings.Round(own=200, rnn=LONGER_CHUNKS, train=SMALL_STEPS, games=64),
+            settings.Round(own=200, rnn=LONGER_CHUNKS, train=IN_GAME | {"generations": 40}, games=32),
+            settings.Round(own=200, rnn=LONGER_CHUNKS, train=IN_GAME | {"generations": 40}, games=64),
         ),
         mb_per_episode=1.6,
+        linear={"generations": 60, "eval_steps": 20},
         backend="envpool",
+        ships=2,
+        controller="log/carracing.ppo.1000.32.best.json",
     ),
     "smoke": settings.Iterate(
         (

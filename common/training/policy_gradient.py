@@ -126,7 +126,8 @@ def _game(game: Game, cfg: Any, loaded: models.Models) -> tuple[game_rows.GameRo
             return EncodedGames(game.real_games(rows, cfg.backend, **rules), loaded.vae, loaded.rnn, cfg.sample_z)
 
         span = evolution.FIRST_SEED, evolution.LAST_SEED
-        return game_rows.GameRows(make_block, cfg.blocks, cfg.rows, game.config.MAX_STEPS, span)
+        complete_above = getattr(game.config, "COMPLETE_ABOVE", np.inf)
+        return game_rows.GameRows(make_block, cfg.blocks, cfg.rows, game.config.MAX_STEPS, span, complete_above)
 
     patience = getattr(cfg, "patience", 0)
     world = games(**{"patience": patience} if patience else {})

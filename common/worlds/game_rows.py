@@ -25,12 +25,21 @@ class GameRows:
         rows: how many games, B.
         max_steps: after which the time of a game is up, which nothing that is seen announces.
         seeds: the first and the last of those that its episodes are drawn from.
+        complete_above: an episode whose last reward is above this is complete, which nothing that is seen announces
+            either: a car that takes the last tile of its track only knows that it drove on.
     """
 
     def __init__(
-        self, make_block: Callable[[int], World], blocks: int, rows: int, max_steps: int, seeds: tuple[int, int]
+        self,
+        make_block: Callable[[int], World],
+        blocks: int,
+        rows: int,
+        max_steps: int,
+        seeds: tuple[int, int],
+        complete_above: float = np.inf,
     ) -> None:
         self.rows, self._make_block, self._max_steps, self._seeds = rows, make_block, max_steps, seeds
+        self._complete_above = complete_above
         self._shares = np.array_split(np.arange(rows), blocks)
         self._threads = concurrent.futures.ThreadPoolExecutor(blocks)
         self.on = np.zeros(rows, bool)
@@ -58,7 +67,7 @@ class GameRows:
 
         Returns:
             (state, reward float32 [B], done bool [B], cut bool [B], played bool [B]): cut are those of which only the
-            time is up, and played are those that did not wait.
+            time is up or that are complete, and played are those that did not wait.
         """
         state, played = tuple(part.copy() for part in state), self.on
         reward, done = np.zeros(self.rows, np.float32), ~self.on
@@ -74,7 +83,8 @@ class GameRows:
 
         list(self._threads.map(work, self._blocks, self._shares))
         self.on, self._steps = ~done, self._steps + 1
-        return state, reward, done, done & (self._steps >= self._max_steps), played
+        unannounced = (self._steps >= self._max_steps) | (reward > self._complete_above)
+        return state, reward, done, done & unannounced, played
 
     def evaluate(self, policy: Policy, seeds: Seeds) -> np.ndarray:
         """The returns, float64 [E], of a policy that remembers nothing, over all of these episodes."""
