@@ -28,6 +28,8 @@ import processes
 BASE = "doomrnn.cma.2.8"
 TINY = ["--preset", "smoke", "--num_episode", 2, "--block_rows", 4, "--eval_steps", 10, "--eval_episodes", 8]
 TINY += ["--checkpoint_seconds", 0, "--temperature", 2]  # so hot that dreams, and so generations, are short
+ENDLESS = 200_000  # generations, more than it gets through; train.py refuses so many that their log could not be read
+REFUSED = 2  # exit code of a command that its user has to mend
 STUCK = 3600  # seconds without a new generation: the run is given up for lost
 RANKS, THREADS = ["-n", 2, "-t", 4], ["-n", 1, "-t", 8]
 LOGS = ("json", "best.json", "hist.json", "hist_best.json", "log.json")
@@ -109,7 +111,7 @@ def clock_change(run, rng, job):
 
 def second_run(run, rng, job):
     """The same command again, beside the first, which must refuse."""
-    arguments = [*TINY, *THREADS, "--run", run.folder, "--generations", 10**6]
+    arguments = [*TINY, *THREADS, "--run", run.folder, "--generations", ENDLESS]
     code, output = processes.finish("doomrnn", "train", *arguments, timeout=STUCK)
     assert code == 2, output
     assert "another process is at work" in output
@@ -152,7 +154,7 @@ def soak(run, rng, faults, seconds, record):
     # every kind once, then at random
     plan = [*rng.permutation(names), *rng.choice(names, 10 * faults, p=weights / weights.sum())]
     began = time.monotonic()
-    run.start(10**6)
+    run.start(ENDLESS)
     settle(run, 1)
     for number, name in enumerate(plan, 1):
         if number > faults and time.monotonic() - began > seconds:
@@ -173,8 +175,10 @@ def settle(run, generation):
     until = time.monotonic() + STUCK
     while run.generation() < generation:
         if run.ended() is not None:
+            if run.ended() == REFUSED and not run.generation():
+                raise AssertionError(f"refused, before any fault: see {run.folder}/output")
             processes.end(run.process)
-            run.start(10**6)
+            run.start(ENDLESS)
         if time.monotonic() > until:
             raise TimeoutError(f"no generation {generation} within {STUCK} s: see {run.folder}/output")
         time.sleep(0.2)
@@ -189,7 +193,7 @@ def job_with(run, needed):
             return job
         # rank 1 is lost, and the job goes on without it: a user would not notice
         processes.end(run.process)
-        run.start(10**6)
+        run.start(ENDLESS)
         settle(run, run.generation() + 1)
         if time.monotonic() > until:
             raise TimeoutError(f"no job with {needed} within {STUCK} s: see {run.folder}/output")
