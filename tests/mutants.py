@@ -908,7 +908,10 @@ def copy_repository(folder: str) -> None:
     for name in tracked():
         os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
         shutil.copy(os.path.join(ROOT, name), os.path.join(folder, name))
-    for words in (["init", "--quiet"], ["add", "--all", "--force"]):  # tests ask git which files there are
+    nobody = "-c", "user.name=mutants", "-c", "user.email=", "-c", "commit.gpgsign=false"
+    commit = [*nobody, "commit", "--quiet", "--no-verify", "--message", "a copy"]
+    # tests ask git which files there are, and for the commit
+    for words in (["init", "--quiet"], ["add", "--all", "--force"], commit):
         subprocess.run(["git", "-C", folder, *words], check=True)
 
 
