@@ -1,5 +1,6 @@
 """common/runtime/parallel.py: threads that keep order, and processes that may die, hang or fail."""
 
+import functools
 import os
 import pathlib
 import signal
@@ -102,6 +103,15 @@ def test_a_task_has_twice_the_time_at_its_second_attempt(monkeypatch, capsys):
     assert sorted(results) == [("a", 0), ("b", 10), ("c", 20)]
     assert Slow.limits == [("a", 10), ("b", 10), ("c", 10), ("c", 20), ("c", 40)]
     assert capsys.readouterr().err.count("it is given out again") == 2
+
+
+def test_ctrl_c_is_not_for_the_processes():
+    """Catches a traceback of each process that is still starting when a terminal sends Ctrl-C to all of a command."""
+    blocked_in = functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK)
+    found = [blocked for _, blocked in parallel.in_processes(blocked_in, [(), ()], 2, 1000.0)]
+    assert all(signal.SIGINT in blocked for blocked in found)
+    assert len(found) == 2
+    assert signal.SIGINT not in blocked_in(())
 
 
 PLAYERS = """
