@@ -140,3 +140,11 @@ def test_sha256(tmp_path):
     """Catches another hash, or the hash of the path."""
     (tmp_path / "x").write_bytes(b"abc")
     assert files.sha256(str(tmp_path / "x")).startswith("ba7816bf8f01cfea")
+
+
+def test_an_error_names_the_file_that_the_user_knows(tmp_path):
+    """Catches a message with the temporary name, which is nowhere when the user looks for it."""
+    path = str(tmp_path / ("a" * 250))
+    with pytest.raises(OSError, match="too long") as error:
+        files.write_json(path, 1)
+    assert error.value.filename == path
