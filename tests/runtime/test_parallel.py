@@ -1,5 +1,6 @@
 """common/runtime/parallel.py: threads that keep order, and processes that may die, hang or fail."""
 
+import errno
 import functools
 import os
 import pathlib
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -112,6 +114,42 @@ def test_ctrl_c_is_not_for_the_processes():
     assert all(signal.SIGINT in blocked for blocked in found)
     assert len(found) == 2
     assert signal.SIGINT not in blocked_in(())
+
+
+class Full(Slow):
+    """Stands for a process that cannot write."""
+
+    def trouble(self):
+        """What is wrong with it."""
+        return OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_ends_the_recording_at_once(monkeypatch, capsys):
+    """Catches three attempts at each of ten thousand episodes that cannot be written."""
+    monkeypatch.setattr(parallel, "_Worker", Full)
+    monkeypatch.setattr(parallel.multiprocessing.connection, "wait", lambda pipes, seconds: pipes)
+    with pytest.raises(OSError, match="No space left"):
+        list(parallel.in_processes(abs, [1, 2, 3], 1, 10.0))
+    assert "given out again" not in capsys.readouterr().err
+
+
+def test_only_cores_that_this_process_may_use_are_counted(monkeypatch):
+    """Catches 64 threads in a container that has 3 cores of a machine's 64."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 5, 7}, raising=False)
+    assert parallel.cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert parallel.cores() == os.cpu_count()
+
+
+def test_just_enough_shared_memory_is_enough(monkeypatch):
+    """Catches memory counted in blocks instead of bytes, and a machine without /dev/shm that is refused."""
+    monkeypatch.setattr(os, "statvfs", lambda path: types.SimpleNamespace(f_bavail=25, f_frsize=4000))
+    monkeypatch.setattr(parallel, "SHARED", "/")
+    parallel.check_shared_memory(100_000, "it", "x*")
+    with pytest.raises(UserError, match="/: has 100 kB left, and it needs 101; remove old x"):
+        parallel.check_shared_memory(101_000, "it", "x*")
+    monkeypatch.setattr(parallel, "SHARED", "/none")
+    parallel.check_shared_memory(101_000, "it", "x*")
 
 
 PLAYERS = """
