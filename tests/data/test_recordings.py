@@ -360,3 +360,9 @@ def test_only_training_seeds_are_learned_from(tmp_path, capsys):
     assert found[-1]["unverified"] is True
     assert recordings.training_sources(folder, paths[1:], unverified=False) == [{"unknown": 1, "unverified": True}]
     assert "not all for training" in capsys.readouterr().err
+
+
+def test_a_batch_may_be_larger_than_a_window(folder):
+    """Catches a training that waits for ever for a batch, because no window holds one."""
+    stream = recordings.FrameStream(folder, 100, 1000, window=8)
+    assert sum(count for _, count in stream._windows(0)) == 1

@@ -527,11 +527,11 @@ def test_games_are_drawn_anew_from_all_of_their_seeds():
 
 def test_a_world_of_games_begins_anew_and_leaves_what_it_was_given():
     """Catches a time limit that counts the steps of earlier updates, and states that change after they are stored."""
-    world = sides(rows=6, max_steps=2)
+    world = sides(rows=40, max_steps=2)
     for update in range(2):
         state = world.start([5, update])
         before = [part.copy() for part in state]
-        *_, cut, _ = world.step(state, np.ones([6, 1]))
-        assert not cut.any()
+        _, _, done, cut, _ = world.step(state, np.ones([40, 1]))
+        assert (done.any(), cut.any()) == (True, False)
         for part, copy in zip(state, before, strict=True):
             np.testing.assert_array_equal(part, copy)
