@@ -234,7 +234,7 @@ def test_a_player_that_dies_hangs_or_fails_costs_its_episode_only(players, tmp_p
     if fault != "hang":  # where the machine is slow, another may be taken to hang
         episodes = [seed for seeds in played(tmp_path).values() for seed in seeds]
         assert sorted(episodes) == sorted([*"01234567", "3"])
-        assert len(played(tmp_path)) == 3
+        assert len(played(tmp_path)) in (2, 3)  # the other may play all that is left
 
 
 def test_an_episode_that_kills_every_player_is_given_up(players):
