@@ -28,7 +28,8 @@ def test_that_counts():
     with open({counted!r}, "a") as file:
         file.write("x")
 def test_value():
-    assert "test_thing.py" in subprocess.run(["git", "ls-files"], capture_output=True, text=True).stdout
+    for words in (["ls-files", "test_thing.py"], ["describe", "--always"]):
+        assert subprocess.run(["git", *words], capture_output=True, text=True).stdout
     time.sleep({slow})
     assert thing.VALUE == {wanted}
 """
@@ -55,7 +56,7 @@ def tiny(tmp_path):
 
 
 def test_each_change_has_its_verdict(tiny):
-    """Catches a copy without git, in which tests are red whatever is changed, and no verdict taken for red."""
+    """Catches a copy without git or a commit, in which tests are red whatever is changed; no verdict taken for red."""
     news = {"VALUE = 2": "red", "VALUE = 1.0": "GREEN", "VALUE = ": "CODE 2"}
     out, error = tiny(news=tuple(news)).communicate()
     *lines, last = out.splitlines()

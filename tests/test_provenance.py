@@ -1029,3 +1029,37 @@ def test_an_edited_file_shows_in_the_commit(tmp_path, monkeypatch):
     provenance.commit.cache_clear()
     assert re.fullmatch("[0-9a-f]{40}", said[0])
     assert said[1] == f"{said[0]}-dirty"
+
+
+def test_a_meta_goes_with_its_file(tmp_path, monkeypatch):
+    """Catches a copy without its meta, a meta that stays while its file changes, and one torn by Ctrl-C."""
+    monkeypatch.setattr("sys.argv", ["/home/somebody/train.py", "-s", "7"])
+    path, copy = str(tmp_path / "x.json"), str(tmp_path / "y.json")
+    files.write_json(path, [1])
+    provenance.write(path, "controller", "toy", {"seed_start": 7}, {}, 1.0, unverified=False)
+    meta = provenance.read(path, "controller", "toy")
+    assert (meta["seed"], meta["command"]) == (7, ["train.py", "-s", "7"])
+    for kind, game in (("rnn", "toy"), ("controller", "other")):
+        with pytest.raises(provenance.UserError, match=f"is the controller of toy, not the {kind} of {game}"):
+            provenance.read(path, kind, game)
+    provenance.copy(path, copy)
+    assert provenance.read(copy, "controller", "toy") == meta
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            provenance.save(path, {})
+    assert provenance.read(path, "controller", "toy") == meta
+    for _ in range(2):
+        provenance.forget(path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.json", "y.json", f"y.json{META}"]
+
+
+def test_one_unverified_file_is_enough():
+    """Catches a file that looks like all others, because only one of those that it was made from is unverified."""
+    assert provenance.any_unverified({}, {"unverified": True})
+    assert not provenance.any_unverified({}, {"unverified": False})
+    assert not provenance.any_unverified()

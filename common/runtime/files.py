@@ -30,7 +30,7 @@ def atomic(path: str, mode: str = "wb") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is not there, or cannot be
             os.remove(temporary)
         if isinstance(error, OSError) and error.filename in (None, temporary):
             error.filename = path  # when the disk is full, the system names no file

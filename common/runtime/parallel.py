@@ -8,8 +8,8 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
-import signal
 import sys
 import threading
 import time
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from common.runtime import bound
+from common.runtime import bound, interrupt
 from common.runtime.cli import UserError
 
 SHARED = "/dev/shm"  # shared memory, on Linux
@@ -161,7 +161,9 @@ class _Worker:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self._process = spawn.Process(target=_serve, args=(work, theirs, os.getpid()), daemon=True)
-        self._process.start()
+        multiprocessing.resource_tracker.ensure_running()  # or `start` does so, and lets Ctrl-C through again
+        with interrupt.not_for_children():  # Ctrl-C is for the process that asks
+            self._process.start()
         theirs.close()  # so that its end is seen when the process ends
         self.task: int | None = None
         """number of the task that it works on"""
@@ -193,7 +195,6 @@ class _Worker:
 def _serve(work: Worker, pipe: Connection, parent: int) -> None:
     """Computes what the pipe brings, in the other process."""
     bound.bind(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     while True:
         try:
             task = pipe.recv()

@@ -332,3 +332,37 @@ def test_half_of_the_frames_are_seen_in_a_mirror(folder):
     assert abs(flipped / total - 0.5) < 5 * 0.5 / np.sqrt(total)
     again = next(recordings.FrameStream(folder, 8, 1000, mirror=True).batches(39))
     np.testing.assert_array_equal(again, seen)
+
+
+def test_recordings_are_counted_once_and_by_their_own_summary(tmp_path, capsys):
+    """Catches the seed after the last of a command, recordings counted twice, and an unverified origin that is lost."""
+    folder = record(tmp_path, {2000: 3, 2001: 3, 2002: 3, 2003: 3})
+    for first, more in ((2000, {"unverified": True}), (2001, {})):
+        config = {"first_seed": first, "episodes": 2, "policy": "walk"}
+        files.write_json(os.path.join(folder, f"{first}.summary.json"), {"game": "doomrnn", "config": config} | more)
+    one, two, rest = recordings.sources(folder, recordings.scan(folder)[0])
+    assert [(about["first_seed"], about["count"], about.get("unverified")) for about in (one, two)] == [
+        (2000, 2, True), (2001, 1, None),
+    ]  # fmt: skip
+    assert rest == {"unknown": 1, "unverified": True}
+    assert "who played 1 of the recordings" in capsys.readouterr().err
+    assert recordings.owners(folder, "summary") == [(range(2000, 2002), "doomrnn"), (range(2001, 2003), "doomrnn")]
+
+
+def test_only_training_seeds_are_learned_from(tmp_path, capsys):
+    """Catches a model that has learned from test games, and one that has, on request, but does not say so."""
+    folder = record(tmp_path, {2000: 3, 1000: 3})
+    paths, _ = recordings.scan(folder)
+    with pytest.raises(UserError, match="1000 to 2000 are not all for training"):
+        recordings.training_sources(folder, paths, unverified=False)
+    found = recordings.training_sources(folder, paths, unverified=True)
+    assert "1000 to 2000" in found[-1]["other_seeds"]
+    assert found[-1]["unverified"] is True
+    assert recordings.training_sources(folder, paths[1:], unverified=False) == [{"unknown": 1, "unverified": True}]
+    assert "not all for training" in capsys.readouterr().err
+
+
+def test_a_batch_may_be_larger_than_a_window(folder):
+    """Catches a training that waits for ever for a batch, because no window holds one."""
+    stream = recordings.FrameStream(folder, 100, 1000, window=8)
+    assert sum(count for _, count in stream._windows(0)) == 1

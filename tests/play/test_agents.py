@@ -1,6 +1,7 @@
 """common/play/agents.py: which file is meant, and the controller on the very models that it was evolved on."""
 
 import argparse
+import dataclasses
 import os
 import types
 
@@ -126,6 +127,9 @@ def test_a_controller_of_unknown_origin_plays_only_unverified(game):
     toy.write_controller("run/c.json", game, other, np.zeros(toy.Z + 1))
     with pytest.raises(UserError, match=r"c\.json: the models that it was evolved on .*bbbbbbbbbbbb.* --run DIR"):
         load(game)
+    agent = load(game, unverified=True)
+    assert agent.models.paths == sets(game)[0]
+    assert agent.about()["unverified"] is True
 
 
 @pytest.mark.parametrize(
@@ -152,3 +156,45 @@ def test_ends_are_drawn_if_the_controller_and_the_mdn_rnn_say_so():
         loaded = models.Models(None, None, (), {}, {}, {"rnn": {"config": config}})
         meta = {"config": {"ends": ends} if ends else {}}
         assert agents.Agent(None, "", None, None, loaded, meta).end_weight == expected
+
+
+def test_an_agent_plays_in_the_actions_that_its_models_know(game):
+    """Catches tanh values handed to a game that has actions of its own, and a third number where there are two."""
+    toy.write_controller("run/c.json", game, hashes_of(sets(game)[0]), np.linspace(-1, 1, toy.Z + 1))
+    game = dataclasses.replace(game, action_of=lambda raw: np.float32(5 + raw))
+    wide = types.SimpleNamespace(**vars(game.config) | {"ACTION_SIZE": 3})
+    agent = load(dataclasses.replace(game, config=wide, with_fewer_actions=game))
+    assert agent.game is game
+    state = np.ones((2, toy.Z), np.float32), np.zeros((2, toy.H), np.float32), np.zeros((2, toy.H), np.float32)
+    read = np.concatenate([state[0], np.ones((2, 1))], axis=1)
+    wanted = 5 + np.tanh(read @ agent.parameters)
+    np.testing.assert_allclose(agent.policy([1000, 1001]).act(state)[:, 0], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("sample_z", [True, False])
+def test_an_agent_sees_games_as_it_did_when_it_was_evolved(game, monkeypatch, sample_z):
+    """Catches a sample of z for an agent that was evolved on its mean."""
+    parameters = np.zeros(toy.Z + 1)
+    toy.write_controller("run/c.json", game, hashes_of(sets(game)[0]), parameters, sample_z=sample_z)
+    agent = load(game)
+    monkeypatch.setattr(agents, "EncodedGames", lambda *more: more)
+    assert agent.world("games") == ("games", agent.models.vae, agent.models.rnn, sample_z)
+
+
+def test_a_score_on_unverified_models_says_so(game):
+    """Catches a known controller that passes for verified though nobody knows what it sees with."""
+    toy.write_controller("run/c.json", game, hashes_of(sets(game)[0]), np.zeros(toy.Z + 1))
+    agent = load(game)
+    loaded = dataclasses.replace(agent.models, metas={"vae": {"unverified": True}})
+    assert not agent.unverified
+    assert dataclasses.replace(agent, models=loaded).unverified
+
+
+def test_a_mean_of_another_length_is_named(game):
+    """Catches a traceback, or a mean that plays by weights of another controller."""
+    toy.write_controller("run/c.json", game, hashes_of(sets(game)[0]), np.zeros(toy.Z + 1))
+    agent = load(game)
+    mean = np.linspace(-1, 1, toy.Z + 1)
+    np.testing.assert_allclose(agents.acting(game, "x.json", agent.meta, agent.models, mean).parameters, mean)
+    with pytest.raises(UserError, match=r"x\.json: holds 4 parameters, its controller has 5"):
+        agents.acting(game, "x.json", agent.meta, agent.models, mean[:-1])

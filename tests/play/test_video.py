@@ -1,5 +1,6 @@
 """common/play/video.py: pictures side by side, and videos that are real and whole."""
 
+import argparse
 import collections
 import io
 import resource
@@ -267,3 +268,20 @@ def test_nothing_is_left_behind_after_an_error(tmp_path, capsys, name, error):
     with pytest.raises(error):
         fail(tmp_path / name)
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"the earlier one"]
+
+
+def test_a_panel_has_an_even_width():
+    """Catches an .mp4 that many players do not show, because its width is odd."""
+    assert video.panels(np.zeros((48, 65, 3), np.uint8)).shape == (256, 346, 3)
+    assert video.panels(np.zeros((256, 3, 3), np.uint8)).shape == (256, 4, 3)
+
+
+def test_a_video_on_a_command_line_is_refused_before_the_work(tmp_path):
+    """Catches a flag that takes the name of what is no video, or of what cannot be written."""
+    good = str(tmp_path / "a.gif")
+    assert video.new_file(good) == good
+    with pytest.raises(UserError, match=r"ends in \.mp4 or \.gif"):
+        video.new_file(str(tmp_path / "a.json"))
+    (tmp_path / "b.gif").mkdir()
+    with pytest.raises(argparse.ArgumentTypeError, match=r"b\.gif"):
+        video.new_file(str(tmp_path / "b.gif"))

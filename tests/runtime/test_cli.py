@@ -249,3 +249,29 @@ def test_other_errors_of_the_system_keep_their_traceback():
     """Catches a bug, such as a file name that is wrong, passed off as a full disk."""
     with pytest.raises(FileNotFoundError):
         cli.run_main(lambda: os.stat("/none/none"))
+
+
+def test_the_largest_value_is_allowed_and_no_larger_one(capsys):
+    """Catches an upper limit without effect, and a float that is finite, but that float32 does not hold."""
+    limited = {"laptop": dataclasses.make_dataclass("Limited", [("share", float, option(0.5, "a share", most=1))])()}
+    assert cli.parse(limited, None, ["--share", "1"])[0].share == 1
+    assert parse("--rate", "1e6")[0].rate == 1e6
+    for presets, flag, value in ((limited, "--share", "1.1"), (PRESETS, "--rate", "1e39"), (PRESETS, "--rate", "inf")):
+        with pytest.raises(SystemExit):
+            cli.parse(presets, None, [flag, value])
+        assert f"{flag}: {value}: give a number from 0 to 1" in capsys.readouterr().err
+
+
+def test_a_checked_command_line_leaves_the_name_of_the_program(monkeypatch):
+    """Catches a run of all rounds that calls itself by the name of its last stage in every later message."""
+    monkeypatch.setattr(sys, "argv", ["iterate.py"])
+    cli.check({"vae_train": PRESETS, "series": {"laptop": Other()}}, [])
+    assert sys.argv == ["iterate.py"]
+
+
+def test_flags_become_the_words_that_give_them_again():
+    """Catches an option that a round switches off and that its stage has on by default."""
+    flags = {"steps": 7, "noisy": False, "schedule": "cosine"}
+    assert cli.words(flags) == ["--steps", "7", "--no-noisy", "--schedule", "cosine"]
+    assert parse(*cli.words(flags))[0] == Config(**flags)
+    assert cli.words({"noisy": True}) == ["--noisy"]

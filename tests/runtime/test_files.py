@@ -1,6 +1,7 @@
 """common/runtime/files.py: whole or not there."""
 
 import os
+import pathlib
 import resource
 import zipfile
 
@@ -140,3 +141,41 @@ def test_sha256(tmp_path):
     """Catches another hash, or the hash of the path."""
     (tmp_path / "x").write_bytes(b"abc")
     assert files.sha256(str(tmp_path / "x")).startswith("ba7816bf8f01cfea")
+
+
+def test_objects_in_an_archive_are_not_made(tmp_path):
+    """Catches a stranger's file that runs what its author wrote into it as soon as it is read."""
+    path, made = tmp_path / "x.npz", tmp_path / "made"
+
+    class Stranger:
+        def __reduce__(self):
+            return pathlib.Path.touch, (made,)
+
+    np.savez(path, a=np.array([Stranger()], object))
+    with pytest.raises(ValueError, match=r"x\.npz: not readable as npz"):
+        files.read_npz(path)
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError, PermissionError])
+def test_what_says_nothing_of_a_file_is_not_called_its_damage(tmp_path, monkeypatch, error):
+    """Catches a good checkpoint that is set aside as damaged, because there was too little memory to read it."""
+
+    def lacking(*_, **__):
+        raise error
+
+    files.write_npz(tmp_path / "x.npz", a=np.zeros(3))
+    monkeypatch.setattr(np, "load", lacking)
+    with pytest.raises(error):
+        files.read_npz(tmp_path / "x.npz")
+    monkeypatch.setattr(zipfile, "ZipFile", lacking)
+    with pytest.raises(error):
+        files.check_npz(tmp_path / "x.npz")
+
+
+def test_an_error_names_the_file_that_the_user_knows(tmp_path):
+    """Catches a message with the temporary name, which is nowhere when the user looks for it."""
+    path = str(tmp_path / ("a" * 250))
+    with pytest.raises(OSError, match="too long") as error:
+        files.write_json(path, 1)
+    assert error.value.filename == path

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -162,3 +163,45 @@ def test_ctrl_c_is_not_for_mpirun(tmp_path):
     assert code == 130
     assert error.splitlines() == ["train.py: interrupted; the same command continues from the last checkpoint"]
     assert seconds < 10
+
+
+def test_a_command_that_is_called_in_a_thread_runs():
+    """Catches a ValueError where a notebook or another program calls a command in a thread: signals are not its own."""
+    from common.runtime import cli
+
+    done = []
+    thread = threading.Thread(target=lambda: cli.run_main(lambda: done.append(True)))
+    thread.start()
+    thread.join()
+    assert done == [True]
+
+
+OTHER_SIGNAL = """
+import os, signal, threading
+from common.runtime import cli, interrupt
+interrupt.GRACE = 0
+def main():
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    [listening] = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    listening.join(0.3)
+    print("alive", listening.is_alive())
+cli.run_main(main)
+"""
+
+
+def test_another_signal_does_not_end_a_command():
+    """Catches a run that is "interrupted" by any signal that a library handles, and loses its work."""
+    done = subprocess.run([sys.executable, "-c", OTHER_SIGNAL], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "alive True\n"), done.stderr
+
+
+def test_ctrl_c_is_kept_from_processes_only_while_they_are_started():
+    """Catches an engine that Ctrl-C ends, and a command that can no longer be interrupted."""
+    from common.runtime import interrupt
+
+    blocked = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
+    with interrupt.not_for_children():
+        done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

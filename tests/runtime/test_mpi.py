@@ -1,5 +1,6 @@
 """common/runtime/mpi.py: what threads compute, and a run that outlives ranks that die, hang or are late."""
 
+import collections
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import pytest
 
 from common.runtime import mpi, parallel
 from common.runtime.cli import UserError
+from common.runtime.files import ROOT
 
 BIN = os.path.dirname(sys.executable)
 BLOCKS = 8
@@ -273,17 +275,19 @@ def test_launch_counts_only_starts_without_progress(mpirun, tmp_path):
 
 
 def test_launch_ends_a_job_whose_rank_0_is_silent(mpirun, tmp_path, monkeypatch, capfd):
-    """Catches a launcher that waits for ever for an mpirun that has lost its ranks."""
+    """Catches a launcher that waits for ever for an mpirun that has lost its ranks, or that ends one that loads."""
     monkeypatch.setattr(mpi, "SILENT", 5)
     monkeypatch.setattr(mpi, "GOODBYE", 1)
     lines = mpirun(
-        [1, 0], f'test $(wc -l < {tmp_path}/starts) -gt 1 || {{ sleep 0.3; touch "${mpi.DONE}"; exec sleep 1000; }}'
+        [1, 0],
+        f'cd {tmp_path}; test $(wc -l < starts) -gt 1 || {{ sleep 0.3; touch began "${mpi.DONE}"; exec sleep 1000; }}',
     )
     with pytest.raises(SystemExit) as ended:
         mpi.launch(3, tmp_path / "checkpoint")
     assert ended.value.code == 0
     assert len(lines.read_text().splitlines()) == 2
     assert "no sign of life" in capfd.readouterr().err
+    assert (tmp_path / "began").exists(), "while it loads, it may be silent for longer"
 
 
 def test_launch_knows_work_that_was_done_without_a_killed_rank(mpirun):
@@ -311,3 +315,49 @@ def test_too_little_shared_memory_is_named_before_mpirun_starts(tmp_path, monkey
     monkeypatch.setattr(os, "statvfs", lambda path: about)
     with pytest.raises(UserError, match=r"/: has 64000 kB left, and -n 16 needs 96000; .*--shm-size"):
         mpi.launch(16, str(tmp_path / "checkpoint"))
+
+
+ALIVE = """
+import os, time
+from common.runtime import mpi
+ranks = mpi.Ranks(lambda: abs)
+until = time.monotonic() + 20
+while not os.stat(os.environ[mpi.DONE]).st_mtime_ns and time.monotonic() < until:
+    time.sleep(0.01)
+print(os.stat(os.environ[mpi.DONE]).st_mtime_ns > 0, ranks.map([-1, -2]))
+ranks.close()
+"""
+
+
+def test_rank_0_tells_launch_that_it_is_alive(tmp_path):
+    """Catches long runs that are all ended after ten minutes, because rank 0 gives no sign of life."""
+    told = tmp_path / "told"
+    told.touch()
+    os.utime(told, (0, 0))
+    environment = os.environ | {"PYTHONPATH": ROOT, mpi.DONE: str(told)}
+    done = subprocess.run([sys.executable, "-c", ALIVE], env=environment, capture_output=True, text=True)
+    assert (done.stdout, told.read_text()) == ("True [1, 2]\n", "done"), done.stderr
+
+
+def test_a_slow_rank_has_time_by_the_slowest_block(monkeypatch, capsys):
+    """Catches blocks that are all computed twice where they are long, and a first one, which compiles, as a measure."""
+    clock = [1000.0]
+    monkeypatch.setattr(mpi.time, "monotonic", lambda: clock[0])
+    ranks = mpi.Ranks.__new__(mpi.Ranks)
+    ranks._warm, ranks._slowest = set(), 0.0
+    for rank, seconds in ((1, 100.0), (1, 7.0), (1, 5.0)):
+        ranks._took(rank, seconds)
+    assert ranks._slowest == 7
+
+    def given_up(rank, seconds):
+        waiting, out = collections.deque([4]), {rank: (3, clock[0])}
+        clock[0] += seconds
+        ranks._give_up_on_slow(out, waiting)
+        assert (3 in waiting) == (rank not in out)
+        return list(waiting) == [3, 4]
+
+    assert [given_up(1, seconds) for seconds in (70, 71)] == [False, True]
+    assert [given_up(2, seconds) for seconds in (mpi.PATIENCE, mpi.PATIENCE + 1)] == [False, True]
+    ranks._slowest = 0.01
+    assert [given_up(1, seconds) for seconds in (mpi.LEAST, mpi.LEAST + 1)] == [False, True]
+    assert capsys.readouterr().err.count("given out again") == 3

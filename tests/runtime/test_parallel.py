@@ -1,5 +1,7 @@
 """common/runtime/parallel.py: threads that keep order, and processes that may die, hang or fail."""
 
+import errno
+import functools
 import os
 import pathlib
 import signal
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -104,6 +107,51 @@ def test_a_task_has_twice_the_time_at_its_second_attempt(monkeypatch, capsys):
     assert capsys.readouterr().err.count("it is given out again") == 2
 
 
+def test_ctrl_c_is_not_for_the_processes():
+    """Catches a traceback of each process that is still starting when a terminal sends Ctrl-C to all of a command."""
+    blocked_in = functools.partial(signal.pthread_sigmask, signal.SIG_BLOCK)
+    found = [blocked for _, blocked in parallel.in_processes(blocked_in, [(), ()], 2, 1000.0)]
+    assert all(signal.SIGINT in blocked for blocked in found)
+    assert len(found) == 2
+    assert signal.SIGINT not in blocked_in(())
+
+
+class Full(Slow):
+    """Stands for a process that cannot write."""
+
+    def trouble(self):
+        """What is wrong with it."""
+        return OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_ends_the_recording_at_once(monkeypatch, capsys):
+    """Catches three attempts at each of ten thousand episodes that cannot be written."""
+    monkeypatch.setattr(parallel, "_Worker", Full)
+    monkeypatch.setattr(parallel.multiprocessing.connection, "wait", lambda pipes, seconds: pipes)
+    with pytest.raises(OSError, match="No space left"):
+        list(parallel.in_processes(abs, [1, 2, 3], 1, 10.0))
+    assert "given out again" not in capsys.readouterr().err
+
+
+def test_only_cores_that_this_process_may_use_are_counted(monkeypatch):
+    """Catches 64 threads in a container that has 3 cores of a machine's 64."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 5, 7}, raising=False)
+    assert parallel.cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert parallel.cores() == os.cpu_count()
+
+
+def test_just_enough_shared_memory_is_enough(monkeypatch):
+    """Catches memory counted in blocks instead of bytes, and a machine without /dev/shm that is refused."""
+    monkeypatch.setattr(os, "statvfs", lambda path: types.SimpleNamespace(f_bavail=25, f_frsize=4000))
+    monkeypatch.setattr(parallel, "SHARED", "/")
+    parallel.check_shared_memory(100_000, "it", "x*")
+    with pytest.raises(UserError, match="/: has 100 kB left, and it needs 101; remove old x"):
+        parallel.check_shared_memory(101_000, "it", "x*")
+    monkeypatch.setattr(parallel, "SHARED", "/none")
+    parallel.check_shared_memory(101_000, "it", "x*")
+
+
 PLAYERS = """
 import functools, os, pathlib, signal, sys, time
 from common.runtime import parallel
@@ -132,7 +180,7 @@ def play(folder, fault, seed):
     if seed == 3 and fault == "mistake":
         raise UserError("no such game")
     if fault == "long":
-        time.sleep(1000)
+        time.sleep(100)
     return seed ** 2
 
 if __name__ == "__main__":
@@ -157,7 +205,8 @@ def players(tmp_path):
 
     yield start
     started[0].kill()
-    started[0].communicate()
+    with started[0]:  # does not wait for players that live on with its pipes
+        pass
 
 
 def played(folder):
@@ -185,7 +234,7 @@ def test_a_player_that_dies_hangs_or_fails_costs_its_episode_only(players, tmp_p
     if fault != "hang":  # where the machine is slow, another may be taken to hang
         episodes = [seed for seeds in played(tmp_path).values() for seed in seeds]
         assert sorted(episodes) == sorted([*"01234567", "3"])
-        assert len(played(tmp_path)) == 3
+        assert len(played(tmp_path)) in (2, 3)  # the other may play all that is left
 
 
 def test_an_episode_that_kills_every_player_is_given_up(players):

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import io
 import json
 import os
 import re
@@ -399,3 +400,72 @@ def test_a_stages_folder_tells_every_start(stage_of, tmp_path, monkeypatch):
     assert first["command"] != second["command"]
     assert second["versions"]["numpy"] == np.__version__
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", second["commit"])
+
+
+def test_a_checkpoint_is_due_again_only_after_the_interval(stage_of, monkeypatch):
+    """Catches a checkpoint at every step once the first was due, which costs more than the training."""
+    clock, saved = [1000.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(runs.files, "write_npz", lambda path, **arrays: saved.append(arrays["step"]))
+    stage = stage_of(Config(checkpoint_seconds=10))
+    for step in range(1, 31):
+        clock[0] += 1
+        stage.save_if_due(step, [])
+    assert saved == [11, 22]
+
+
+def test_a_report_that_is_made_again_is_there_once(stage_of):
+    """Catches two evaluations of one generation, and other reports that are lost with the earlier one."""
+    stage = stage_of()
+    for step, metrics in ((25, {"es__evaluation": 1.0}), (25, {"es__best": 2.0}), (50, {"es__evaluation": 3.0})):
+        stage.log(step, **metrics)
+    stage.forget_metric(25, "es/evaluation")
+    with open(stage.path("metrics.jsonl")) as file:
+        assert [json.loads(line) for line in file] == [{"step": 25, "es/best": 2.0}, {"step": 50, "es/evaluation": 3.0}]
+
+
+def test_a_result_is_made_when_its_meta_is_there_too(tmp_path):
+    """Catches a stage that a kill ended before its meta and that never ends again, and --fresh without effect."""
+    (tmp_path / "tf_x").mkdir()
+    made = []
+    for ending in ("", ".meta.json"):
+        (tmp_path / "tf_x" / f"x.json{ending}").touch()
+        made.append(runs.is_made(arguments(tmp_path), "tf_x", "x.json"))
+    assert made == [False, True]
+    assert not runs.is_made(arguments(tmp_path, fresh=True), "tf_x", "x.json")
+
+
+def test_a_result_that_was_copied_without_its_meta_is_refused(tmp_path, stage_of):
+    """Catches a file of unknown origin that gets the meta of a stage that never made it."""
+    (tmp_path / "tf_x").mkdir()
+    (tmp_path / "tf_x" / "x.json").write_text("[]")
+    with pytest.raises(UserError, match=r"x\.json: was not made in this folder"):
+        stage_of()
+    stage_of(fresh=True)
+    assert not (tmp_path / "tf_x" / "x.json").exists()
+
+
+def test_a_start_waits_for_a_process_that_is_about_to_end(tmp_path, monkeypatch):
+    """Catches a job that is started again and refused, because ranks of the one before take a moment to die."""
+    held = runs.lock(str(tmp_path / "lock"))
+    monkeypatch.setattr(runs.time, "sleep", lambda _: held.close())
+    runs.lock(str(tmp_path / "lock")).close()
+
+
+def test_peak_memory_is_in_gigabytes():
+    """Catches kilobytes taken for bytes, or the reverse."""
+    block = np.ones(25_000_000)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    for peak in (runs.peak_memory(), runs.peak_memory_of(os.getpid())):
+        assert block.nbytes / 1e9 <= peak <= machine
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_progress_counts_what_was_done_before(monkeypatch, live):
+    """Catches a resumed run that seems to begin anew, and a log file with two lines of progress every second."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: live)
+    bar = runs.progress(10, 4, "try")
+    assert (bar.n, bar.total) == (4, 10)
+    assert (bar.mininterval < 1) == live
+    bar.close()

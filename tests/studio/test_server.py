@@ -45,14 +45,16 @@ def connect(port, **headers):
 
 
 def test_the_page_needs_nothing_from_elsewhere(stage):
-    """Catches a file that is not served, a page that loads from another site, and lost headers."""
+    """Catches a file that is not served, a page that loads from another site or is shown in one, and lost headers."""
 
     async def visit(port):
         for path in ("/", "/studio.js", "/studio.css", "/icon.svg", "/vendor/preact.mjs", "/vendor/htm.mjs", "/games"):
             response = await fetch(port, path)
             assert response.code == 200, path
             assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
+            assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
             assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert response.headers["Cache-Control"] == "no-cache"
             if path in ("/", "/studio.js", "/studio.css"):
                 assert b"//" not in response.body.replace(b"// ", b"").replace(b"http://www.w3.org", b"").replace(
                     b"}//${location.host}", b""
@@ -96,11 +98,12 @@ def test_messages_and_pages_are_bounded(stage, monkeypatch):
         await second.write_message(json.dumps(message))
         assert "no game is open" in json.loads(await second.read_message())["error"]
         second.close()
-        answer = None
-        while answer is None:  # until the server has noticed
+        for _ in range(1000):  # until the server has noticed
             fourth = await connect(port)
             await fourth.write_message(json.dumps({"do": "open", "game": "toy"}))
             answer = await fourth.read_message()
+            if answer is not None:
+                break
         assert json.loads(answer)["title"] == "Toy"
         fourth.close()
 
@@ -133,6 +136,7 @@ def run_studio(*arguments):
 def test_a_users_mistakes_are_one_line(tmp_path):
     """Catches a traceback, a run whose game the studio would have to guess, a port that is another one modulo 65536."""
     for arguments, complaint in ((["--run", tmp_path], "--game"), (["--game", "chess"], "chess"),
+                                 (["--controller", "a.json", "--port", 0], "--game"),
                                  (["--game", "doomrnn", "--run", tmp_path / "none"], "no such folder"),
                                  (["--port", 99999], "--port 99999"), (["--port", -1], "--port -1"),
                                  (["--host", "a..b", "--port", 0], "--host a..b"),
@@ -157,6 +161,7 @@ def test_the_studio_opens_what_the_command_line_says(monkeypatch, tmp_path):
     found = {}
 
     async def serve(app, host, sockets):
+        found["addresses"] = {one.getsockname()[0] for one in sockets}
         for one in sockets:
             one.close()
 
@@ -171,6 +176,7 @@ def test_the_studio_opens_what_the_command_line_says(monkeypatch, tmp_path):
     monkeypatch.setattr(session, "lacking", lambda scene, run: None)
     monkeypatch.setattr(session, "Stage", lambda scene, *more: (scene.name, *more))
     main()
+    assert found["addresses"] == {"127.0.0.1"}, "the network is let in only by --host"
     assert [one["name"] for one in found["offered"]][:2] == ["doomrnn", "carracing"]
     assert found["opens"]("carracing") == ("carracing", game.find("carracing").folder, False, "")
     (tmp_path / "c.json").write_text("[[0], 1]")
@@ -179,3 +185,43 @@ def test_the_studio_opens_what_the_command_line_says(monkeypatch, tmp_path):
     assert found["opens"]("carracing") == ("carracing", str(tmp_path), True, "c.json")
     with pytest.raises(cli.UserError, match="doomrnn is not offered here"):
         found["opens"]("doomrnn")
+
+
+def test_a_game_without_its_weights_is_not_opened(monkeypatch, capsys):
+    """Catches a page that asks for a game by name and is told of a file that is missing, and no word at the start."""
+    found = {}
+
+    async def serve(app, host, sockets):
+        for one in sockets:
+            one.close()
+
+    monkeypatch.setattr(sys, "argv", ["studio", "--port", "0", "--game", "carracing"])
+    monkeypatch.setenv("WORLDMODELS_DTYPE", "float32")
+    monkeypatch.setattr(server, "serve", serve)
+    monkeypatch.setattr(server, "application", lambda offered, opens, name: found.update(offered=offered, opens=opens))
+    monkeypatch.setattr(devices, "for_blocks", lambda: None)
+    monkeypatch.setattr(session, "lacking", lambda scene, run: "no vae.json")
+    monkeypatch.setattr(session, "Stage", lambda *_: pytest.fail("it was opened"))
+    server.main()
+    assert "CarRacing is not offered: no vae.json" in capsys.readouterr().out
+    assert found["offered"] == [{"name": "carracing", "title": "CarRacing", "lacking": "no vae.json"}]
+    with pytest.raises(cli.UserError, match="carracing is not offered here"):
+        found["opens"]("carracing")
+
+
+def test_the_studio_serves_at_the_address_that_it_prints(stage, capsys):
+    """Catches the port that was asked for where a free one was taken, and a request that fills the memory."""
+
+    async def main():
+        app = server.application([], lambda _: stage)
+        serving = asyncio.create_task(server.serve(app, "127.0.0.1", server.bind("127.0.0.1", 0)))
+        await asyncio.sleep(0)  # it prints the address before it waits
+        address = capsys.readouterr().out.split()[5]
+        client = tornado.httpclient.AsyncHTTPClient()
+        codes = []
+        for words in ({}, {"method": "POST", "body": b"x" * (server.MESSAGE_BYTES + 1)}):
+            codes.append((await client.fetch(address, raise_error=False, **words)).code)
+        serving.cancel()
+        return codes
+
+    assert asyncio.run(main()) == [200, 400]

@@ -517,3 +517,26 @@ def test_features_are_measured_over_all_first_updates(rng):
     every = np.concatenate([part[:40] for part in parts[:3]])
     np.testing.assert_allclose(now["feature_mean"], every.mean(axis=0), rtol=1e-4)
     np.testing.assert_allclose(now["feature_square"], np.square(every).mean(axis=0), rtol=1e-4)
+
+
+def test_games_are_drawn_anew_from_all_of_their_seeds():
+    """Catches updates that all play the same games, the last seed that never is, and games in lockstep alike."""
+    seen = []
+    world = sides(rows=40, seeds=(100, 102), games=lambda: Noting(seen))
+    for update in range(3):
+        world.start([5, update])
+    assert set(seen) == {100, 101, 102}
+    assert len({tuple(seen[k : k + 40]) for k in (0, 40, 80)}) == 3
+    assert seen[:20] != seen[20:40], "the two blocks"
+
+
+def test_a_world_of_games_begins_anew_and_leaves_what_it_was_given():
+    """Catches a time limit that counts the steps of earlier updates, and states that change after they are stored."""
+    world = sides(rows=40, max_steps=2)
+    for update in range(2):
+        state = world.start([5, update])
+        before = [part.copy() for part in state]
+        _, _, done, cut, _ = world.step(state, np.ones([40, 1]))
+        assert (done.any(), cut.any()) == (True, False)
+        for part, copy in zip(state, before, strict=True):
+            np.testing.assert_array_equal(part, copy)

@@ -53,6 +53,7 @@ def found(real=500.0, dream=500.0, recall=0.8, deaths=10, expected=9.0):
     [
         ({}, "the controller"),
         ({"dream": 900.0}, "the MDN-RNN"),
+        ({"dream": 525.0}, "the controller"),  # less than two standard errors
         ({"real": 900.0}, "the controller"),
         ({"deaths": 20, "dream": 900.0}, "own games"),
         ({"recall": 0.2, "deaths": 20, "dream": 900.0}, "the VAE"),
@@ -88,3 +89,18 @@ def test_games_that_all_go_on_paying_are_no_advice():
 def test_without_deaths_there_is_no_advice():
     """Catches a traceback where an agent survives all games."""
     assert "spend" not in report.faithful(found(recall=None, deaths=0))
+
+
+def test_the_line_of_a_round_names_each_number():
+    """Catches random games taken for own ones, the deviation for the standard error, and dreams exchanged."""
+    line = {"round": 2, "minutes": 31.4, "random_games": 300, "own_games": 70, "real": {"mean": 512.25, "stderr": 9.1}}
+    line["real"]["n"] = 100
+    text = "round 2: 31 min, 300 + 70 games recorded, game 512.2 ± 9.1 (standard error, 100 validation games)"
+    assert report.words(line) == text
+    there = {"games": 0, "of": 8, "game": [], "expected": [], "dreamt": []}
+    told = report.words(line | {"dream": 812.0, "fidelity": found(dream=605.0) | {"where_it_stops_paying": there}})
+    first, second, *_, last = told.splitlines()
+    assert first == text.replace("game 512", "dream 812, dream at temperature 1 605, game 512")
+    assert second.startswith("deaths per 1,000 steps")
+    assert last == "0 of 8 games stop paying"
+    assert report.words(line | {"fidelity": found() | {"by_logit": []}}).count("\n") == 0

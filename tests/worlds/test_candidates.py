@@ -79,3 +79,17 @@ def test_candidates_act_as_the_game_takes_it(rng):
             played.append(np.array([game.actions[0] for game in players[:rows]]))
         np.testing.assert_allclose(played[1], as_taken(played[0]), atol=1e-6)
         assert np.abs(played[1] - played[0]).min() > 1e-3
+
+
+def test_blocks_are_told_what_else_their_episodes_need():
+    """Catches an evaluation in blocks by other rules than asked for, such as with another patience."""
+    told = []
+
+    class Told:
+        def map(self, tasks):
+            told.extend(tasks)
+            return [(np.zeros(seeds.shape), np.zeros(seeds.shape, int)) for _, seeds, *_ in tasks]
+
+    candidates.evaluate_in_blocks(Told(), np.zeros((3, 4)), np.arange(1000, 1005), 2, {"patience": 9}, "more")
+    assert len(told) == 3 * 3
+    assert all(settings == [{"patience": 9}, "more"] for _, _, *settings in told)

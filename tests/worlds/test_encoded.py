@@ -68,14 +68,17 @@ def test_z_is_sampled_at_control_time():
 
 
 def test_finished_rows_leave(rng):
-    """Catches a dead row that is still seen, and frames that are not those of the rows that go on."""
+    """Catches a dead row that is still seen, frames of other rows than those that go on, and an h without the dead."""
     world = encoded.EncodedGames(games.Games([CountingGame() for _ in SEEDS]), PaintedV(-80.0), random_rnn(rng))
     live, step, state = list(SEEDS), 0, world.reset(SEEDS)
     while live:
         assert [len(part) for part in state] == [len(live)] * 3
         assert world.frames[:, 0, 0, :2].tolist() == [[step, seed - 1000] for seed in live]
         np.testing.assert_allclose(state[0], world.frames[:, 0, 0, :2] / 8, atol=1e-6)
-        state, reward, done = world.step(np.zeros((len(live), 1), np.float32))
+        memory, action = state[1:], np.zeros((len(live), 1), np.float32)
+        inputs = mdnrnn.inputs_of(state[0], action, np.full(len(live), float(step == 0), np.float32))
+        state, reward, done = world.step(action)
+        np.testing.assert_allclose(world.hidden, world.rnn.step(world.rnn.prepared(), inputs, memory)[0], atol=1e-6)
         assert reward.tolist() == [10 * step + 1000 * (seed - 1000) for seed in live]
         step += 1
         assert done.tolist() == [step == 2 + seed % 7 for seed in live]

@@ -57,6 +57,26 @@ def test_a_recorded_episode_is_cut_and_played_as_it_is_recorded():
     assert world.reset([1006])[0, 0, 0, 0] == 0  # and it can be used again
 
 
+def test_games_that_are_cut_have_no_rows_and_are_cut_again_in_time():
+    """Catches a frame of a game that is over, and a second batch that is cut by the steps of the first."""
+    written = []
+    world = games.Recorded(games.Games([CountingGame()]), lambda seed, obs, *_: written.append(len(obs)), max_frames=3)
+    for _ in range(2):
+        world.reset([1006])
+        for _ in range(3):
+            frames, _, done = world.step([[0.5]])
+        assert (frames.shape, done.tolist()) == ((0, 64, 64, 3), [True])
+    assert written == [3, 3]
+
+
+def test_a_repeated_action_ends_with_the_last_game():
+    """Catches a step of no games, when all have ended before the action has been played as often as it should."""
+    world = games.Repeated(games.Games([CountingGame(), CountingGame()]), 4)
+    world.reset([1001, 1002])
+    frames, reward, done = world.step([[0.5], [0.5]])
+    assert (len(frames), reward.tolist(), done.tolist()) == (0, [2011, 6031.5], [True, True])
+
+
 def test_an_episode_whose_time_is_up_is_recorded_without_an_end():
     """Catches the time limit of the game learned as a death."""
     written, one = {}, games.Games([CountingGame()])
