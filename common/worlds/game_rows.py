@@ -26,7 +26,7 @@ class GameRows:
         max_steps: after which the time of a game is up, which nothing that is seen announces.
         seeds: the first and the last of those that its episodes are drawn from.
         complete_above: an episode whose last reward is above this is complete, which nothing that is seen announces
-            either: a car that takes the last tile of its track only knows that it drove on.
+            either: a car that completes its track only sees that it drove on.
     """
 
     def __init__(

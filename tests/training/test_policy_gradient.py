@@ -477,6 +477,20 @@ def test_ends_are_drawn_with_the_weight_that_the_mdn_rnn_was_trained_with(made, 
     assert set(drawn) == {(False, 7.0), (True, 7.0)}  # in the graph, and in the dreams of evaluations
 
 
+@pytest.mark.parametrize("complete_above", [None, -np.inf])
+def test_in_the_game_a_complete_track_is_no_end(made, complete_above):
+    """Catches the last tile of a track learned as the loss of all tiles to come."""
+    known = {} if complete_above is None else {"COMPLETE_ABOVE": complete_above}
+    game = dataclasses.replace(made[0], config=types.SimpleNamespace(**vars(made[0].config), **known))
+    world, _ = policy_gradient._game(game, TINY_GAME, models.load_run(game, made[1]))
+    state, ended = world.start(5), 0
+    while world.on.any():
+        state, _, done, cut, played = world.step(state, np.zeros((world.rows, 1), np.float32))
+        ended += (done & played).sum()
+        np.testing.assert_array_equal(cut & played, done & played & bool(known))
+    assert ended == world.rows
+
+
 def test_dreams_start_along_the_recorded_games_of_the_run(made, tmp_path, rng):
     """Catches starts at first frames only, or along games that another VAE has seen."""
     game, run = made[0], another(made, tmp_path)
