@@ -23,8 +23,8 @@ MIRROR: tuple[float, ...] = (-1.0, 1.0, 1.0)  # an action times this is its mirr
 RESTART = False  # the MDN-RNN does not predict the end of an episode
 CONTROLLER_MODE, CONTROLLER_BIAS = "zh", True
 TEMPERATURE = 0.7  # at which the authors watched the dream
-# An episode with a last reward above this is complete: the last tile was visited, or the lap ended at its start with 95 %
-# of them, in a step that costs 0.1. Leaving the field costs 100, and a car that gives up all steps that were left.
+# An episode with a last reward above this is complete: the last tile was visited, or the lap ended at its start with
+# 95 % of them, in a step that costs 0.1. Leaving the field costs 100, and a car that gives up pays for the steps left.
 COMPLETE_ABOVE = -0.15
 DREAM_REWARD = 0.0  # an MDN-RNN without heads does not predict the reward of the game
 # a tile brings 3 to 4.4, and at high speed two come in a step; leaving the field costs 100
@@ -290,7 +290,6 @@ PPO_GAME_LAPTOP = GamePpo(
     value_updates=4,
     sample_z=False,
     patience=100,
-    last_noise=0.2,
     eval_steps=5,
     eval_episodes=32,
 )

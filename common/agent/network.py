@@ -18,6 +18,8 @@ Layers = Sequence[tuple[tf.Tensor, tf.Tensor]]
 """(bias [O], weight [I, O]) of each layer"""
 LOGSTD = -3.0, 0.5  # least and greatest log standard deviation of an action, before tanh
 CUT_POWER = 3.0  # see SquashedNormal
+NODES, SHARES = (part.astype(np.float32) for part in np.polynomial.hermite_e.hermegauss(17))
+SHARES /= SHARES.sum()  # of the standard normal, at the NODES of a Gauss-Hermite quadrature
 LEAST_SHARE = 1e-6  # of its range, by which the action of a linear controller under a network stays off the ends
 LINEAR_SHARPNESS = 5.0  # logits per unit of distance of a linear controller's output from a threshold
 
@@ -36,10 +38,14 @@ class Choice:
     def draw(self, outputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Outputs float32 [B, K] -> float32 [B, 1], drawn by the Gumbel-max trick."""
         uniform = tf.random.stateless_uniform(tf.shape(outputs), seed, minval=1e-20)
-        return self.greedy(outputs - tf.math.log(-tf.math.log(uniform)))
+        return self._greatest(outputs - tf.math.log(-tf.math.log(uniform)))
 
-    def greedy(self, outputs: tf.Tensor) -> tf.Tensor:
-        """The most probable choice, float32 [B, 1]."""
+    def best(self, outputs: tf.Tensor) -> tf.Tensor:
+        """The action of the most probable choice, float32 [B, A]."""
+        return self.action_of(self._greatest(outputs))
+
+    @staticmethod
+    def _greatest(outputs: tf.Tensor) -> tf.Tensor:
         return tf.cast(tf.argmax(outputs, axis=1), tf.float32)[:, tf.newaxis]
 
     def action_of(self, drawn: tf.Tensor) -> tf.Tensor:
@@ -86,23 +92,27 @@ class SquashedNormal:
         self.low, self.high = tf.constant(low, tf.float32), tf.constant(high, tf.float32)
         self.cut = tf.constant([False] * len(low) if cut is None else cut)
         self.power = tf.where(self.cut, CUT_POWER, 1.0)
-        self.noise = tf.Variable(1.0, trainable=False)
-        """factor on all standard deviations, for a policy that learns"""
         self.outputs = 2 * len(low)
 
     def _moments(self, outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mean, logstd = tf.split(outputs, 2, axis=1)
         least, most = LOGSTD
-        return mean, least + (most - least) * tf.sigmoid(logstd) + tf.math.log(self.noise)
+        return mean, least + (most - least) * tf.sigmoid(logstd)
 
     def draw(self, outputs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Outputs float32 [B, 2A] -> float32 [B, A], drawn, before tanh."""
         mean, logstd = self._moments(outputs)
         return mean + tf.exp(logstd) * tf.random.stateless_normal(tf.shape(mean), seed)
 
-    def greedy(self, outputs: tf.Tensor) -> tf.Tensor:
-        """The means, float32 [B, A], before tanh."""
-        return self._moments(outputs)[0]
+    def best(self, outputs: tf.Tensor) -> tf.Tensor:
+        """The expected action, float32 [B, A].
+
+        That of the mean would not be it: where drawn actions brake a little on average, hardly ever and then hard, a
+        mean far below would not brake at all.
+        """
+        mean, logstd = self._moments(outputs)
+        drawn = mean + tf.exp(logstd) * NODES[:, np.newaxis, np.newaxis]
+        return tf.reduce_sum(SHARES[:, np.newaxis, np.newaxis] * self.action_of(drawn), axis=0)
 
     def action_of(self, drawn: tf.Tensor) -> tf.Tensor:
         """The squashed actions: float32 [B, A] -> float32 [B, A]."""

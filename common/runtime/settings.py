@@ -284,13 +284,6 @@ class PolicyGradient:
     reward_scale: float = option(1.0, "factor on rewards before learning, so that values are about 1", least=1e-6)
     clip: float = option(0.2, "PPO's clipping range: the probability ratio is clipped to 1 +- this", least=1e-6)
     entropy: float = option(0.003, "weight of the entropy of the policy")
-    last_noise: float = option(
-        1.0,
-        "factor on the standard deviation of continuous actions in the last update; from the middle of the updates on "
-        "it falls to this in a straight line",
-        least=1e-3,
-        most=1,
-    )
     tether: float = option(0.0, "weight of the penalty KL(policy || policy of --start_from) in the loss; 0 means none")
     hidden: str = option("128,64", "units of each hidden layer of the policy; an empty text means none")
     value_hidden: str = option("128,64", "units of each hidden layer of the value network")
@@ -300,7 +293,7 @@ class PolicyGradient:
         "the .json of a controller to start from: a network of the same layers learns on; a linear one stays fixed, "
         "and a network is added to it",
     )
-    eval_steps: int = option(25, "updates between evaluations of the greedy policy")
+    eval_steps: int = option(25, "updates between evaluations of the policy")
     eval_episodes: int = option(512, "episodes in such an evaluation")
     controller_mode: str = option("zch", NETWORK_READS, choices=NETWORK_MODES)
     sample_z: bool = option(True, "in the game the controller sees a sample of z; --no-sample_z: the mean")
@@ -333,7 +326,7 @@ class GamePpo(PolicyGradient):
         1000, "steps of an episode that are played, at most; an episode of the game has no more", most=MOST_STEPS
     )
     minibatch: int = option(2000, "steps in one step of Adam, at most")
-    eval_steps: int = option(10, "updates between evaluations of the greedy policy")
+    eval_steps: int = option(10, "updates between evaluations of the policy")
     eval_episodes: int = option(64, "episodes in such an evaluation")
 
 
@@ -378,8 +371,8 @@ class Iterate:
     mb_per_episode: float
     """of disk for a recorded episode, at most"""
     linear: dict[str, Any] | None = None
-    """flags of train.py, with which the linear controller is evolved at the end, in the dream of the best round,
-    from first frames"""
+    """flags of train.py, with which the linear controller is evolved at the end with the models of the best round, in
+    the world that they name, by default that of train.py; dreams begin at first frames"""
     backend: str = ""
     """of the validation games; by default the one that scores are reported in"""
     ships: int = 0

@@ -148,9 +148,7 @@ def controller_of(arrays: Arrays, agent: agents.Agent) -> dict[str, Any]:
             acts = {"choices": np.asarray(policy.head.actions).tolist()}
             stacks += [] if policy.base is None else [_base_of(policy.base, under)]
         else:
-            acts, size = {"rule": _squashed_rule_of(policy.head)}, len(policy.head.cut)
-            bias, weight = layers[-1]
-            layers[-1] = bias[:size], weight[:, :size]  # the means, without the deviations
+            acts = {"rule": _squashed_rule_of(policy.head)}
             linear = agents.controller_on(agent.game, agent.models.rnn, mode)
             stacks += [] if policy.base is None else [_unpacked(linear, under)]
     else:
@@ -212,7 +210,8 @@ def _outputs(exported: dict[str, Any], stacks: list, state: dict[str, np.ndarray
             x = np.tanh(x) if layer["activation"] == "tanh" else x
         outputs.append(x)
     if len(outputs) > 1 and "rule" in exported:
-        outputs[1] = np.stack([_mean_of_linear(*part) for part in zip(exported["rule"], outputs[1].T, strict=True)], 1)
+        means = [_mean_of_linear(*part) for part in zip(exported["rule"], outputs[1].T, strict=True)]
+        outputs[1] = np.stack(means + [np.zeros_like(mean) for mean in means], 1)
     return np.sum(outputs, axis=0)
 
 
@@ -230,18 +229,27 @@ def _acted(exported: dict[str, Any], outputs: np.ndarray) -> np.ndarray:
     if "choices" in exported:
         return np.asarray(exported["choices"])[outputs.argmax(axis=1)]
 
-    def acted(part: dict[str, float], x: np.ndarray) -> np.ndarray:
+    def acted(part: dict[str, Any], x: np.ndarray, deviation: np.ndarray) -> np.ndarray:
         if "power" in part:
-            return part["least"] + (part["most"] - part["least"]) * ((np.tanh(x) + 1) / 2) ** part["power"]
+            least, most = part["logstd"]
+            std = np.exp(least + (most - least) / (1 + np.exp(-deviation)))
+            drawn = ((np.tanh(x + std * np.array(part["nodes"])[:, None]) + 1) / 2) ** part["power"]
+            return part["least"] + (part["most"] - part["least"]) * np.array(part["shares"]) @ drawn
         return np.clip(part["scale"] * np.tanh(x) + part["shift"], part["least"], part["most"])
 
-    return np.stack([acted(part, x) for part, x in zip(exported["rule"], outputs.T, strict=True)], axis=1)
+    size = len(exported["rule"])
+    parts = zip(exported["rule"], outputs.T[:size], outputs.T[-size:], strict=True)
+    return np.stack([acted(*part) for part in parts], axis=1)
 
 
-def _squashed_rule_of(head: network.SquashedNormal) -> list[dict[str, float]]:
-    """The rule of a network with continuous actions: each is raised to a power and stretched, {power, least, most}."""
+def _squashed_rule_of(head: network.SquashedNormal) -> list[dict[str, Any]]:
+    """The rule of a network with continuous actions, {power, least, most, logstd, nodes, shares} of each.
+
+    Each is the expected action: see SquashedNormal.best.
+    """
     parts = (np.asarray(part).tolist() for part in (head.power, head.low, head.high))
-    return [dict(zip(("power", "least", "most"), part, strict=True)) for part in zip(*parts, strict=True)]
+    quadrature = {"logstd": list(network.LOGSTD), "nodes": network.NODES.tolist(), "shares": network.SHARES.tolist()}
+    return [dict(zip(("power", "least", "most"), part, strict=True)) | quadrature for part in zip(*parts, strict=True)]
 
 
 def action_rule_of(scene: game.Game) -> list[dict[str, float]]:

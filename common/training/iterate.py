@@ -592,7 +592,7 @@ class Iteration:
             self._note(number, f"{of}agent", controller=os.path.relpath(base + ending, self._run))
 
     def _evolve_linear(self, flags: dict[str, Any]) -> None:
-        """Evolves the paper's linear controller in the dream of the best round, beside the controller of that round."""
+        """Evolves the paper's linear controller with the models of the best round, beside that round's controller."""
         best = ship.best_of(self._lines)
         number, before = best["round"], self._folder(best["round"])
         one, folder = self._rounds[number - 1], os.path.join(before, "linear")

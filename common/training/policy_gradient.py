@@ -47,8 +47,6 @@ def main(game: Game, description: str | None, where: str = "") -> None:
     made_of = provenance.Parents(loaded.hashes, loaded.unverified)
     name = f"{game.log_name(cfg.world)}.ppo.{cfg.steps}.{cfg.rows}"
     policy, first, base = _policy(game, cfg, arguments, loaded, made_of)
-    if cfg.last_noise != 1 and not isinstance(policy.head, network.SquashedNormal):
-        raise UserError(f"--last_noise {cfg.last_noise:g}: {game.title} has no continuous actions; leave it out")
     evolution.check_log(cfg, policy.parameters)
     world: ppo.TensorWorld | game_rows.GameRows
     if cfg.world == "game":
@@ -66,8 +64,6 @@ def main(game: Game, description: str | None, where: str = "") -> None:
     with runs.progress(cfg.generations, run.generation, "learn by policy gradient") as bar:
         while run.generation < cfg.generations:
             done = run.generation / cfg.generations
-            if isinstance(policy.head, network.SquashedNormal):
-                policy.head.noise.assign(1 - (1 - cfg.last_noise) * max(0.0, 2 * done - 1))
             metrics = learner.ppo.update((1 - (1 - LEAST_RATE) * done) * cfg.learning_rate, cfg.tether)
             run.add_update(metrics, _return_of(metrics, cfg, loaded))
             if run.generation % cfg.eval_steps == 0 or run.generation == cfg.generations:

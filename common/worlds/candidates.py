@@ -126,7 +126,7 @@ def evaluate_in_blocks(
 
 
 class NetworkPlayer:
-    """A controller with hidden layers that plays its most probable actions, the same controller in every row.
+    """A controller with hidden layers that plays its best actions (see its head), the same controller in every row.
 
     Args:
         policy: the network and its head.
@@ -151,4 +151,4 @@ def _act_greedily(
     policy: network.Policy, mode: str, layers: network.Layers, z: tf.Tensor, h: tf.Tensor, c: tf.Tensor
 ) -> tf.Tensor:
     outputs = policy.outputs(layers, features_of(mode, z, h, c))
-    return policy.head.action_of(policy.head.greedy(outputs))
+    return policy.head.best(outputs)

@@ -65,13 +65,23 @@ def test_a_continuous_action_stays_in_its_range_and_reaches_its_ends():
     """Catches a range of -1 to 1 for the gas of a car, and one that no action comes to the ends of."""
     head = network.SquashedNormal(CAR.ACTION_LOW, CAR.ACTION_HIGH)
     outputs = np.repeat(np.float32([[-9], [0], [9]]), 6, axis=1)
-    action = head.action_of(head.greedy(outputs))
-    np.testing.assert_allclose(action, [CAR.ACTION_LOW, [0, 0.5, 0.5], CAR.ACTION_HIGH], atol=1e-6)
+    action = head.best(outputs)
+    np.testing.assert_allclose(action, [CAR.ACTION_LOW, [0, 0.5, 0.5], CAR.ACTION_HIGH], atol=1e-5)
     drawn = head.action_of(head.draw(np.zeros((10_000, 6), np.float32), [1000, 1])).numpy()
     assert (drawn >= CAR.ACTION_LOW).all()
     assert (drawn <= CAR.ACTION_HIGH).all()
     assert (drawn.min(axis=0) < [-0.5, 0.25, 0.25]).all()
     assert (drawn.max(axis=0) > [0.5, 0.75, 0.75]).all()
+
+
+def test_the_best_continuous_action_is_the_expected_one(rng):
+    """Over 100,000 draws, within five standard errors. Catches the action of the mean, which does not brake."""
+    head = network.SquashedNormal(CAR.ACTION_LOW, CAR.ACTION_HIGH, [False, False, True])
+    outputs = np.float32([[0.4, -0.2, -0.9, 1, -1, 3]])
+    drawn = head.action_of(head.draw(outputs.repeat(100_000, 0), [1000, 1])).numpy()
+    error = drawn.std(axis=0) / np.sqrt(len(drawn))
+    assert (np.abs(head.best(outputs)[0] - drawn.mean(axis=0)) < 5 * error).all()
+    assert np.abs(head.action_of(outputs[:, :3])[0, 2] - drawn.mean(axis=0)[2]) > 50 * error[2]
 
 
 def test_the_standard_deviation_of_a_continuous_action_is_bounded():
@@ -99,7 +109,7 @@ def test_a_linear_controller_under_a_network_presses_the_buttons_of_its_game(rng
     weight, x = rng.normal(size=6), rng.normal(size=(500, 6)).astype(np.float32)
     policy = network.policy_for(config, 6, "4", weight)
     zeros = policy.network.unpack(np.zeros(policy.network.parameters, np.float32))
-    action = policy.head.action_of(policy.head.greedy(policy.outputs(zeros, x))).numpy()
+    action = policy.head.best(policy.outputs(zeros, x)).numpy()
     pressed = [doomreal.buttons(np.tanh(row @ weight)) for row in x]
     assert [doomreal.buttons(row[0]) for row in action] == pressed
     assert len({tuple(row) for row in pressed}) == 3
@@ -118,7 +128,7 @@ def test_the_parameters_of_a_file_tell_whether_a_linear_controller_is_under_the_
     under = network.policy_of(DOOM, 4, "5", np.r_[np.zeros(alone.parameters), 9, 0, 0, 0])
     assert under.parameters == alone.parameters + 4
     read = np.float32([[1, 0, 0, 0]])
-    np.testing.assert_array_equal(under.head.greedy(under.outputs(under.network.unpack(np.zeros(99)), read)), [[2]])
+    np.testing.assert_array_equal(under.head.best(under.outputs(under.network.unpack(np.zeros(99)), read)), [[1]])
     for count in (alone.parameters - 1, alone.parameters + 1, alone.parameters + 5, 0):
         with pytest.raises(UserError, match=rf"^{count} parameters do not fit layers of 4, 5, 3"):
             network.policy_of(DOOM, 4, "5", np.zeros(count))

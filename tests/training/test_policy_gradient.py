@@ -335,27 +335,6 @@ def test_every_update_has_the_tether_asked_for(made, tmp_path, monkeypatch):
     assert asked == [(TINY.learning_rate, 0.25)]
 
 
-def test_the_noise_falls_in_the_second_half_of_the_updates(made, tmp_path, monkeypatch):
-    """Catches noise that stays, that begins anew when a training goes on, or that falls from the start."""
-    game, run, noises, update = made[0], another(made, tmp_path), [], ppo.PPO.update
-    config = types.SimpleNamespace(
-        **vars(game.config) | {"CHOICES": None, "ACTION_LOW": (-1.0,), "ACTION_HIGH": (1.0,)}
-    )
-    game = dataclasses.replace(game, config=config)
-
-    def noted(self, *how):
-        noises.append(float(self.policy.head.noise))
-        if len(noises) in (3, 7):
-            raise KeyboardInterrupt
-        return update(self, *how)
-
-    monkeypatch.setattr(ppo.PPO, "update", noted)
-    flags = "--generations", 8, "--last_noise", 0.2
-    assert train(game, run, *flags).code == 130
-    assert train(game, run, *flags).code == 130
-    np.testing.assert_allclose(noises, [1, 1, 1, 1, 1, 1, 0.8], atol=1e-6)
-
-
 def test_it_learns_in_the_dreams_asked_for(made, tmp_path, monkeypatch):
     """Catches a horizon, a dropout or a mode that is ignored; each of the two blocks dreams half of the rows."""
     game, run, asked = made[0], another(made, tmp_path), []
@@ -537,7 +516,6 @@ def test_dreams_start_along_the_recorded_games_of_the_run(made, tmp_path, rng):
         (["--value_hidden", "8,x"], ["hidden layers 8,x"]),
         (["--minibatch", "100"], ["--minibatch 100", "16 x 8 steps"]),
         (["--tether", "0.1"], ["--tether 0.1", "--start_from"]),
-        (["--last_noise", "0.5"], ["--last_noise 0.5: the toy has no continuous actions"]),
         (["--starts", "5"], ["series.npz", "no such file; make it first with: python series.py"]),
         (["--ends", "drawn"], ["rnn.json does not tell the weight of the restarts", "give --ends threshold"]),
         (["--eval_episodes", "100001"], ["--eval_episodes"]),

@@ -16,6 +16,13 @@ function meanOfLinear({ power, least, most }, output) {
   return Math.atanh(2 * between(LEAST_SHARE, share, 1 - LEAST_SHARE) ** (1 / power) - 1);
 }
 
+/** SquashedNormal.best, of one number of the action. */
+function expected({ power, least, most, logstd, nodes, shares }, mean, deviation) {
+  const std = exp(logstd[0] + (logstd[1] - logstd[0]) / (1 + exp(-deviation)));
+  const drawn = nodes.map((node) => ((tanh(mean + std * node) + 1) / 2) ** power);
+  return least + (most - least) * drawn.reduce((sum, value, k) => sum + shares[k] * value, 0);
+}
+
 /** The VAE, the MDN-RNN, the agent, and the frames that dreams start from. */
 export class Models {
   constructor(kernel, manifest, arrays) {
@@ -66,13 +73,13 @@ export class Models {
     const features = Float32Array.from(reads.flatMap((part) => [...state[part]]));
     const [outputs, ...more] = this._controller.map((stack) => stack.run(features));
     for (const added of more) {
-      added.forEach((value, k) => { outputs[k] += choices ? value : meanOfLinear(rule[k], value); });
+      added.forEach((value, k) => { outputs[k] += choices ? value : meanOfLinear(rule[k], value); }); // of the means
     }
     if (choices) return choices[outputs.indexOf(Math.max(...outputs))];
-    return rule.map(({ power, scale, shift, least, most }, k) => {
-      const squashed = tanh(outputs[k]);
-      if (power) return least + (most - least) * ((squashed + 1) / 2) ** power;
-      return between(least, scale * squashed + shift, most);
+    return rule.map((part, k) => {
+      const { scale, shift, least, most } = part;
+      if (part.power) return expected(part, outputs[k], outputs[rule.length + k]);
+      return between(least, scale * tanh(outputs[k]) + shift, most);
     });
   }
 }
