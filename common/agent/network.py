@@ -19,7 +19,7 @@ Layers = Sequence[tuple[tf.Tensor, tf.Tensor]]
 LOGSTD = -3.0, 0.5  # least and greatest log standard deviation of an action, before tanh
 CUT_POWER = 3.0  # see SquashedNormal
 NODES, SHARES = (part.astype(np.float32) for part in np.polynomial.hermite_e.hermegauss(17))
-SHARES /= SHARES.sum()  # of the standard normal, at the NODES of a Gauss-Hermite quadrature
+SHARES /= SHARES.sum()  # of a standard normal: Gauss-Hermite quadrature
 LEAST_SHARE = 1e-6  # of its range, by which the action of a linear controller under a network stays off the ends
 LINEAR_SHARPNESS = 5.0  # logits per unit of distance of a linear controller's output from a threshold
 
@@ -107,8 +107,7 @@ class SquashedNormal:
     def best(self, outputs: tf.Tensor) -> tf.Tensor:
         """The expected action, float32 [B, A].
 
-        That of the mean would not be it: where drawn actions brake a little on average, hardly ever and then hard, a
-        mean far below would not brake at all.
+        The action of the mean is another one. Drawn actions may brake hard now and then, while the mean hardly brakes.
         """
         mean, logstd = self._moments(outputs)
         drawn = mean + tf.exp(logstd) * NODES[:, np.newaxis, np.newaxis]

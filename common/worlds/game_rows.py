@@ -25,8 +25,8 @@ class GameRows:
         rows: how many games, B.
         max_steps: after which the time of a game is up, which nothing that is seen announces.
         seeds: the first and the last of those that its episodes are drawn from.
-        complete_above: an episode whose last reward is above this is complete, which nothing that is seen announces
-            either: a car that completes its track only sees that it drove on.
+        complete_above: an episode that ends with a reward above this is complete. That could not be foreseen either: a
+            car that completes its track only sees that it drove on.
     """
 
     def __init__(
