@@ -3,9 +3,9 @@
     python bench/variants.py --game doomrnn --preset smoke --run runs/variants           # minutes: does it work
     python bench/variants.py --game carracing --run runs/variants --seeds 3 --write      # the laptop preset: days
 
-docs/variants.md has the flags with which a table takes two cores a night. Every variant differs from the first one,
-`standard`, in one stage. The stages before that one are shared, those from it on are run with the same flags. All are
-commands of the game, so that a command that was stopped continues where it was.
+docs/variants.md has the flags with which a table takes one core two and a half hours. Every variant differs from the
+first one, `standard`, in one stage. The stages before that one are shared, those from it on are run with the same
+flags. All are commands of the game, so that a command that was stopped continues where it was.
 
     pixels      squared error of a reconstruction, summed over pixels and colors, on unseen episodes
     sharpness   gradient energy of reconstructions, as a share of that of the frames; 1 is as sharp as the game
