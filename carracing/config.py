@@ -23,9 +23,6 @@ MIRROR: tuple[float, ...] = (-1.0, 1.0, 1.0)  # an action times this is its mirr
 RESTART = False  # the MDN-RNN does not predict the end of an episode
 CONTROLLER_MODE, CONTROLLER_BIAS = "zh", True
 TEMPERATURE = 0.7  # at which the authors watched the dream
-# An episode with a last reward above this is complete: the last tile was visited, or the lap ended at its start with
-# 95 % of them, in a step that costs 0.1. Leaving the field costs 100, and a car that gives up pays for the steps left.
-COMPLETE_ABOVE = -0.15
 DREAM_REWARD = 0.0  # an MDN-RNN without heads does not predict the reward of the game
 # a tile brings 3 to 4.4, and at high speed two come in a step; leaving the field costs 100
 PAY = settings.Pay(least=-1.0, most=6.0, fall_below=-50.0, cost=20.0)
@@ -109,10 +106,14 @@ class GamePpo(settings.GamePpo):
 
     controller_mode: str = option("zh", settings.NETWORK_READS, choices=settings.NETWORK_MODES)
     patience: int = option(
-        0,
-        "while learning: an episode without reward for so many steps is ended, and charged the cost of the steps left; "
-        "0 means never",
-        least=0,
+        0, "while learning: a car without a new tile for so many steps is followed no further; 0 means never", least=0
+    )
+    enough: float = option(
+        1.0,
+        "while learning: a car that has visited so large a share of the tiles is followed no further. After its lap only "
+        "tiles that it missed are left, and it does not see which",
+        least=0.01,
+        most=1,
     )
     backend: str = option("envpool", "the implementation of the game", choices=("gymnasium", "envpool"))
 
@@ -279,7 +280,7 @@ PPO = {
     ),
 }
 PPO_GAME_LAPTOP = GamePpo(
-    generations=60,
+    generations=40,
     steps=MAX_STEPS,
     epochs=4,
     learning_rate=1e-3,
@@ -288,8 +289,10 @@ PPO_GAME_LAPTOP = GamePpo(
     reward_scale=0.05,
     entropy=0.0,
     value_updates=4,
+    hold_noise=8,  # the gas rises slowly: noise of a step is all but lost
     sample_z=False,
     patience=100,
+    enough=0.9,
     eval_steps=5,
     eval_episodes=32,
 )
@@ -328,8 +331,8 @@ ITERATE = {
                 train=IN_GAME,
                 games=32,
             ),
-            settings.Round(own=200, rnn=LONGER_CHUNKS, train=IN_GAME | {"generations": 40}, games=32),
-            settings.Round(own=200, rnn=LONGER_CHUNKS, train=IN_GAME | {"generations": 40}, games=64),
+            settings.Round(own=200, rnn=LONGER_CHUNKS, train=IN_GAME | {"generations": 30}, games=32),
+            settings.Round(own=200, rnn=LONGER_CHUNKS, train=IN_GAME | {"generations": 30}, games=64),
         ),
         mb_per_episode=1.6,
         linear={"generations": 60, "eval_steps": 20},

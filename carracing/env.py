@@ -248,18 +248,25 @@ class Cars:
         patience: the episode of a car without a new tile for so many steps is ended, and charged the -0.1 of every step
             that was left; 0 means never.
         max_steps: after which an episode ends.
-        charged: whether patience charges, as training wants it; recordings keep the reward of the game.
+        charged: whether patience charges, as evolution wants it; recordings keep the reward of the game.
+        enough: share of the tiles at which an episode is ended; 1 means all of them, as in the game.
     """
 
     def __init__(
-        self, tracks: Tracks, patience: int = 0, max_steps: int = config.MAX_STEPS, charged: bool = True
+        self,
+        tracks: Tracks,
+        patience: int = 0,
+        max_steps: int = config.MAX_STEPS,
+        charged: bool = True,
+        enough: float = 1.0,
     ) -> None:
         self._tracks, self._patience, self._max_steps, self._charged = tracks, patience, max_steps, charged
+        self._enough = enough
 
     def reset(self, seeds: Seeds) -> np.ndarray:
         """Starts one episode per seed."""
         self._cars, self._steps = np.arange(len(seeds), dtype=np.int32), 0
-        self._idle = np.zeros(len(seeds), int)
+        self._idle, self._visited = np.zeros(len(seeds), int), np.zeros(len(seeds))
         return frame_of(self._tracks.start(seeds))
 
     def step(self, action: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -268,6 +275,9 @@ class Cars:
         screens, reward, done = self._tracks.drive(self._cars, action)
         self._steps += 1
         self._idle = np.where(reward > 0, 0, self._idle + 1)  # a step costs 0.1, which only a new tile makes up for
+        self._visited = self._visited + np.where(reward > 0, (reward + 0.1) / 1000, 0)  # all tiles pay 1000 together
+        if self._enough < 1:
+            done = done | (self._visited >= self._enough)
         if self._patience:
             gave_up = ~done & (self._idle >= self._patience)
             if self._charged:
@@ -277,7 +287,9 @@ class Cars:
             done = np.ones_like(done)
         if done.any():
             on = ~done
-            screens, self._cars, self._idle = screens[on], self._cars[on], self._idle[on]
+            screens, self._cars, self._idle, self._visited = (
+                part[on] for part in (screens, self._cars, self._idle, self._visited)
+            )
         return frame_of(screens), reward, done
 
 

@@ -288,6 +288,11 @@ class PolicyGradient:
     hidden: str = option("128,64", "units of each hidden layer of the policy; an empty text means none")
     value_hidden: str = option("128,64", "units of each hidden layer of the value network")
     value_updates: int = option(10, "first updates, in which only the value network learns", least=0)
+    hold_noise: int = option(
+        1,
+        "steps for which the noise of the drawn actions stays the same; 1 means new noise in every step. Where actions "
+        "work slowly, new noise averages out before it shows anything",
+    )
     start_from: str = option(
         "",
         "the .json of a controller to start from: a network of the same layers learns on; a linear one stays fixed, "

@@ -244,16 +244,16 @@ class PPO:
 
     def _collect(self, dreams: TensorWorld, layers: Layers, world: State, key: tf.Tensor) -> tuple[State, "_Collected"]:
         """T steps of every row; features are of T + 1 steps, [(T + 1) * B, F], in the dtype of the products."""
-        policy, steps, dtype = self.policy, self._cfg.steps, devices.product_dtype()
+        policy, steps, hold, dtype = self.policy, self._cfg.steps, self._cfg.hold_noise, devices.product_dtype()
         kinds = (dtype, *[tf.float32] * 5)  # features, drawn, log_prob, reward, done, cut
         written = [tf.TensorArray(kind, steps + (k == 0)) for k, kind in enumerate(kinds)]
 
         def step(t: tf.Tensor, world: State, written: list[tf.TensorArray]) -> Any:
-            seeds = tf.random.split(tf.random.fold_in(key, t), 2)
+            held, new = (tf.random.split(tf.random.fold_in(key, k), 2) for k in (t // hold, t))
             features = tf.cast(dreams.features(world), dtype)
             outputs = policy.outputs(layers, features)
-            drawn = policy.head.draw(outputs, seeds[0])
-            world, reward, *ends = dreams.step(world, policy.head.action_of(drawn), seeds[1])
+            drawn = policy.head.draw(outputs, held[0])
+            world, reward, *ends = dreams.step(world, policy.head.action_of(drawn), new[1])
             done, cut = (tf.cast(part, tf.float32) for part in (*ends, tf.zeros_like(reward))[:2])
             row = features, drawn, policy.head.log_prob(outputs, drawn), self._cfg.reward_scale * reward, done, cut
             return t + 1, world, [array.write(t, part) for array, part in zip(written, row, strict=True)]
@@ -276,7 +276,7 @@ class PPO:
         for t in range(s.steps):
             if not games.on.any():
                 break
-            action, *taken = self._act(features_of(mode, *state), tf.random.fold_in(key, t))
+            action, *taken = self._act(features_of(mode, *state), tf.random.fold_in(key, t // s.hold_noise))
             state, reward, done, cut, played = games.step(state, action.numpy())
             ends = done.astype(np.float32), cut.astype(np.float32), played
             written.append((*(part.numpy() for part in taken), np.float32(s.reward_scale) * reward, *ends))

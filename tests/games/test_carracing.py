@@ -186,6 +186,22 @@ def test_laps_limits_and_patience():
     assert ends == [[False] * 4] * 5 + [[True] * 4]
 
 
+def test_a_car_that_has_visited_enough_is_followed_no_further():
+    """Catches tiles counted without the cost of their step, costs counted as tiles, and a count that rows share."""
+    rewards = [[249.9, -0.1, 499.9, 149.9, -0.1], [249.9, 249.9, 249.9, 149.8, 0.2], [-0.1] * 5]
+    cars = env.Cars(ScriptedTracks(rewards, [None] * 3), enough=0.9)
+    cars.reset([0] * 3)
+    left, lengths = np.arange(3), {}
+    for step in range(1, 6):
+        _, _, done = cars.step(np.zeros((len(left), 3)))
+        lengths |= {int(car): step for car in left[done]}
+        left = left[~done]
+    assert lengths == {0: 4, 1: 5}  # 1 has visited 0.8999 after four steps
+    usual = env.Cars(ScriptedTracks([[999.9, -0.1]], [None]))
+    usual.reset([0])
+    assert not usual.step(np.zeros((1, 3)))[2].any()  # only the game ends it
+
+
 def test_the_limit_is_a_thousand_steps():
     """Catches an episode of 999 or 1001 steps."""
     cars = env.Cars(ScriptedTracks([[-0.1] * 1001], [None]))

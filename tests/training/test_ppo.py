@@ -170,21 +170,21 @@ def test_steps_of_rows_that_wait_have_no_part_in_an_update():
         np.testing.assert_array_equal(array, other.arrays()[name], err_msg=name)
 
 
-@pytest.mark.parametrize("complete_above", [np.inf, 0.5])
-def test_what_a_world_of_games_says_of_each_step(complete_above):
+@pytest.mark.parametrize("lost_below", [np.inf, 0.5])
+def test_what_a_world_of_games_says_of_each_step(lost_below):
     """Catches the time limit or the last tile taken for an end, a row that begins again, and rewards of rows that wait.
 
     If the last tile were an end, a car would learn that it loses all rewards to come by taking it.
     """
     seen = []
-    rules = {} if complete_above == np.inf else {"complete_above": complete_above}
+    rules = {} if lost_below == np.inf else {"lost_below": lost_below}
     world = sides(rows=4, max_steps=3, seeds=(100, 200), games=lambda: Noting(seen), **rules)
     state, lengths, on = world.start([5, 6]), np.zeros(4, int), np.ones(4, bool)
     for step in range(1, 11):
         before = state
         state, reward, done, cut, played = world.step(state, np.ones([4, 1]))
         np.testing.assert_array_equal(played, on)
-        np.testing.assert_array_equal(cut, done & ((step >= 3) | (reward > complete_above)))
+        np.testing.assert_array_equal(cut, done & ((step >= 3) | (reward >= lost_below)))
         np.testing.assert_array_equal(reward, on & (before[0][:, 0] > 0))
         np.testing.assert_array_equal(state[0][done], before[0][done])
         lengths, on = lengths + on, ~done
@@ -192,6 +192,35 @@ def test_what_a_world_of_games_says_of_each_step(complete_above):
     assert all(100 <= seed <= 200 for seed in seen)
     world.start([5, 7])
     assert set(seen[:4]) != set(seen[4:])
+
+
+@pytest.mark.parametrize("dreams", [False, True])
+def test_the_noise_of_actions_is_held(dreams, monkeypatch):
+    """Catches new noise in every step, noise that is held for ever, and a dream whose own noise is held as well."""
+    head = network.SquashedNormal([-1.0], [1.0])
+    cfg = dataclasses.replace(QUICK, steps=12, hold_noise=4, controller_mode="zc")
+    world = Bandit() if dreams else sides(rows=4, max_steps=20, games=lambda: Noting([]))
+    learner = ppo.PPO(world, network.Policy(2, (16,), head), cfg)  # its last layer is zero: it draws noise alone
+    if dreams:
+        state = world.start(tf.constant([0, -1]))
+        layers = learner.policy.network.unpack(tf.constant(learner.parameters()))
+        data = learner._collect(world, layers, state, tf.constant([1, 2]))[1]
+        shown = tf.reshape(data.features, [13, world.rows, 2])[:, :, 0].numpy().astype(float)
+        assert (np.abs(np.diff(shown, axis=0)).max(axis=1) > 0.5).all()
+    else:
+        monkeypatch.setattr(Sides, "reset", lambda self, seeds: endless(self, seeds))
+        data = learner._play(world)
+    drawn = data.drawn.numpy()[:, :, 0]
+    for first in (0, 4, 8):
+        np.testing.assert_array_equal(drawn[first : first + 4], np.tile(drawn[first], (4, 1)))
+    assert len(np.unique(drawn.round(6))) == 3 * drawn.shape[1]
+
+
+def endless(sides, seeds):
+    """Sides.reset, of episodes that only the time limit ends."""
+    sides._rngs = [np.random.default_rng(int(seed)) for seed in seeds]
+    sides._left = np.full(len(seeds), 99)
+    return sides._see()
 
 
 class Noting(Sides):
