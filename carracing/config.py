@@ -110,8 +110,8 @@ class GamePpo(settings.GamePpo):
     )
     enough: float = option(
         1.0,
-        "while learning: a car that has visited so large a share of the tiles is followed no further. After its lap only "
-        "tiles that it missed are left, and it does not see which",
+        "while learning: a car that has visited so large a share of the tiles is followed no further. After its lap "
+        "only tiles that it missed are left, and it does not see which",
         least=0.01,
         most=1,
     )
