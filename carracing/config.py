@@ -22,6 +22,7 @@ ACTION_CUT = (False, False, True)  # which parts `env.action_of` cuts off at the
 MIRROR: tuple[float, ...] = (-1.0, 1.0, 1.0)  # an action times this is its mirror image
 RESTART = False  # the MDN-RNN does not predict the end of an episode
 CONTROLLER_MODE, CONTROLLER_BIAS = "zh", True
+COMPLETE_ABOVE = 0.0  # an episode that ends in a step that pays is complete, not lost: its last tile was visited
 TEMPERATURE = 0.7  # at which the authors watched the dream
 DREAM_REWARD = 0.0  # an MDN-RNN without heads does not predict the reward of the game
 # a tile brings 3 to 4.4, and at high speed two come in a step; leaving the field costs 100
@@ -106,7 +107,7 @@ class GamePpo(settings.GamePpo):
 
     controller_mode: str = option("zh", settings.NETWORK_READS, choices=settings.NETWORK_MODES)
     patience: int = option(
-        0, "while learning: a car without a new tile for so many steps is followed no further; 0 means never", least=0
+        0, "while learning: the episode of a car without a new tile for so many steps is ended; 0 means never", least=0
     )
     enough: float = option(
         1.0,

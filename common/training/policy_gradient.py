@@ -122,8 +122,8 @@ def _game(game: Game, cfg: Any, loaded: models.Models) -> tuple[game_rows.GameRo
             return EncodedGames(game.real_games(rows, cfg.backend, **rules), loaded.vae, loaded.rnn, cfg.sample_z)
 
         span = evolution.FIRST_SEED, evolution.LAST_SEED
-        lost_below = game.config.PAY.fall_below if hasattr(game.config, "PAY") else np.inf
-        return game_rows.GameRows(make_block, cfg.blocks, cfg.rows, game.config.MAX_STEPS, span, lost_below)
+        complete_above = getattr(game.config, "COMPLETE_ABOVE", np.inf)
+        return game_rows.GameRows(make_block, cfg.blocks, cfg.rows, game.config.MAX_STEPS, span, complete_above)
 
     patience, enough = getattr(cfg, "patience", 0), getattr(cfg, "enough", 1.0)
     rules = {"patience": patience, "charged": False} if patience else {}

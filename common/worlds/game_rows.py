@@ -25,7 +25,7 @@ class GameRows:
         rows: how many games, B.
         max_steps: after which the time of a game is up, which nothing that is seen announces.
         seeds: the first and the last of those that its episodes are drawn from.
-        lost_below: an episode that ends with a reward below this is lost. Other ends could not be foreseen either: a
+        complete_above: an episode that ends with a reward above this is complete. That could not be foreseen either: a
             car that completes its track only sees that it drove on.
     """
 
@@ -36,10 +36,10 @@ class GameRows:
         rows: int,
         max_steps: int,
         seeds: tuple[int, int],
-        lost_below: float = np.inf,
+        complete_above: float = np.inf,
     ) -> None:
         self.rows, self._make_block, self._max_steps, self._seeds = rows, make_block, max_steps, seeds
-        self._lost_below = lost_below
+        self._complete_above = complete_above
         self._shares = np.array_split(np.arange(rows), blocks)
         self._threads = concurrent.futures.ThreadPoolExecutor(blocks)
         self.on = np.zeros(rows, bool)
@@ -66,8 +66,8 @@ class GameRows:
             action: float32 [B, A].
 
         Returns:
-            (state, reward float32 [B], done bool [B], cut bool [B], played bool [B]): cut are those that ended and are
-            not lost, or of which the time is up, and played are those that did not wait.
+            (state, reward float32 [B], done bool [B], cut bool [B], played bool [B]): cut are those of which only the
+            time is up or that are complete, and played are those that did not wait.
         """
         state, played = tuple(part.copy() for part in state), self.on
         reward, done = np.zeros(self.rows, np.float32), ~self.on
@@ -83,7 +83,7 @@ class GameRows:
 
         list(self._threads.map(work, self._blocks, self._shares))
         self.on, self._steps = ~done, self._steps + 1
-        unannounced = (self._steps >= self._max_steps) | (reward >= self._lost_below)
+        unannounced = (self._steps >= self._max_steps) | (reward > self._complete_above)
         return state, reward, done, done & unannounced, played
 
     def evaluate(self, policy: Policy, seeds: Seeds) -> np.ndarray:

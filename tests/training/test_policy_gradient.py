@@ -456,10 +456,10 @@ def test_ends_are_drawn_with_the_weight_that_the_mdn_rnn_was_trained_with(made, 
     assert set(drawn) == {(False, 7.0), (True, 7.0)}  # in the graph, and in the dreams of evaluations
 
 
-@pytest.mark.parametrize("lost_below", [None, -np.inf])
-def test_in_the_game_a_complete_track_is_no_end(made, lost_below):
+@pytest.mark.parametrize("complete_above", [None, -np.inf])
+def test_in_the_game_a_complete_track_is_no_end(made, complete_above):
     """Catches the last tile of a track learned as the loss of all tiles to come."""
-    known = {} if lost_below is None else {"PAY": settings.Pay(-1.0, 6.0, lost_below, 20.0)}
+    known = {} if complete_above is None else {"COMPLETE_ABOVE": complete_above}
     game = dataclasses.replace(made[0], config=types.SimpleNamespace(**vars(made[0].config), **known))
     world, _ = policy_gradient._game(game, TINY_GAME, models.load_run(game, made[1]))
     state, ended = world.start(5), 0

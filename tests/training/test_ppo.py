@@ -170,21 +170,21 @@ def test_steps_of_rows_that_wait_have_no_part_in_an_update():
         np.testing.assert_array_equal(array, other.arrays()[name], err_msg=name)
 
 
-@pytest.mark.parametrize("lost_below", [np.inf, 0.5])
-def test_what_a_world_of_games_says_of_each_step(lost_below):
+@pytest.mark.parametrize("complete_above", [np.inf, 0.5])
+def test_what_a_world_of_games_says_of_each_step(complete_above):
     """Catches the time limit or the last tile taken for an end, a row that begins again, and rewards of rows that wait.
 
     If the last tile were an end, a car would learn that it loses all rewards to come by taking it.
     """
     seen = []
-    rules = {} if lost_below == np.inf else {"lost_below": lost_below}
+    rules = {} if complete_above == np.inf else {"complete_above": complete_above}
     world = sides(rows=4, max_steps=3, seeds=(100, 200), games=lambda: Noting(seen), **rules)
     state, lengths, on = world.start([5, 6]), np.zeros(4, int), np.ones(4, bool)
     for step in range(1, 11):
         before = state
         state, reward, done, cut, played = world.step(state, np.ones([4, 1]))
         np.testing.assert_array_equal(played, on)
-        np.testing.assert_array_equal(cut, done & ((step >= 3) | (reward >= lost_below)))
+        np.testing.assert_array_equal(cut, done & ((step >= 3) | (reward > complete_above)))
         np.testing.assert_array_equal(reward, on & (before[0][:, 0] > 0))
         np.testing.assert_array_equal(state[0][done], before[0][done])
         lengths, on = lengths + on, ~done
