@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from PIL import Image
 
 from common.protocols import Policy, World
 from common.runtime import settings
@@ -181,6 +182,11 @@ class Game:
         if not hasattr(self.config, "PAY"):
             raise UserError(f"--heads: {self.title} has no PAY in its config.py, which says what they learn")
         return self.config.PAY
+
+    def first_frames(self) -> np.ndarray:
+        """The first frames of some episodes that ship with the game, uint8 [N, 64, 64, 3]."""
+        with Image.open(self.frames_picture) as strip:
+            return np.asarray(strip.convert("RGB")).reshape(-1, 64, 64, 3)
 
     @property
     def frames_picture(self) -> str:

@@ -28,12 +28,12 @@ from common.runtime import cli, files, provenance
 from common.runtime.cli import UserError
 from common.studio import session
 
-FORMAT = 1  # of the manifest; weights.js reads this one
+FORMAT = 2  # of the manifest; weights.js reads this one. It changes when what dream.js reads does
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
 SERVER_ONLY = {"server.js", "kernel.wat"}
 GAMES, SERVICE_WORKER = "games.json", "service-worker.js"
 ACTIVATIONS = {"linear", "relu", "sigmoid", "tanh"}  # that network.js knows
-TOLERANCE = 1e-4  # of an action, between the agent and what is exported of it
+TOLERANCE = 1e-4  # of an action, between the agent and what is exported of it, before float16 rounds its weights
 ROWS = 64  # states in which that is compared
 
 
@@ -351,9 +351,11 @@ def _manifests(out: str) -> list[dict[str, Any]]:
     for path in sorted(glob.glob(os.path.join(glob.escape(out), "*", "manifest.json"))):
         try:
             about = files.read_json(path)
-            found.append(about | {name: about[name] for name in ("name", "title", "dream_reward")})
+            found.append(about | {name: about[name] for name in ("name", "title", "dream_reward", "format")})
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: damaged ({error}); remove its folder, and export that game again") from None
+        if about["format"] != FORMAT:
+            raise UserError(f"{path}: is of another version; remove its folder, and export that game again")
     return found
 
 
@@ -418,7 +420,9 @@ def main() -> None:
     for name in [arguments.game] if arguments.game else names:
         scene = game.find(name)
         run = arguments.run or scene.folder
-        if arguments.game is None and (lacking := session.lacking(scene, run)):
+        if lacking := session.lacking(scene, run):
+            if arguments.game:
+                raise UserError(f"{scene.title} is not exported: {lacking}")
             print(f"{scene.title} is not exported: {lacking}")
             continue
         stage = session.Stage(scene, run, arguments.unverified, arguments.controller)

@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -148,6 +149,26 @@ def test_the_page_is_told_what_is_true_of_the_game():
     assert about["rnn"] == sizes | {"forget_bias": mdnrnn.FORGET_BIAS}
 
 
+def test_the_format_changes_with_what_the_page_reads():
+    """Catches a manifest of an earlier version that a page takes for its own, and fails at the agent's first step."""
+    cut = network_agent(None, False, (False, True)).controller
+    assert (export.FORMAT, set(export._squashed_rule_of(cut.head)[0])) == (
+        2,
+        {"power", "least", "most", "logstd", "nodes", "shares"},
+    )
+    with open(os.path.join(export.PAGE, "weights.js")) as file:
+        assert f"FORMAT = {export.FORMAT};" in file.read()
+
+
+@pytest.mark.parametrize("name", ["dream.js", "network.js", "numbers.js"])
+def test_no_function_that_browsers_round_differently(name):
+    """Catches a dream that another browser dreams otherwise: the last digit of Math.log and its kin is not defined."""
+    with open(os.path.join(export.PAGE, name)) as file:
+        code = re.sub(r"//.*|/\*[\s\S]*?\*/", "", file.read())
+    assert set(re.findall(r"Math\.(\w+)", code)) <= {"max", "min", "round", "floor", "ceil", "abs", "sqrt"}
+    assert set(re.findall(r"\*\*\s*([\w(]+)", code)) <= {"2", "24", "32"}
+
+
 def linear_agent(mode):
     stage = toy_stage()
     shape = agents.controller_on(stage.game, stage.rnn, mode)
@@ -226,6 +247,9 @@ def test_a_users_mistakes_are_one_line_and_nothing_is_overwritten(tmp_path, expo
     (tmp_path / "damaged" / "other").mkdir(parents=True)
     (tmp_path / "damaged" / "games.json").write_text("[]")
     (tmp_path / "damaged" / "other" / "manifest.json").write_text("{")
+    shutil.copytree(tmp_path / "damaged", tmp_path / "earlier")
+    about = {"name": "other", "title": "Other", "dream_reward": 0, "format": 1}
+    (tmp_path / "earlier" / "other" / "manifest.json").write_text(json.dumps(about))
     for arguments, complaint in (
         (["--run", tmp_path], "--game"),
         (["--game", "doomrnn", "--run", tmp_path / "none"], "no such folder"),
@@ -238,6 +262,7 @@ def test_a_users_mistakes_are_one_line_and_nothing_is_overwritten(tmp_path, expo
         (["--out", tmp_path / "file"], "is not a folder"),
         (["--out", ""], "--out: give a folder"),
         (["--out", tmp_path / "damaged"], "manifest.json: damaged"),
+        (["--out", tmp_path / "earlier"], "manifest.json: is of another version"),
     ):
         with pytest.raises(cli.UserError, match=complaint):
             exported(*arguments)

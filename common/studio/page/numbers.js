@@ -24,7 +24,11 @@ export const sigmoid = (x) => 1 / (1 + exp(-x));
 
 export const tanh = (x) => 1 - 2 / (exp(2 * x) + 1);
 
+/** x to a power that is a whole number. */
+export const power = (x, degree) => Array.from({ length: degree }).reduce((product) => product * x, 1);
+
 export function ln(x) {
+  if (x === 0) return -Infinity;
   let k = 0;
   for (; x < 0.7; k--) x *= 2;
   for (; x > 1.4; k++) x /= 2;

@@ -138,8 +138,8 @@ async function run(running) {
     byId("stage").focus();
     say("Running.");
   } else {
-    await latest; // the last step is still on its way
-    if (!page.now.over) say(`Paused after ${progress()}.`);
+    await latest; // the last step is still on its way, or another game has taken its place
+    if (page.now && !page.now.over) say(`Paused after ${progress()}.`);
   }
 }
 
@@ -494,7 +494,7 @@ async function loop() {
     await step();
     const time = performance.now();
     times = [...times.slice(-30), time];
-    if (time - told > 10000) {
+    if (page.now && time - told > 10000) { // else another game is being opened
       told = time;
       byId("progress").textContent = progress(); // for screen readers only
     }
