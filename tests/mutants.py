@@ -944,6 +944,7 @@ MUTANTS = [
      "rng.standard_normal(inputs * outputs)]"),
     ("common/agent/network.py", "[1.0] * (len(self.layers) - 1) + [last]", "[1.0] * len(self.layers)"),
     ("common/agent/network.py", "return LINEAR_SHARPNESS * tf.concat", "return tf.concat"),
+    ("common/agent/network.py", "u = tf.tanh(tf.matmul(read, weight) + bias)", "u = tf.tanh(tf.matmul(read, weight))"),
     ("common/agent/mdnrnn.py", "tf.random.fold_in(seed, k) if k else seed)", "seed)"),
     ("common/agent/rssm.py", 'self.biases["gru_x"].assign([1.0] * (2 * shape.memory) + [0.0] * shape.memory)', "pass"),
     ("common/agent/rssm.py", "plain, target = image_of(target), image_of(target, tf.random.stateless_uniform(tf.shape(target), seed))",
