@@ -88,7 +88,7 @@ class Bench:
             running.command(self._game, "train", "--run", own, "-s", seed, *METHODS[name])
             (best,) = glob.glob(os.path.join(glob.escape(own), "log", "*.best.json"))
             found.append(trained(best))
-            returns.append(running.returns(self._game, best, SCORE_SEED, self._count, "--backend", BACKEND))
+            returns.append(running.returns(self._game, best, SCORE_SEED, self._count, BACKEND))
         means = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
         means |= {"score": float(np.mean(returns)), "stderr": running.standard_error(np.array(returns))}
         return {"means": np.mean(returns, axis=1).tolist(), **means}

@@ -18,7 +18,7 @@ from PIL import Image
 from common.agent import mdnrnn, vae
 from common.data import recordings
 from common.game import find
-from common.runtime import files
+from common.runtime import files, provenance
 from common.runtime.files import ROOT
 from common.training import trainers, vae_and_rnn
 
@@ -165,13 +165,33 @@ def test_a_controller_that_has_evolved_on_plays_anew(tmp_path, monkeypatch):
     def command(game, script, *words):
         played.append(files.read_json(best))
         rows = [{"return": played[-1][1]}]
-        files.write_json(words[words.index("--out") + 1], {"episodes": rows})
+        files.write_json(words[words.index("--out") + 1], {"episodes": rows, "commit": provenance.commit()})
 
     monkeypatch.setattr(running, "command", command)
     for score in (1.0, 1.0, 2.0):
         files.write_json(best, [[0.5], score])
         assert running.returns(find("carracing"), best, 460_000, 1).tolist() == [score]
     assert len(played) == 2
+
+
+def test_what_is_played_otherwise_is_played_again(tmp_path, monkeypatch):
+    """Catches the scores of other games, of another backend or of other code taken for those that are asked for."""
+    game, best, played = find("carracing"), str(tmp_path / "log" / "x.best.json"), []
+    files.write_json(best, [[0.5], 1.0])
+
+    def command(game, script, *words):
+        played.append((words[2], words[words.index("--episodes") + 1], words[words.index("--backend") + 1]))
+        about = {"episodes": [{"return": len(played)}], "commit": running.provenance.commit()}
+        files.write_json(words[words.index("--out") + 1], about)
+
+    monkeypatch.setattr(running, "command", command)
+    asked = [(460_000, 2, "draft"), (470_000, 2, "draft"), (460_000, 3, "draft"), (460_000, 2, "gymnasium")]
+    for _ in range(2):
+        assert [running.returns(game, best, *one).tolist() for one in asked] == [[1], [2], [3], [4]]
+    assert played == [(seed, count, backend) for seed, count, backend in asked]
+    monkeypatch.setattr(running.provenance, "commit", lambda: "another")
+    assert running.returns(game, best, *asked[0]).tolist() == [5]
+    assert running.returns(game, best, *asked[0]).tolist() == [5]
 
 
 def test_rollouts_are_those_that_were_played():
