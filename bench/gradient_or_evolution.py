@@ -60,8 +60,10 @@ def main() -> None:
     figures = {name: bench.figures(name) for name in names}
     print(table(figures))
     if arguments.write:
-        files.write_json(os.path.join(ROOT, "log", "carracing.methods.json"), about | {"figures": figures}, indent=1)
-        running.insert(page, "methods", table(figures))
+        path = os.path.join(ROOT, "log", "carracing.methods.json")
+        made = running.merged(path, about, figures, METHODS)
+        files.write_json(path, made, indent=1)
+        running.insert(page, "methods", table(made["figures"]))
 
 
 class Bench:

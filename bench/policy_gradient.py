@@ -78,8 +78,10 @@ def main() -> None:
     figures = {name: bench.figures(name) for name in names}
     print(table(figures))
     if arguments.write:
-        files.write_json(os.path.join(LOG, "doomrnn.settings.json"), about | {"figures": figures}, indent=1)
-        running.insert(page, "settings", table(figures))
+        path = os.path.join(LOG, "doomrnn.settings.json")
+        made = running.merged(path, about, figures, SETTINGS)
+        files.write_json(path, made, indent=1)
+        running.insert(page, "settings", table(made["figures"]))
 
 
 class Bench:

@@ -63,6 +63,30 @@ def chosen(only: str, names: Iterable[str]) -> list[str]:
     return [name for name in known if name in wanted or not wanted]
 
 
+def merged(path: str, about: dict[str, Any], figures: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """What a file of figures is to hold: those of this start, and of earlier ones what it has not measured.
+
+    Args:
+        path: the file, which may be missing.
+        about: what is true of this start, such as its commit.
+        figures: {name: row} that it has measured.
+        names: of all rows, in their order; others are left out.
+
+    Returns:
+        `about`, and under "figures" the rows; each says with which budget, at which commit and when it was measured.
+    """
+
+    def rows(about: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
+        own = {key: about[key] for key in ("budget", "commit", "made")}
+        return {name: own | row for name, row in figures.items()}
+
+    found = rows(about, figures)
+    if os.path.exists(path):
+        earlier = files.read_json(path)
+        found = rows(earlier, earlier["figures"]) | found
+    return about | {"figures": {name: found[name] for name in names if name in found}}
+
+
 def score_cell(found: dict[str, Any]) -> str:
     """The score ± its standard error of a setting, with the means of its seeds where there are several."""
     means = f" ({', '.join(f'{mean:.0f}' for mean in found['means'])})" if len(found["means"]) > 1 else ""

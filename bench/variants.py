@@ -119,14 +119,14 @@ def main() -> None:
     figures = {name: bench.figures(name) for name in names}
     print(table(figures))
     if arguments.write:
-        files.write_json(
-            os.path.join(ROOT, "log", f"{game.name}.variants.json"), about | {"figures": figures}, indent=1
-        )
+        path = os.path.join(ROOT, "log", f"{game.name}.variants.json")
+        made = running.merged(path, about, figures, chosen)
+        files.write_json(path, made, indent=1)
         if any("-o" in VARIANTS[name][1] for name in figures):
-            plot(figures, os.path.join(ROOT, "docs", f"variants.{game.name}.png"))
+            plot(made["figures"], os.path.join(ROOT, "docs", f"variants.{game.name}.png"))
         if "vae-gan" in figures:
             bench.show(os.path.join(ROOT, "docs", f"variants.{game.name}.frames.png"))
-        running.insert(page, mark, table(figures))
+        running.insert(page, mark, table(made["figures"]))
 
 
 def variants_of(game: Game) -> list[str]:

@@ -22,7 +22,7 @@ from common.runtime import files, provenance
 from common.runtime.files import ROOT
 from common.training import trainers, vae_and_rnn
 
-from bench import running, scale, variants
+from bench import gradient_or_evolution, policy_gradient, running, scale, variants
 
 
 def test_sharpness_is_the_energy_of_gradients(rng):
@@ -192,6 +192,43 @@ def test_what_is_played_otherwise_is_played_again(tmp_path, monkeypatch):
     monkeypatch.setattr(running.provenance, "commit", lambda: "another")
     assert running.returns(game, best, *asked[0]).tolist() == [5]
     assert running.returns(game, best, *asked[0]).tolist() == [5]
+
+
+@pytest.mark.parametrize(
+    ("bench", "page", "mark", "file", "words"),
+    [
+        (variants, "variants.md", "doomrnn", "doomrnn.variants.json", ("--game", "doomrnn")),
+        (policy_gradient, "history/policy_gradient.md", "settings", "doomrnn.settings.json", ()),
+        (gradient_or_evolution, "history/carracing.md", "methods", "carracing.methods.json", ()),
+    ],
+)
+def test_rows_that_are_not_measured_again_are_kept(tmp_path, monkeypatch, bench, page, mark, file, words):
+    """Catches --only that deletes the other rows, another order, and a row that tells the commit of another start."""
+    row = dict.fromkeys(("steps", "minutes", "dream", "in_training", "score", "stderr"), 1.0) | {"means": [1.0]}
+    places = {name: str(tmp_path / "log") if name == "LOG" else str(tmp_path) for name in ("ROOT", "LOG")}
+    for name, place in places.items():
+        monkeypatch.setattr(bench, name, place, raising=False)
+    fake = types.SimpleNamespace(check=lambda names: None, figures=lambda name: row)
+    monkeypatch.setattr(bench, "Bench", lambda *_: fake)
+    path = tmp_path / "docs" / page
+    path.parent.mkdir(parents=True)
+    path.write_text(f"<!-- table {mark} -->\n<!-- end {mark} -->\n")
+    names = ["gaussian", "mode z"] if bench is variants else list(getattr(bench, "METHODS", None) or bench.SETTINGS)[:2]
+    for commit, name in (("late", names[1]), ("early", names[0])):
+        monkeypatch.setattr(provenance, "about_now", lambda commit=commit: {"commit": commit, "made": "today"})
+        done = commands.call(
+            lambda *_: bench.main(), None, *words, "--run", tmp_path / "run", "--only", name, "--write"
+        )
+        assert done.code == 0, done
+    figures = files.read_json(str(tmp_path / "log" / file))["figures"]
+    assert {name: found["commit"] for name, found in figures.items() if name != "standard"} == {
+        names[0]: "early",
+        names[1]: "late",
+    }
+    assert [name for name in figures if name != "standard"] == names
+    assert figures[names[1]]["budget"]["only"] == names[1]
+    rows = [line.split(" | ")[0][2:] for line in path.read_text().splitlines() if line.startswith("| ")]
+    assert [name for name in rows[1:] if name != "standard"] == names
 
 
 def test_rollouts_are_those_that_were_played():
