@@ -26,6 +26,7 @@ from common.runtime.cli import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ENOUGH = 0.95  # share of the changes that must turn a test red
+TO_READ = ".md", ".ipynb"
 PATIENCE = 900  # seconds for the tests of one change
 
 TESTS = {
@@ -1082,6 +1083,7 @@ MUTANTS = [
      "np.mean([draw[name] for draw in draws], axis=1)"),
     ("bench/open_loop.py", "np.maximum(known[t], chunks.end[t])", "known[t]"),
     ("bench/running.py", 'f"scores.{first_seed}.{count}.{backend}.{player}.json"', 'f"scores.{first_seed}.{count}.{backend}.json"'),
+    ("bench/running.py", 'found = rows(earlier, earlier["figures"]) | found', 'found = found | rows(earlier, earlier["figures"])'),
     ("bench/running.py", '.get("commit") == provenance.commit()', '.get("commit") != ""'),
     ("bench/policy_gradient.py", '".hist."))[-1][7]', '".hist."))[-1][1]'),
     ("bench/policy_gradient.py", 'flags = "--explore", 0.1, "--min_frames", 0,', 'flags = "--min_frames", 0,'),
@@ -1120,9 +1122,9 @@ def tracked() -> list[str]:
 
 
 def code_here() -> str:
-    """A hash of all modules, tests and changes, on which the verdicts depend."""
+    """A hash of all that the verdicts depend on: modules, tests, changes, pages, weights; not what is only to be read."""
     digest = hashlib.sha256()
-    for name in sorted(name for name in tracked() if name.endswith(".py")):
+    for name in sorted(name for name in tracked() if not name.startswith("docs/") and not name.endswith(TO_READ)):
         digest.update(f"{name} {files.sha256(os.path.join(ROOT, name))}\n".encode())
     return digest.hexdigest()
 
