@@ -323,10 +323,14 @@ class Iteration:
             others: its further MDN-RNNs.
             which: of its trainings.
         """
-        flags = train | {"seed_start": 100 * self._seed + number + 1000 * (which - 1)}
+        flags = train | {"seed_start": self._seed_of(number, which)}
         if number > 1 and "start_from" not in flags:
             flags |= {"start_from": start}
         return flags | ({"also_in": ",".join(others)} if others else {})
+
+    def _seed_of(self, number: int, which: int = 1) -> int:
+        """The seed of a training of a round, or of the MDN-RNNs that it has, which no other run or round has."""
+        return 100 * self._seed + number + 10_000 * (which - 1)
 
     def _train_presets(self, flags: dict[str, Any]) -> dict[str, Any]:
         """The presets of train.py for these flags of it."""
@@ -430,7 +434,7 @@ class Iteration:
             self._stage(at, "series", "series", {}, self._folder(at))
         self._keep_meta_of_series(folder)
         if one.rnn is not None:
-            flags = started(self._newest(number, one) | one.rnn, "tf_rnn/rnn.json", 100 * self._seed + number)
+            flags = started(self._newest(number, one) | one.rnn, "tf_rnn/rnn.json", self._seed_of(number))
             self._stage(number, "rnn", "rnn_train", flags, folder, "tf_rnn/rnn.json")
         others = self._train_more_rnns(number, one, folder)
         if one.train is not None:
@@ -555,7 +559,7 @@ class Iteration:
             os.makedirs(own, exist_ok=True)
             for name in ("tf_vae", "series"):
                 _link(os.path.join(own, name), os.path.join(folder, name))
-            flags = usual | {"start_from": self._named(start, own), "seed": 100 * self._seed + number + 1000 * (k + 1)}
+            flags = usual | {"start_from": self._named(start, own), "seed": self._seed_of(number, k + 2)}
             self._stage(number, f"rnn{k + 2}", "rnn_train", flags, own, "tf_rnn/rnn.json")
             start = os.path.join(own, "tf_rnn", "rnn.json")
             made.append(start)

@@ -215,9 +215,9 @@ def test_a_plan_of_two_rounds_gives_these_commands(folder, tmp_path):
         ("rnn_train", *small, "--run", two, *newest, *later)
         + ("--start_from", "../round1/tf_rnn/rnn.json", "--seed", 302),
         ("rnn_train", *small, "--run", f"{two}/rnn2", *newest, *later, "--learning_rate", 0.1)
-        + ("--start_from", "../../round2/tf_rnn/rnn.json", "--seed", 1302),
+        + ("--start_from", "../../round2/tf_rnn/rnn.json", "--seed", 10_302),
         ("rnn_train", *small, "--run", f"{two}/rnn3", *newest, *later, "--learning_rate", 0.1)
-        + ("--start_from", "../../round2/rnn2/tf_rnn/rnn.json", "--seed", 2302),
+        + ("--start_from", "../../round2/rnn2/tf_rnn/rnn.json", "--seed", 20_302),
         ("train", *small, "--run", two, "--generations", 1, "--no-sample_z", "--seed_start", 302)
         + ("--start_from", f"../round1/{log}.picked.json")
         + ("--also_in", "../round2/rnn2/tf_rnn/rnn.json,../round2/rnn3/tf_rnn/rnn.json"),
@@ -307,6 +307,16 @@ def test_a_seed_beyond_the_games_of_training_is_refused(folder, tmp_path):
     assert commands(folder) == []
 
 
+def test_no_two_trainings_of_all_runs_have_the_same_seed():
+    """Catches the second training of run 1 that is the first one of run 11."""
+    found = []
+    for seed in range(1, iterate.RUNS + 1):
+        run = iterate.Iteration.__new__(iterate.Iteration)
+        run._seed = seed
+        found += [run._seed_of(number, which) for number in range(1, 100) for which in range(1, 10)]
+    assert len(set(found)) == len(found)
+
+
 def test_the_last_line_is_the_command_that_scores_the_best_round_on_validation_games(folder, tmp_path):
     """Catches test games that choose among runs, games that chose the round already, and the agent of another round."""
     run = str(tmp_path / "run")
@@ -332,7 +342,7 @@ def test_the_game_chooses_among_all_trainings_of_a_round(folder, tmp_path):
     assert [where for where, *_ in trains[1:]] == [two, f"{two}/train2", f"{two}/train3", f"{two}/train3"]
     flags = {words[0]: dict(zip(words[1::2], words[2::2], strict=True)) for words in trains}
     first, second, third = (flags[where] for where in (two, f"{two}/train2", f"{two}/train3"))
-    assert [one["--seed_start"] for one in (first, second, third)] == ["302", "1302", "2302"]
+    assert [one["--seed_start"] for one in (first, second, third)] == ["302", "10302", "20302"]
     assert [one["--generations"] for one in (first, second, third)] == ["1", "2", "1"]
     assert second["--start_from"] == ""
     assert os.path.samefile(os.path.join(two, "train3", third["--start_from"]), f"{run}/round1/{log}.picked.json")
