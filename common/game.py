@@ -164,7 +164,9 @@ class Game:
         name = "PPO_GAME" if world == "game" else "PPO"
         if not hasattr(self.config, name):
             ways = {"PPO": "leave out --world game", "PPO_GAME": "give --world game"}
-            other = next((way for there, way in ways.items() if hasattr(self.config, there)), "give -o cma or -o openes")
+            other = next(
+                (way for there, way in ways.items() if hasattr(self.config, there)), "give -o cma or -o openes"
+            )
             raise UserError(f"-o ppo: {self.title} has no {name} in its config.py; {other}")
         return getattr(self.config, name)
 
