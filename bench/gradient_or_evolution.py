@@ -28,7 +28,7 @@ from bench import running, variants
 
 CONTROLLER = os.path.join(ROOT, "log", "carracing.cma.16.64.best.json")
 RECORDED = 200  # drives of the controller that ships
-RECORD = "--controller", CONTROLLER, "--first_seed", 380_000, "--episodes", RECORDED, "--explore", 0.3
+RECORD = "--controller", CONTROLLER, "--first_seed", seeds.RECORDED, "--episodes", RECORDED, "--explore", 0.3
 DREAM = "--world", "dream", "--preset", "dream", "--start_games", RECORDED, "--horizon", 300, "--starts", 8000
 METHODS: dict[str, tuple[Any, ...]] = {
     "PPO in the dream, linear": ("-o", "ppo", *DREAM, "--eval_steps", 25),
@@ -37,7 +37,7 @@ METHODS: dict[str, tuple[Any, ...]] = {
     "PPO in the game, 128 and 64 hidden units": ("-o", "ppo", "--world", "game", "--preset", "laptop"),
     "CMA-ES in the game, linear": ("--preset", "laptop", "--generations", 30),
 }
-SCORE_SEED, BACKEND = 460_000, "envpool"  # of the first scored track; where it is driven
+SCORE_SEED, BACKEND = seeds.TRIALS, "envpool"  # of the first scored track; where it is driven
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     **{name: ("train", ("-o", name)) for name in es.STRATEGIES if name != "cma"},
     **{f"mode {mode}": ("train", ("--controller_mode", mode)) for mode in settings.CONTROLLER_MODES},
 }
-UNSEEN_SEED, SCORE_SEED = 390_000, 460_000  # of the first episode that no stage learns from; of the first scored game
+UNSEEN_SEED, SCORE_SEED = seeds.UNSEEN, seeds.TRIALS
 RESULT = {"vae_train": "tf_vae/vae.json", "rnn_train": "tf_rnn/rnn.json"}
 HEALTH = "missed", "sharpness", "spread"
 COLUMNS = "pixels", "sharpness", "kl", "z_nats", "score", "seconds", "ask_tell_ms"

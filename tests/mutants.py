@@ -334,7 +334,7 @@ MUTANTS = [
     ("common/training/iterate.py", 'if flags is linear and starts:', 'if linear and linear.get("starts"):'),
     ("common/training/iterate.py", '"newest": own - held_out', '"newest": own'),
     ("common/training/iterate.py", '"explore": one.explore, ', ""),
-    ("common/training/iterate.py", "REPORT = 430_000", "REPORT = 420_000"),
+    ("common/runtime/seeds.py", "REPORT = 430_000", "REPORT = 420_000"),
     ("common/training/iterate.py", "        self._check_flags(range(len(self._lines) + 1, len(self._rounds) + 1))\n", ""),
     ("common/training/iterate.py", "self._first_seed = seeds.TRAINING[0] + (seed - 1) * SEEDS_PER_RUN", "self._first_seed = seeds.TRAINING[0]"),
     # worlds
@@ -985,7 +985,7 @@ MUTANTS = [
     ("bench/policy_gradient.py", "self._seeds if name in REPEATED else 1", "1"),
     ("bench/policy_gradient.py", 'TRAINED_ON | {"start_from": start, ', "TRAINED_ON | {"),
     ("bench/policy_gradient.py", '("--temperature", 1.5)', '("--temperature", 1.25)'),
-    ("bench/variants.py", "UNSEEN_SEED, SCORE_SEED = 390_000, 460_000", "UNSEEN_SEED, SCORE_SEED = 2_000, 1_000"),
+    ("bench/variants.py", "UNSEEN_SEED, SCORE_SEED = seeds.UNSEEN, seeds.TRIALS", "UNSEEN_SEED, SCORE_SEED = 2_000, 1_000"),
     ("bench/variants.py", '"-s", seed, *everywhere', '"-s", 0, *everywhere'),
     ("common/play/play.py", "arguments.temperature, end_weight)", "arguments.temperature)"),
     ("common/play/play.py", "agent.end_weight if agent else 0.0)", "0.0)"),

@@ -39,8 +39,7 @@ from common.training import evolve, report, ship
 SEEDS_PER_RUN = 30_000  # of recordings, so that runs with different seeds record different games
 RUNS = (seeds.TRAINING[1] + 1 - seeds.TRAINING[0]) // SEEDS_PER_RUN
 NOTE_SECONDS = 10  # between notes of the time of a stage, so that the time of a killed one counts too
-REPORT = 430_000  # first seed of the validation games for the report of a round; other ones choose its controller
-MOST_GAMES = (REPORT - seeds.REAL_GAMES) // 3  # pick_best.py plays three times as many, from REAL_GAMES on
+MOST_GAMES = (seeds.REPORT - seeds.REAL_GAMES) // 3  # pick_best.py plays three times as many, from REAL_GAMES on
 INTERRUPT_SECONDS = 0.5  # that a stage has to end by itself after Ctrl-C, less than interrupt.GRACE
 MEMORY_GB = 3.5  # the most memory that a stage needs
 MADE = {"vae_train": ("tf_vae",), "series": ("series",), "rnn_train": ("tf_rnn", "tf_initial_z"), "train": ("log",)}
@@ -650,7 +649,7 @@ class Iteration:
     def _score(self, number: int, of: str, file: str, folder: str, games: int) -> str:
         """Plays a controller on the validation games of reports; returns the file of its scores."""
         scores = self._made_again(number, f"{of}score", os.path.join(folder, "scores.json"))
-        flags = {"": [*self._how_to_play(), "norender", file, REPORT], "episodes": games, "out": scores}
+        flags = {"": [*self._how_to_play(), "norender", file, seeds.REPORT], "episodes": games, "out": scores}
         flags |= self._backend()
         self._stage(number, f"{of}score", "model", flags, folder, preset=False)
         return scores
@@ -660,7 +659,8 @@ class Iteration:
         meta, made = provenance.read(file, "controller", self._game.name), _made(scores)
         return {
             "dream": meta.get("dream", meta["score"]["mean"] if meta.get("score", {}).get("of") == "dream" else None),
-            "real": {key: made[key] for key in ("mean", "std", "stderr", "n", "backend")} | {"first_seed": REPORT},
+            "real": {key: made[key] for key in ("mean", "std", "stderr", "n", "backend")}
+            | {"first_seed": seeds.REPORT},
             "controller": files.sha256(file),
         }
 

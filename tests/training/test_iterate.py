@@ -204,7 +204,7 @@ def test_a_plan_of_two_rounds_gives_these_commands(folder, tmp_path):
         ("train", *small, "--run", one, "--t", 8, "--seed_start", 301),
         ("pick_best", f"{one}/{log}.log.json", "--run", one, "--episodes", 5, "--final_episodes", 10)
         + ("--backend", "fast"),
-        ("model", "stubreal", "norender", f"{one}/{log}.picked.json", iterate.REPORT, "--run", one)
+        ("model", "stubreal", "norender", f"{one}/{log}.picked.json", seeds.REPORT, "--run", one)
         + ("--episodes", 5, "--out", f"{one}/scores.json", "--backend", "fast"),
         ("fidelity", f"{one}/{log}.picked.json", "--run", one, "--games", 10)
         + ("--out", f"{one}/fidelity.json", "--backend", "fast"),
@@ -221,7 +221,7 @@ def test_a_plan_of_two_rounds_gives_these_commands(folder, tmp_path):
         ("train", *small, "--run", two, "--generations", 1, "--no-sample_z", "--seed_start", 302)
         + ("--start_from", f"../round1/{log}.picked.json")
         + ("--also_in", "../round2/rnn2/tf_rnn/rnn.json,../round2/rnn3/tf_rnn/rnn.json"),
-        ("model", "stubreal", "norender", f"{two}/{log}.best.json", iterate.REPORT, "--run", two)
+        ("model", "stubreal", "norender", f"{two}/{log}.best.json", seeds.REPORT, "--run", two)
         + ("--episodes", 7, "--out", f"{two}/scores.json", "--backend", "fast"),
         ("fidelity", f"{two}/{log}.best.json", "--run", two, "--games", 10)
         + ("--out", f"{two}/fidelity.json", "--backend", "fast"),
@@ -378,7 +378,7 @@ def test_each_round_has_a_line_and_the_picture_shows_it(folder, tmp_path):
             "stderr": 1.0,
             "n": games,
             "backend": "stub",
-            "first_seed": iterate.REPORT,
+            "first_seed": seeds.REPORT,
         }
         assert line["real"] == real
         assert line["fidelity"] == {"dream": {"mean": 500.0}, "recall": 0.5}
@@ -503,7 +503,7 @@ def test_the_linear_controller_is_evolved_at_the_end_in_the_dream_of_the_best_ro
                 "--backend",
                 "fast",
             ),
-            ("model", "stubreal", "norender", f"{where}/{log}.picked.json", iterate.REPORT, "--run", where)
+            ("model", "stubreal", "norender", f"{where}/{log}.picked.json", seeds.REPORT, "--run", where)
             + ("--episodes", games, "--out", f"{where}/scores.json", "--backend", "fast"),
         )
     ]
