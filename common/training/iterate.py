@@ -78,12 +78,15 @@ def main(game: Game, description: str | None) -> None:
                 raise UserError(f"--{name}: goes with --run DIR, not with --ship or --log; leave it out")
         (ship.ship if arguments.ship else ship.log)(game, arguments.ship or arguments.log)
         return
+    preset, seed = arguments.preset or usual, arguments.seed or 1
+    plan = game, arguments.run, preset, seed, presets[preset], arguments.edited
+    is_new = not os.path.exists(arguments.run)
     with runs.new_run(arguments.run):
-        pass
+        if is_new:
+            Iteration(*plan)  # its checks, while an error still leaves no folder
     held = runs.lock(os.path.join(arguments.run, "lock"))
     files.remove_temporary(arguments.run)
-    preset, seed = arguments.preset or usual, arguments.seed or 1
-    Iteration(game, arguments.run, preset, seed, presets[preset], arguments.edited).go()
+    Iteration(*plan).go()
     held.close()
 
 
