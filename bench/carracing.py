@@ -17,14 +17,14 @@ import numpy as np
 
 from common.agent import mdnrnn, vae
 from common.play import agents
-from common.runtime import cli, devices, files, parallel
+from common.runtime import cli, devices, files, parallel, seeds
 from common.training import evolve
 from common.worlds import candidates, encoded, games
 
 from carracing import config, env
 from carracing.game import GAME
 
-FIRST_SEED = 1000
+FIRST_SEED = seeds.TRAINING[0]
 ROWS = config.TRAIN["laptop"].block_rows  # cars of a batch
 WARM_UP = 10  # steps of a first round that is not counted
 

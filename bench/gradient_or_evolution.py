@@ -28,7 +28,7 @@ from bench import running, variants
 
 CONTROLLER = os.path.join(ROOT, "log", "carracing.cma.16.64.best.json")
 RECORDED = 200  # drives of the controller that ships
-RECORD = "--controller", CONTROLLER, "--first_seed", 380_000, "--episodes", RECORDED, "--explore", 0.3
+RECORD = "--controller", CONTROLLER, "--first_seed", seeds.RECORDED, "--episodes", RECORDED, "--explore", 0.3
 DREAM = "--world", "dream", "--preset", "dream", "--start_games", RECORDED, "--horizon", 300, "--starts", 8000
 METHODS: dict[str, tuple[Any, ...]] = {
     "PPO in the dream, linear": ("-o", "ppo", *DREAM, "--eval_steps", 25),
@@ -37,7 +37,7 @@ METHODS: dict[str, tuple[Any, ...]] = {
     "PPO in the game, 128 and 64 hidden units": ("-o", "ppo", "--world", "game", "--preset", "laptop"),
     "CMA-ES in the game, linear": ("--preset", "laptop", "--generations", 30),
 }
-SCORE_SEED, BACKEND = 460_000, "envpool"  # of the first scored track; where it is driven
+SCORE_SEED, BACKEND = seeds.TRIALS, "envpool"  # of the first scored track; where it is driven
 
 
 def main() -> None:
@@ -60,8 +60,10 @@ def main() -> None:
     figures = {name: bench.figures(name) for name in names}
     print(table(figures))
     if arguments.write:
-        files.write_json(os.path.join(ROOT, "log", "carracing.methods.json"), about | {"figures": figures}, indent=1)
-        running.insert(page, "methods", table(figures))
+        path = os.path.join(ROOT, "log", "carracing.methods.json")
+        made = running.merged(path, about, figures, METHODS)
+        files.write_json(path, made, indent=1)
+        running.insert(page, "methods", table(made["figures"]))
 
 
 class Bench:
@@ -88,7 +90,7 @@ class Bench:
             running.command(self._game, "train", "--run", own, "-s", seed, *METHODS[name])
             (best,) = glob.glob(os.path.join(glob.escape(own), "log", "*.best.json"))
             found.append(trained(best))
-            returns.append(running.returns(self._game, best, SCORE_SEED, self._count, "--backend", BACKEND))
+            returns.append(running.returns(self._game, best, SCORE_SEED, self._count, BACKEND))
         means = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
         means |= {"score": float(np.mean(returns)), "stderr": running.standard_error(np.array(returns))}
         return {"means": np.mean(returns, axis=1).tolist(), **means}

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = dataclasses.replace(planet.presets_of(game)[arguments.preset], overshooting=arguments.overshooting)
     for changes in VARIANTS.values():
         planet.check(game, dataclasses.replace(cfg, **changes))  # all before the training of the first
-    paths, _ = recordings.scan(arguments.recordings, (game.config.ACTION_SIZE,))
+    paths, _ = recordings.scan(arguments.recordings, (game.config.ACTION_SIZE,), game.name)
     if len(paths) <= arguments.unseen:
         raise UserError(f"--unseen {arguments.unseen}: of {len(paths)} recordings none is left to learn from")
     learned, left_out = paths[: -arguments.unseen], paths[-arguments.unseen :]
@@ -89,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{name:14s} image {found[name]['image'][0]:8.1f} to {found[name]['image'][-1]:8.1f}")
     found["last frame"] = mean_over([standing(draw, arguments.seen) for draw in draws])
     if arguments.out:
-        about = {"game": game.name, "budget": vars(arguments), "config": dataclasses.asdict(cfg)}
+        budget = {name: value for name, value in vars(arguments).items() if name not in ("recordings", "run", "out")}
+        about = {"game": game.name, "budget": budget, "config": dataclasses.asdict(cfg)}
         about |= {"games": len(known), "action_repeat": cfg.action_repeat}
         files.write_json(arguments.out, about | {"losses": found} | provenance.about_now(), indent=1)
         plot(found, os.path.splitext(arguments.out)[0] + ".png")

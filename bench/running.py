@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from common.game import Game
-from common.runtime import bound, cli, files
+from common.runtime import bound, cli, files, provenance
 
 
 class NotFinite(cli.UserError):
@@ -31,13 +31,18 @@ def command(game: Game, script: str, *flags: Any) -> None:
         raise error(f"{' '.join(words)}: failed, see above; the same command continues")
 
 
-def returns(game: Game, controller: str, first_seed: int, count: int, *more: Any) -> np.ndarray:
-    """The returns of a controller in the real game, float64 [G], the same games for all; more are flags of model.py."""
-    run = os.path.dirname(os.path.dirname(controller))
-    out = os.path.join(run, f"scores.{count}.{files.sha256(controller)[:12]}.json")  # it may have evolved on
-    if not os.path.exists(out):
+def returns(game: Game, controller: str, first_seed: int, count: int, backend: str = "") -> np.ndarray:
+    """The returns of a controller in the real game, float64 [G], the same games for all; "" is the first backend.
+
+    What this commit has played already is not played again.
+    """
+    run, backend = os.path.dirname(os.path.dirname(controller)), game.backend_here(backend or game.backends[0])
+    player = files.sha256(controller)[:12]  # it may have evolved on
+    out = os.path.join(run, f"scores.{first_seed}.{count}.{backend}.{player}.json")
+    if not (os.path.exists(out) and files.read_json(out).get("commit") == provenance.commit()):
         world = [game.world_names["real"]] if game.world_names else []
-        flags = "--episodes", count, "--run", run, "--out", out, *more
+        flags = ["--episodes", count, "--run", run, "--out", out]
+        flags += ["--backend", backend] if len(game.backends) > 1 else []
         command(game, "model", *world, "norender", controller, first_seed, *flags)
     return np.array([row["return"] for row in files.read_json(out)["episodes"]])
 
@@ -56,6 +61,30 @@ def chosen(only: str, names: Iterable[str]) -> list[str]:
     if not wanted <= set(known):
         raise cli.UserError(f"--only {only}: there are {'; '.join(known)}")
     return [name for name in known if name in wanted or not wanted]
+
+
+def merged(path: str, about: dict[str, Any], figures: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """What a file of figures is to hold: those of this start, and of earlier ones what it has not measured.
+
+    Args:
+        path: the file, which may be missing.
+        about: what is true of this start, such as its commit.
+        figures: {name: row} that it has measured.
+        names: of all rows, in their order; others are left out.
+
+    Returns:
+        `about`, and under "figures" the rows; each says with which budget, at which commit and when it was measured.
+    """
+
+    def rows(about: dict[str, Any], figures: dict[str, Any]) -> dict[str, Any]:
+        own = {key: about[key] for key in ("budget", "commit", "made")}
+        return {name: own | row for name, row in figures.items()}
+
+    found = rows(about, figures)
+    if os.path.exists(path):
+        earlier = files.read_json(path)
+        found = rows(earlier, earlier["figures"]) | found
+    return about | {"figures": {name: found[name] for name in names if name in found}}
 
 
 def score_cell(found: dict[str, Any]) -> str:

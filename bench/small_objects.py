@@ -23,7 +23,7 @@ from doomrnn import config
 from doomrnn.doomreal import DoomTakeCover
 from doomrnn.game import held_actions
 
-FIRST_SEED = 470_000  # of the validation games
+FIRST_SEED = seeds.SMALL_OBJECTS  # of the validation games
 EVERY = 5  # tics from one frame that is looked at to the next
 SEEN, KEPT = 0.1, 0.5  # see the head of this file
 SMALL = 12  # pixels of 64 x 64: a small object has fewer

@@ -66,7 +66,7 @@ VARIANTS: dict[str, tuple[str, tuple[str, ...]]] = {
     **{name: ("train", ("-o", name)) for name in es.STRATEGIES if name != "cma"},
     **{f"mode {mode}": ("train", ("--controller_mode", mode)) for mode in settings.CONTROLLER_MODES},
 }
-UNSEEN_SEED, SCORE_SEED = 390_000, 460_000  # of the first episode that no stage learns from; of the first scored game
+UNSEEN_SEED, SCORE_SEED = seeds.UNSEEN, seeds.TRIALS
 RESULT = {"vae_train": "tf_vae/vae.json", "rnn_train": "tf_rnn/rnn.json"}
 HEALTH = "missed", "sharpness", "spread"
 COLUMNS = "pixels", "sharpness", "kl", "z_nats", "score", "seconds", "ask_tell_ms"
@@ -119,14 +119,14 @@ def main() -> None:
     figures = {name: bench.figures(name) for name in names}
     print(table(figures))
     if arguments.write:
-        files.write_json(
-            os.path.join(ROOT, "log", f"{game.name}.variants.json"), about | {"figures": figures}, indent=1
-        )
+        path = os.path.join(ROOT, "log", f"{game.name}.variants.json")
+        made = running.merged(path, about, figures, chosen)
+        files.write_json(path, made, indent=1)
         if any("-o" in VARIANTS[name][1] for name in figures):
-            plot(figures, os.path.join(ROOT, "docs", f"variants.{game.name}.png"))
+            plot(made["figures"], os.path.join(ROOT, "docs", f"variants.{game.name}.png"))
         if "vae-gan" in figures:
             bench.show(os.path.join(ROOT, "docs", f"variants.{game.name}.frames.png"))
-        running.insert(page, mark, table(figures))
+        running.insert(page, mark, table(made["figures"]))
 
 
 def variants_of(game: Game) -> list[str]:

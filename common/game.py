@@ -164,7 +164,10 @@ class Game:
         """
         name = "PPO_GAME" if world == "game" else "PPO"
         if not hasattr(self.config, name):
-            other = "leave out --world game" if hasattr(self.config, "PPO") else "give -o cma or -o openes"
+            ways = {"PPO": "leave out --world game", "PPO_GAME": "give --world game"}
+            other = next(
+                (way for there, way in ways.items() if hasattr(self.config, there)), "give -o cma or -o openes"
+            )
             raise UserError(f"-o ppo: {self.title} has no {name} in its config.py; {other}")
         return getattr(self.config, name)
 

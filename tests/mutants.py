@@ -26,6 +26,7 @@ from common.runtime.cli import UserError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ENOUGH = 0.95  # share of the changes that must turn a test red
+TO_READ = ".md", ".ipynb"
 PATIENCE = 900  # seconds for the tests of one change
 
 TESTS = {
@@ -323,7 +324,8 @@ MUTANTS = [
     ("common/training/ship.py", "if player != files.sha256(agent):", "if False:"),
     ("common/training/ship.py", 'if not name.startswith("aside")]', ']'),
     ("common/training/ship.py", 'line["real"]["mean"] - line["real"]["stderr"]', 'line["real"]["mean"]'),
-    ("common/training/iterate.py", '"seed_start": 100 * self._seed + number + 1000 * (which - 1)}', '"seed_start": 100 * self._seed + number}'),
+    ("common/training/iterate.py", '"seed_start": self._seed_of(number, which)}', '"seed_start": self._seed_of(number)}'),
+    ("common/training/iterate.py", "number + 10_000 * (which - 1)", "number + 1_000 * (which - 1)"),
     ("common/training/iterate.py", '[self._train_flags(number, flags, "the round before", others) for flags in _trainings(one)]', '_trainings(one)'),
     ("common/training/iterate.py", "if one.vae is not None and one.rnn is None", "if False"),
     ("common/training/iterate.py", "names += [_nth(\"train\", which)] * self._starts_along_games(flags)", "names += [\"train\"] * self._starts_along_games(one.train or {})"),
@@ -340,7 +342,7 @@ MUTANTS = [
     ("common/training/iterate.py", 'if flags is linear and starts:', 'if linear and linear.get("starts"):'),
     ("common/training/iterate.py", '"newest": own - held_out', '"newest": own'),
     ("common/training/iterate.py", '"explore": one.explore, ', ""),
-    ("common/training/iterate.py", "REPORT = 430_000", "REPORT = 420_000"),
+    ("common/runtime/seeds.py", "REPORT = 430_000", "REPORT = 420_000"),
     ("common/training/iterate.py", "        self._check_flags(range(len(self._lines) + 1, len(self._rounds) + 1))\n", ""),
     ("common/training/iterate.py", "self._first_seed = seeds.TRAINING[0] + (seed - 1) * SEEDS_PER_RUN", "self._first_seed = seeds.TRAINING[0]"),
     # worlds
@@ -754,8 +756,8 @@ MUTANTS = [
      "            break\n"),
     ("common/runtime/runs.py", "initial=done, ", ""),
     ("common/runtime/runs.py", "live = sys.stderr.isatty()", "live = True"),
-    ("common/runtime/runs.py", "self._keep_metrics(lambda line: _step_of(line) <= step)",
-     "self._keep_metrics(lambda line: _step_of(line) < step)"),
+    ("common/runtime/runs.py", "self.keep_metrics(lambda line: _step_of(line) <= step)",
+     "self.keep_metrics(lambda line: _step_of(line) < step)"),
     ("common/runtime/runs.py", "        for folder in missing:\n", "        for folder in missing[:1]:\n"),
     ("common/runtime/runs.py", '        held = lock(os.path.join(folder, "lock"))\n    files', "    files"),
     ("common/runtime/seeds.py", "seeds = [seeds[0], seeds[-1]] if", "seeds = [seeds[0]] if"),
@@ -952,6 +954,7 @@ MUTANTS = [
      "rng.standard_normal(inputs * outputs)]"),
     ("common/agent/network.py", "[1.0] * (len(self.layers) - 1) + [last]", "[1.0] * len(self.layers)"),
     ("common/agent/network.py", "return LINEAR_SHARPNESS * tf.concat", "return tf.concat"),
+    ("common/agent/network.py", "u = tf.tanh(tf.matmul(read, weight) + bias)", "u = tf.tanh(tf.matmul(read, weight))"),
     ("common/agent/mdnrnn.py", "tf.random.fold_in(seed, k) if k else seed)", "seed)"),
     ("common/agent/rssm.py", 'self.biases["gru_x"].assign([1.0] * (2 * shape.memory) + [0.0] * shape.memory)', "pass"),
     ("common/agent/rssm.py", "plain, target = image_of(target), image_of(target, tf.random.stateless_uniform(tf.shape(target), seed))",
@@ -980,17 +983,17 @@ MUTANTS = [
     ("bench/gradient_or_evolution.py", '"dream", "--start_games", RECORDED, "--horizon", 300', '"dream", "--start_games", RECORDED, "--horizon", 100'),
     ("bench/gradient_or_evolution.py", '"--run", own, "-s", seed, *METHODS', '"--run", own, "-s", 0, *METHODS'),
     ("bench/gradient_or_evolution.py", '"--episodes", RECORDED, "--explore", 0.3', '"--episodes", RECORDED'),
-    ("bench/gradient_or_evolution.py", 'self._count, "--backend", BACKEND', "self._count"),
+    ("bench/gradient_or_evolution.py", 'self._count, BACKEND', "self._count"),
     ("bench/gradient_or_evolution.py", "steps = rows[-1][7]", "steps = rows[0][7]"),
     ("bench/gradient_or_evolution.py", "played @ [row[7] - 1 for", "played @ [row[8] - 1 for"),
     ("bench/gradient_or_evolution.py", "rows[-1][1] / 60", "rows[-1][1]"),
-    ("bench/running.py", '"--run", run, "--out", out, *more', '"--run", run, "--out", out'),
+    ("bench/running.py", 'flags += ["--backend", backend] if', 'flags += [] if'),
     ("bench/policy_gradient.py", "best, SCORE_SEED, self._count", "best, 1000, self._count"),
     ("bench/policy_gradient.py", '"-s", seed, *EVALUATED', '"-s", 0, *EVALUATED'),
     ("bench/policy_gradient.py", "self._seeds if name in REPEATED else 1", "1"),
     ("bench/policy_gradient.py", 'TRAINED_ON | {"start_from": start, ', "TRAINED_ON | {"),
     ("bench/policy_gradient.py", '("--temperature", 1.5)', '("--temperature", 1.25)'),
-    ("bench/variants.py", "UNSEEN_SEED, SCORE_SEED = 390_000, 460_000", "UNSEEN_SEED, SCORE_SEED = 2_000, 1_000"),
+    ("bench/variants.py", "UNSEEN_SEED, SCORE_SEED = seeds.UNSEEN, seeds.TRIALS", "UNSEEN_SEED, SCORE_SEED = 2_000, 1_000"),
     ("bench/variants.py", '"-s", seed, *everywhere', '"-s", 0, *everywhere'),
     ("common/play/play.py", "arguments.temperature, end_weight)", "arguments.temperature)"),
     ("common/play/play.py", "agent.end_weight if agent else 0.0)", "0.0)"),
@@ -1001,7 +1004,7 @@ MUTANTS = [
     ("bench/variants.py", '("rnn_train", ("--output", "gaussian"))', '("rnn_train", ())'),
     ("bench/variants.py", "STAGES.index(stage) < STAGES.index(differs)", "STAGES.index(stage) <= STAGES.index(differs)"),
     ("bench/variants.py", 'run, self._unseen(flags if "--actions" in flags else ())', 'run, os.path.join(run, "record")'),
-    ("bench/running.py", 'flags = "--episodes", count, "--run", run', 'flags = "--run", run'),
+    ("bench/running.py", 'flags = ["--episodes", count, "--run", run', 'flags = ["--run", run'),
     ("common/play/record.py", '"config": dataclasses.asdict(cfg), "parents": parents}', '"config": dataclasses.asdict(cfg)}'),
     ("common/training/iterate.py", 'if one.more_rnns and one.train is not None and world == "game":', "if False:"),
     ("common/training/planet.py", "devices.for_training(cfg.seed)", "devices.for_training(0)"),
@@ -1088,7 +1091,9 @@ MUTANTS = [
     ("bench/open_loop.py", "np.mean([draw[name] for draw in draws], axis=0)",
      "np.mean([draw[name] for draw in draws], axis=1)"),
     ("bench/open_loop.py", "np.maximum(known[t], chunks.end[t])", "known[t]"),
-    ("bench/running.py", 'f"scores.{count}.{files.sha256(controller)[:12]}.json"', 'f"scores.{count}.json"'),
+    ("bench/running.py", 'f"scores.{first_seed}.{count}.{backend}.{player}.json"', 'f"scores.{first_seed}.{count}.{backend}.json"'),
+    ("bench/running.py", 'found = rows(earlier, earlier["figures"]) | found', 'found = found | rows(earlier, earlier["figures"])'),
+    ("bench/running.py", '.get("commit") == provenance.commit()', '.get("commit") != ""'),
     ("bench/policy_gradient.py", '".hist."))[-1][7]', '".hist."))[-1][1]'),
     ("bench/policy_gradient.py", 'flags = "--explore", 0.1, "--min_frames", 0,', 'flags = "--min_frames", 0,'),
     ("bench/small_objects.py", "[frame for frame, _ in game]))[0])", "[frame for frame, _ in game]))[1])"),
@@ -1126,9 +1131,9 @@ def tracked() -> list[str]:
 
 
 def code_here() -> str:
-    """A hash of all modules, tests and changes, on which the verdicts depend."""
+    """A hash of all that the verdicts depend on: modules, tests, changes, pages, weights; not what is only to be read."""
     digest = hashlib.sha256()
-    for name in sorted(name for name in tracked() if name.endswith(".py")):
+    for name in sorted(name for name in tracked() if not name.startswith("docs/") and not name.endswith(TO_READ)):
         digest.update(f"{name} {files.sha256(os.path.join(ROOT, name))}\n".encode())
     return digest.hexdigest()
 

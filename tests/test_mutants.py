@@ -44,7 +44,7 @@ def tiny(tmp_path):
         (tmp_path / "test_thing.py").write_text(
             TEST.format(wanted=wanted, slow=slow, counted=str(tmp_path / "counted"))
         )
-        for command in (["init", "-q"], ["add", "-A"]):
+        for command in (["init", "-q"], ["add", "thing.py", "test_thing.py"]):
             subprocess.run(["git", "-C", tmp_path, *command], check=True)
         here = os.path.dirname(mutants.__file__)
         script = TINY.format(tests=here, root=str(tmp_path), patience=patience, news=news)
@@ -82,6 +82,21 @@ def test_the_same_command_goes_on_until_the_code_changes(tiny, tmp_path):
     process = tiny(*words)
     assert "holds no verdicts" in process.communicate()[1]
     assert process.returncode == 2
+
+
+def test_verdicts_depend_on_all_but_what_is_to_be_read(tmp_path, monkeypatch):
+    """Catches verdicts that outlive a change of a page or of golden numbers, and trials anew for a word in a guide."""
+    monkeypatch.setattr(mutants, "ROOT", str(tmp_path))
+    names = {"a.py": True, "page/a.js": True, "golden.json": True, "README.md": False, "docs/a.png": False}
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    subprocess.run(["git", "-C", tmp_path, "add", "-A"], check=True)
+    for name, matters in names.items():
+        before = mutants.code_here()
+        (tmp_path / name).write_text("2")
+        assert (mutants.code_here() != before) == matters, name
 
 
 def test_the_test_that_saw_a_change_is_tried_first(tiny, tmp_path):

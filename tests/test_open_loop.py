@@ -60,7 +60,7 @@ def test_losses_are_of_steps_that_were_not_seen(rng, monkeypatch):
 
 
 def test_the_same_command_trains_four_models_once(tmp_path, monkeypatch):
-    """Catches a variant that is not one, games that are learned from and measured, and work that is done again."""
+    """Catches a variant that is not one, games of another game, or learned from and measured, and work done again."""
     game = test_planet.dot_game(laptop=dataclasses.replace(test_planet.SMALL, mirror=True))
     game.config.MIRROR = (-1, 1)
     monkeypatch.setattr(open_loop, "find", lambda name: game)
@@ -81,6 +81,12 @@ def test_the_same_command_trains_four_models_once(tmp_path, monkeypatch):
         with pytest.raises(UserError, match=message):
             open_loop.main([*command, *words])
         assert not (tmp_path / "run").exists()  # not after the training of those before it
+
+    summary = tmp_path / "record" / "2000.summary.json"
+    summary.write_text(json.dumps({"game": "another", "config": {"first_seed": 2000, "episodes": 6}}))
+    with pytest.raises(UserError, match="no readable recording"):
+        open_loop.main(command)
+    summary.unlink()
 
     def trained(game, cfg, replay, data, name, arguments, real=open_loop.trained):
         learned.append((name, cfg.paths, cfg.overshooting, len(replay)))
@@ -106,7 +112,9 @@ def test_the_same_command_trains_four_models_once(tmp_path, monkeypatch):
                        ("deterministic", "deterministic", 0, 4), ("stochastic", "stochastic", 0, 4)]  # fmt: skip
     assert asked.count({"inside": True}) == open_loop.DRAWS  # what is measured; pieces to learn from may begin before
     assert mirrored == [True, False]  # half of what is learned from, nothing that is measured on
-    losses = json.loads(out.read_text())["losses"]
+    about = json.loads(out.read_text())
+    assert not {"run", "recordings", "out"} & set(about["budget"])  # of use on this machine only
+    losses = about["losses"]
     assert {name: len(found["image"]) for name, found in losses.items()} == dict.fromkeys(
         [*open_loop.VARIANTS, "last frame"], 3
     )

@@ -18,11 +18,11 @@ from PIL import Image
 from common.agent import mdnrnn, vae
 from common.data import recordings
 from common.game import find
-from common.runtime import files
+from common.runtime import files, provenance
 from common.runtime.files import ROOT
 from common.training import trainers, vae_and_rnn
 
-from bench import running, scale, variants
+from bench import gradient_or_evolution, policy_gradient, running, scale, variants
 
 
 def test_sharpness_is_the_energy_of_gradients(rng):
@@ -165,13 +165,70 @@ def test_a_controller_that_has_evolved_on_plays_anew(tmp_path, monkeypatch):
     def command(game, script, *words):
         played.append(files.read_json(best))
         rows = [{"return": played[-1][1]}]
-        files.write_json(words[words.index("--out") + 1], {"episodes": rows})
+        files.write_json(words[words.index("--out") + 1], {"episodes": rows, "commit": provenance.commit()})
 
     monkeypatch.setattr(running, "command", command)
     for score in (1.0, 1.0, 2.0):
         files.write_json(best, [[0.5], score])
         assert running.returns(find("carracing"), best, 460_000, 1).tolist() == [score]
     assert len(played) == 2
+
+
+def test_what_is_played_otherwise_is_played_again(tmp_path, monkeypatch):
+    """Catches the scores of other games, of another backend or of other code taken for those that are asked for."""
+    game, best, played = find("carracing"), str(tmp_path / "log" / "x.best.json"), []
+    files.write_json(best, [[0.5], 1.0])
+
+    def command(game, script, *words):
+        played.append((words[2], words[words.index("--episodes") + 1], words[words.index("--backend") + 1]))
+        about = {"episodes": [{"return": len(played)}], "commit": running.provenance.commit()}
+        files.write_json(words[words.index("--out") + 1], about)
+
+    monkeypatch.setattr(running, "command", command)
+    asked = [(460_000, 2, "draft"), (470_000, 2, "draft"), (460_000, 3, "draft"), (460_000, 2, "gymnasium")]
+    for _ in range(2):
+        assert [running.returns(game, best, *one).tolist() for one in asked] == [[1], [2], [3], [4]]
+    assert played == [(seed, count, backend) for seed, count, backend in asked]
+    monkeypatch.setattr(running.provenance, "commit", lambda: "another")
+    assert running.returns(game, best, *asked[0]).tolist() == [5]
+    assert running.returns(game, best, *asked[0]).tolist() == [5]
+
+
+@pytest.mark.parametrize(
+    ("bench", "page", "mark", "file", "words"),
+    [
+        (variants, "variants.md", "doomrnn", "doomrnn.variants.json", ("--game", "doomrnn")),
+        (policy_gradient, "history/policy_gradient.md", "settings", "doomrnn.settings.json", ()),
+        (gradient_or_evolution, "history/carracing.md", "methods", "carracing.methods.json", ()),
+    ],
+)
+def test_rows_that_are_not_measured_again_are_kept(tmp_path, monkeypatch, bench, page, mark, file, words):
+    """Catches --only that deletes the other rows, another order, and a row that tells the commit of another start."""
+    row = dict.fromkeys(("steps", "minutes", "dream", "in_training", "score", "stderr"), 1.0) | {"means": [1.0]}
+    places = {name: str(tmp_path / "log") if name == "LOG" else str(tmp_path) for name in ("ROOT", "LOG")}
+    for name, place in places.items():
+        monkeypatch.setattr(bench, name, place, raising=False)
+    fake = types.SimpleNamespace(check=lambda names: None, figures=lambda name: row)
+    monkeypatch.setattr(bench, "Bench", lambda *_: fake)
+    path = tmp_path / "docs" / page
+    path.parent.mkdir(parents=True)
+    path.write_text(f"<!-- table {mark} -->\n<!-- end {mark} -->\n")
+    names = ["gaussian", "mode z"] if bench is variants else list(getattr(bench, "METHODS", None) or bench.SETTINGS)[:2]
+    for commit, name in (("late", names[1]), ("early", names[0])):
+        monkeypatch.setattr(provenance, "about_now", lambda commit=commit: {"commit": commit, "made": "today"})
+        done = commands.call(
+            lambda *_: bench.main(), None, *words, "--run", tmp_path / "run", "--only", name, "--write"
+        )
+        assert done.code == 0, done
+    figures = files.read_json(str(tmp_path / "log" / file))["figures"]
+    assert {name: found["commit"] for name, found in figures.items() if name != "standard"} == {
+        names[0]: "early",
+        names[1]: "late",
+    }
+    assert [name for name in figures if name != "standard"] == names
+    assert figures[names[1]]["budget"]["only"] == names[1]
+    rows = [line.split(" | ")[0][2:] for line in path.read_text().splitlines() if line.startswith("| ")]
+    assert [name for name in rows[1:] if name != "standard"] == names
 
 
 def test_rollouts_are_those_that_were_played():

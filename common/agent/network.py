@@ -108,6 +108,8 @@ class SquashedNormal:
         """The expected action, float32 [B, A].
 
         The action of the mean is another one. Drawn actions may brake hard now and then, while the mean hardly brakes.
+        The quadrature errs by up to 0.003 of the range at the largest standard deviation, with CUT_POWER, and by 1e-4
+        at a standard deviation of 1.
         """
         mean, logstd = self._moments(outputs)
         drawn = mean + tf.exp(logstd) * NODES[:, np.newaxis, np.newaxis]
@@ -118,7 +120,10 @@ class SquashedNormal:
         return self.low + (self.high - self.low) * ((tf.tanh(drawn) + 1) / 2) ** self.power
 
     def mean_of_linear(self, outputs: tf.Tensor) -> tf.Tensor:
-        """The means, before tanh, that act as a linear controller with these outputs: float32 [B, A] -> [B, A]."""
+        """The means, before tanh, with the action of a linear controller of these outputs: float32 [B, A] -> [B, A].
+
+        That is their own action, see `action_of`. The expected action, which is played, differs by the spread.
+        """
         acted = tf.clip_by_value(tf.tanh(outputs), self.low, self.high)
         share = tf.clip_by_value((acted - self.low) / (self.high - self.low), LEAST_SHARE, 1 - LEAST_SHARE)
         return tf.where(self.cut, tf.atanh(2 * share ** (1 / self.power) - 1), outputs)
@@ -240,20 +245,21 @@ class Policy:
         return outputs if self.base is None else outputs + self.base(tf.cast(features, tf.float32))
 
 
-def linear_base(weight: np.ndarray, threshold: float = 1 / 3) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A linear controller tanh(w x) of one action, as logits of three choices: below -threshold, between, above it.
+def linear_base(parameters: np.ndarray, features: int, threshold: float = 1 / 3) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A linear controller tanh(w x + b) of one action, as logits of three choices: below -threshold, between, above it.
 
     Args:
-        weight: float [F].
+        parameters: float [N], see `_bias_and_weight`.
+        features: how many numbers it reads, F.
         threshold: the least action for which the game presses a button.
 
     Returns:
         features float32 [B, F] -> logits float32 [B, 3].
     """
-    column = tf.constant(weight, tf.float32)[:, tf.newaxis]
+    bias, weight = _bias_and_weight(parameters, features, 1)
 
-    def outputs(features: tf.Tensor) -> tf.Tensor:
-        u = tf.tanh(tf.matmul(features, column))
+    def outputs(read: tf.Tensor) -> tf.Tensor:
+        u = tf.tanh(tf.matmul(read, weight) + bias)
         return LINEAR_SHARPNESS * tf.concat([-u - threshold, tf.zeros_like(u), u - threshold], axis=1)
 
     return outputs
@@ -263,20 +269,23 @@ def normal_base(parameters: np.ndarray, head: SquashedNormal, features: int) -> 
     """A linear controller as the means of a SquashedNormal, whose standard deviations stay as they are.
 
     Args:
-        parameters: float [N], of a controller.Controller of one layer: the bias, if it has one, then the weight.
+        parameters: float [N], see `_bias_and_weight`.
         head: the SquashedNormal.
         features: how many numbers it reads, F.
     """
-    actions = len(head.cut)
-    bias, weight = np.split(np.asarray(parameters, np.float32), [len(parameters) - features * actions])
-    weight = tf.constant(weight.reshape(features, actions))
-    bias = tf.constant(bias if len(bias) else np.zeros(actions, np.float32))
+    bias, weight = _bias_and_weight(parameters, features, len(head.cut))
 
     def outputs(read: tf.Tensor) -> tf.Tensor:
         mean = head.mean_of_linear(tf.matmul(read, weight) + bias)
         return tf.concat([mean, tf.zeros_like(mean)], axis=1)
 
     return outputs
+
+
+def _bias_and_weight(parameters: np.ndarray, features: int, actions: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """(bias [A], weight [F, A]) of a controller.Controller of one layer: [N], the bias, if any, then the weight."""
+    bias, weight = np.split(np.asarray(parameters, np.float32), [len(parameters) - features * actions])
+    return tf.constant(bias if len(bias) else np.zeros(actions, np.float32)), tf.constant(weight.reshape(-1, actions))
 
 
 def base_size(config: Config, features: int) -> int:
@@ -297,11 +306,13 @@ def policy_for(config: Config, features: int, hidden: str, base: np.ndarray | No
         UserError: `hidden` is not such a list, or a linear controller does not fit the game.
     """
     choices = getattr(config, "CHOICES", None)
-    if base is not None and choices is not None and len(choices) != 3:
-        raise UserError("a linear controller can be under a network only where the game has three choices, or none")
+    if base is not None and choices is not None and (len(choices), config.ACTION_SIZE) != (3, 1):
+        raise UserError(
+            "a linear controller can be under a network only where the game has three choices of one number, or none"
+        )
     head: Choice | SquashedNormal
     if choices:
-        head, under = Choice(choices), None if base is None else linear_base(base)
+        head, under = Choice(choices), None if base is None else linear_base(base, features)
     else:
         head = SquashedNormal(config.ACTION_LOW, config.ACTION_HIGH, getattr(config, "ACTION_CUT", None))
         under = None if base is None else normal_base(base, head, features)

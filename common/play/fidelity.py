@@ -29,7 +29,7 @@ from common.runtime.settings import Pay
 from common.worlds import dream, rollouts
 from common.worlds.encoded import EncodedGames
 
-FIRST_SEED = 440_000  # of the real validation games, and of the dreams
+FIRST_SEED = seeds.FIDELITY  # of the real validation games, and of the dreams
 AGES = (0, 200, 400, 600, 1000, 1500)  # steps; deaths are counted between one and the next, or the end of the time
 FALSE_ALARMS = 0.003  # share of the steps without a death; the recall of deaths is given at this rate
 LOGITS = (-6, -4, -2, 0, 2)  # of the restart flag; steps and deaths are counted below, between and above them

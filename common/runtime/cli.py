@@ -26,6 +26,10 @@ class UserError(Exception):
     """A mistake that the user can correct: the message says what is wrong, with which file or value, and what to do."""
 
 
+class DiedError(RuntimeError):
+    """A process that the work needs has ended: the message says which. It is no mistake of the user."""
+
+
 def number(kind: type[int] | type[float], least: float, most: float = math.inf) -> Callable[[str], Any]:
     """An argparse type: an int or a float from `least` to `most`."""
 
@@ -195,9 +199,10 @@ def run_main(main: Callable[[], None]) -> None:
             file = error.filename or "a file"
             then = f"complete files are kept; correct this, and {interrupt.same_command()} continues"
             sys.exit(_said(f"{file}: {error.strerror}; {then}", 2))
-        except MemoryError as error:
-            then = f"{interrupt.same_command()} continues from the last checkpoint"
-            sys.exit(_said(f"out of memory ({error}); {then}", 1))
+        except (MemoryError, DiedError) as error:
+            what = f"out of memory ({error})" if isinstance(error, MemoryError) else error
+            then = f"{interrupt.same_command()} continues from the last checkpoint, if there is one"
+            sys.exit(_said(f"{what}; {then}", 1))
         except KeyboardInterrupt:
             noticed.set()
             sys.exit(_said(interrupt.message(), 130))

@@ -228,13 +228,14 @@ class Stage:
 
     def forget_metrics_after(self, step: int) -> None:
         """Removes the lines of metrics.jsonl that a killed start wrote after its last checkpoint."""
-        self._keep_metrics(lambda line: _step_of(line) <= step)
+        self.keep_metrics(lambda line: _step_of(line) <= step)
 
     def forget_metric(self, step: int, name: str) -> None:
         """Removes the lines of metrics.jsonl that report this metric, such as "es/evaluation", at this step."""
-        self._keep_metrics(lambda line: _step_of(line) != step or name not in json.loads(line))
+        self.keep_metrics(lambda line: _step_of(line) != step or name not in json.loads(line))
 
-    def _keep_metrics(self, wanted: Callable[[str], bool]) -> None:
+    def keep_metrics(self, wanted: Callable[[str], bool]) -> None:
+        """Removes the lines of metrics.jsonl that are not wanted."""
         with contextlib.suppress(FileNotFoundError):
             with open(self.path("metrics.jsonl")) as file:
                 rows = [line for line in file if wanted(line)]

@@ -15,10 +15,17 @@ TRAINING = (2_000, 399_999)
 VALIDATION = (400_000, 499_999)
 TEST, TEST_FROM = (1_000, 1_999), 500_000
 MOST_EPISODES = 1_000_000  # that a command plays for a score
-EVALUATION = 400_000  # the first seed of the episodes that evolution evaluates its mean on
-REAL_GAMES = 420_000  # the first seed of the real games that choose among controllers evolved in a dream
-PLANNED_GAMES = 450_000  # the first seed of the real games that choose among models to plan in
-TRIALS = 460_000  # the first seed of the validation games that no command plays by itself: for trials by people
+# the first seeds of blocks of training games, which extract.py records by no preset
+RECORDED = 380_000  # recorded by benches, to train in
+UNSEEN = 390_000  # recorded by benches, to measure losses on
+# the first seeds of blocks of validation games
+EVALUATION = 400_000  # the episodes that evolution evaluates its mean on
+REAL_GAMES = 420_000  # the real games that choose among controllers evolved in a dream
+REPORT = 430_000  # the games for the report of a round of iterate.py; other ones choose its controller
+FIDELITY = 440_000  # the real games and the dreams that fidelity.py compares
+PLANNED_GAMES = 450_000  # the real games that choose among models to plan in
+TRIALS = 460_000  # the games that no stage plays by itself: for trials by people, and for the scores of benches
+SMALL_OBJECTS = 470_000  # the games of bench/small_objects.py
 
 
 def are_test(seeds: Iterable[int]) -> bool:

@@ -127,8 +127,8 @@ def starts(
     For a search that is finished, the log files of which begin with `base`, no recorded game is replayed.
 
     Raises:
-        UserError: the dream pays nothing, the series is missing or of another VAE, or its games are shorter than the
-            horizon.
+        UserError: the dream pays nothing, the series is missing or of another VAE, or the games along which dreams
+            start are shorter than the horizon.
     """
     check_pays(game, loaded)
     if not cfg.starts:
@@ -140,8 +140,10 @@ def starts(
     if provenance.is_known(meta) and meta["parents"].get("vae") != loaded.hashes["vae"]:
         raise UserError(f"{path}: was encoded by another VAE than {loaded.paths['vae']}")
     data = series.Series(path)
-    if cfg.horizon > data.length.max():
-        raise UserError(f"--horizon {cfg.horizon}: the longest recorded game in {path} has {data.length.max()} steps")
+    lengths = data.length[-cfg.start_games :]
+    if cfg.horizon > lengths.max():
+        of = f"of the last {len(lengths)} recorded games in {path}"
+        raise UserError(f"--horizon {cfg.horizon}: {of} the longest has {lengths.max()} steps")
     made_of.hashes["series"] = files.sha256(path)
     if base and evolution.is_finished(arguments, base, cfg):
         return [None] * len(rnns)

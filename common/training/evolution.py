@@ -343,7 +343,7 @@ def is_finished(arguments: argparse.Namespace, base: str, cfg: Any) -> bool:
     path = os.path.join(arguments.run, "log", f"{base}.")
     try:
         if os.path.exists(f"{path}checkpoint.npz"):
-            hist = json.loads(str(files.read_npz(f"{path}checkpoint.npz")["logs"]))["hist"]
+            hist = json.loads(str(files.read_npz(f"{path}checkpoint.npz", only=["logs"])["logs"]))["hist"]
         else:
             hist = files.read_json(f"{path}hist.json") if os.path.exists(f"{path}npz") else []
         return not arguments.fresh and len(hist) >= cfg.generations

@@ -39,8 +39,7 @@ from common.training import evolve, report, ship
 SEEDS_PER_RUN = 30_000  # of recordings, so that runs with different seeds record different games
 RUNS = (seeds.TRAINING[1] + 1 - seeds.TRAINING[0]) // SEEDS_PER_RUN
 NOTE_SECONDS = 10  # between notes of the time of a stage, so that the time of a killed one counts too
-REPORT = 430_000  # first seed of the validation games for the report of a round; other ones choose its controller
-MOST_GAMES = (REPORT - seeds.REAL_GAMES) // 3  # pick_best.py plays three times as many, from REAL_GAMES on
+MOST_GAMES = (seeds.REPORT - seeds.REAL_GAMES) // 3  # pick_best.py plays three times as many, from REAL_GAMES on
 INTERRUPT_SECONDS = 0.5  # that a stage has to end by itself after Ctrl-C, less than interrupt.GRACE
 MEMORY_GB = 3.5  # the most memory that a stage needs
 MADE = {"vae_train": ("tf_vae",), "series": ("series",), "rnn_train": ("tf_rnn", "tf_initial_z"), "train": ("log",)}
@@ -79,12 +78,15 @@ def main(game: Game, description: str | None) -> None:
                 raise UserError(f"--{name}: goes with --run DIR, not with --ship or --log; leave it out")
         (ship.ship if arguments.ship else ship.log)(game, arguments.ship or arguments.log)
         return
+    preset, seed = arguments.preset or usual, arguments.seed or 1
+    plan = game, arguments.run, preset, seed, presets[preset], arguments.edited
+    is_new = not os.path.exists(arguments.run)
     with runs.new_run(arguments.run):
-        pass
+        if is_new:
+            Iteration(*plan)  # its checks, while an error still leaves no folder
     held = runs.lock(os.path.join(arguments.run, "lock"))
     files.remove_temporary(arguments.run)
-    preset, seed = arguments.preset or usual, arguments.seed or 1
-    Iteration(game, arguments.run, preset, seed, presets[preset], arguments.edited).go()
+    Iteration(*plan).go()
     held.close()
 
 
@@ -323,10 +325,14 @@ class Iteration:
             others: its further MDN-RNNs.
             which: of its trainings.
         """
-        flags = train | {"seed_start": 100 * self._seed + number + 1000 * (which - 1)}
+        flags = train | {"seed_start": self._seed_of(number, which)}
         if number > 1 and "start_from" not in flags:
             flags |= {"start_from": start}
         return flags | ({"also_in": ",".join(others)} if others else {})
+
+    def _seed_of(self, number: int, which: int = 1) -> int:
+        """The seed of a training of a round, or of the MDN-RNNs that it has, which no other run or round has."""
+        return 100 * self._seed + number + 10_000 * (which - 1)
 
     def _train_presets(self, flags: dict[str, Any]) -> dict[str, Any]:
         """The presets of train.py for these flags of it."""
@@ -430,7 +436,7 @@ class Iteration:
             self._stage(at, "series", "series", {}, self._folder(at))
         self._keep_meta_of_series(folder)
         if one.rnn is not None:
-            flags = started(self._newest(number, one) | one.rnn, "tf_rnn/rnn.json", 100 * self._seed + number)
+            flags = started(self._newest(number, one) | one.rnn, "tf_rnn/rnn.json", self._seed_of(number))
             self._stage(number, "rnn", "rnn_train", flags, folder, "tf_rnn/rnn.json")
         others = self._train_more_rnns(number, one, folder)
         if one.train is not None:
@@ -555,7 +561,7 @@ class Iteration:
             os.makedirs(own, exist_ok=True)
             for name in ("tf_vae", "series"):
                 _link(os.path.join(own, name), os.path.join(folder, name))
-            flags = usual | {"start_from": self._named(start, own), "seed": 100 * self._seed + number + 1000 * (k + 1)}
+            flags = usual | {"start_from": self._named(start, own), "seed": self._seed_of(number, k + 2)}
             self._stage(number, f"rnn{k + 2}", "rnn_train", flags, own, "tf_rnn/rnn.json")
             start = os.path.join(own, "tf_rnn", "rnn.json")
             made.append(start)
@@ -646,7 +652,7 @@ class Iteration:
     def _score(self, number: int, of: str, file: str, folder: str, games: int) -> str:
         """Plays a controller on the validation games of reports; returns the file of its scores."""
         scores = self._made_again(number, f"{of}score", os.path.join(folder, "scores.json"))
-        flags = {"": [*self._how_to_play(), "norender", file, REPORT], "episodes": games, "out": scores}
+        flags = {"": [*self._how_to_play(), "norender", file, seeds.REPORT], "episodes": games, "out": scores}
         flags |= self._backend()
         self._stage(number, f"{of}score", "model", flags, folder, preset=False)
         return scores
@@ -656,7 +662,8 @@ class Iteration:
         meta, made = provenance.read(file, "controller", self._game.name), _made(scores)
         return {
             "dream": meta.get("dream", meta["score"]["mean"] if meta.get("score", {}).get("of") == "dream" else None),
-            "real": {key: made[key] for key in ("mean", "std", "stderr", "n", "backend")} | {"first_seed": REPORT},
+            "real": {key: made[key] for key in ("mean", "std", "stderr", "n", "backend")}
+            | {"first_seed": seeds.REPORT},
             "controller": files.sha256(file),
         }
 

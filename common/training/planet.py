@@ -227,7 +227,7 @@ class Learner:
         self._earlier = str(saved.get("earlier", ""))
         if self._earlier and self.episodes < self._cfg.episodes:
             self._forget_last_validation()
-        self._stage._keep_metrics(self._stays)
+        self._stage.keep_metrics(self._stays)
         if str(saved.get("scored_by", self._scored_by)) != self._scored_by:
             self.best = -np.inf  # scores of other games, or of another planner, are not compared with those to come
         for k in range(self.episodes):

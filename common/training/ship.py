@@ -50,7 +50,7 @@ def ship(game: Game, run: str) -> None:
         _check_chain(game, run, pairs, path)
         if files.sha256(path) != scored[name].get("controller"):
             raise UserError(f"--ship {run}: {path} is not the controller that rounds.json tells the score of")
-    _scores(run, picked["agent"]), _metas(run)  # which refuse what is damaged, before anything is replaced
+    told = _scores(run, picked["agent"]), _metas(run)  # which refuse what is damaged, before anything is replaced
     places = _places(run)
     for name, path in pairs.items():
         _copy(path, os.path.join(game.folder, config.SHIPPED[cfg.ships][name]), places)
@@ -60,7 +60,7 @@ def ship(game: Game, run: str) -> None:
         _copy(path, os.path.join(ROOT, targets[name]), places)
     shipped = {path: targets[name] for name, path in picked.items()}
     _ship_curves(f"{game.name}.{preset}" if cfg.ships else game.name, pairs, shipped)
-    _log(run, state, lines, picked["agent"])
+    _log(run, state, lines, picked["agent"], *told)
     print(f"{target}: is the agent of round {best} of {run} now")
 
 
@@ -114,7 +114,8 @@ def log(game: Game, run: str) -> None:
         UserError: the run is of another game, or no round of it is done.
     """
     state, lines, picked = _read(game, run, "--log")
-    print(f"{_log(run, state, lines, picked['agent'])}.rounds.json: written")
+    agent = picked["agent"]
+    print(f"{_log(run, state, lines, agent, _scores(run, agent), _metas(run))}.rounds.json: written")
 
 
 def _read(game: Game, run: str, flag: str) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, str]]:
@@ -175,10 +176,17 @@ def _log_scores(path: str, scores: dict[str, Any] | None, agent: str, kind: str 
         print(f"{path}: removed, for it has the scores of another agent")
 
 
-def _log(run: str, state: dict[str, Any], lines: list[dict[str, Any]], agent: str) -> str:
+def _log(
+    run: str,
+    state: dict[str, Any],
+    lines: list[dict[str, Any]],
+    agent: str,
+    scores: dict[str, Any] | None,
+    metas: list[dict[str, Any]],
+) -> str:
     """Writes <game>.<preset>.<seed>.rounds.json, .metas.json and .scores.json to log/; returns how they begin."""
     base = os.path.join(ROOT, "log", f"{state['game']}.{state['preset']}.{state['seed']}")
-    scores, metas, places = _scores(run, agent), _metas(run), _places(run)
+    places = _places(run)
     _log_scores(f"{base}.scores.json", _placeless(scores, places), agent)
     files.write_json(f"{base}.rounds.json", _placeless(lines, places), indent=1)
     files.write_json(f"{base}.metas.json", metas)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from common.protocols import Seeds, World
 from common.runtime import interrupt
+from common.runtime.cli import DiedError
 
 Pipes = tuple[IO[bytes], IO[bytes]]
 
@@ -154,7 +155,8 @@ class OwnProcess:
             self._requests.flush()
             return pickle.load(self._answers)
         except (EOFError, BrokenPipeError):
-            raise RuntimeError(f"the process of the games died with code {self._process.wait()}") from None
+            code = self._process.wait()
+            raise DiedError(f"the process of the games died with code {code}") from None
         except BaseException:  # such as Ctrl-C: its answer would be taken for that of the next call
             self._process.kill()
             self._process.wait()  # while it lives it takes a request, and the old answer may be in the pipe

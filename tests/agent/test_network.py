@@ -121,6 +121,34 @@ def test_a_linear_controller_under_a_network_presses_the_buttons_of_its_game(rng
     np.testing.assert_allclose(added, policy.network(other, x), rtol=1e-3, atol=1e-4)
 
 
+def test_a_linear_controller_with_a_bias_chooses_by_it(rng):
+    """Catches a bias read as a weight, and one that is left out; more than one number chooses by none of them."""
+    biased = types.SimpleNamespace(**{**vars(DOOM), "CONTROLLER_BIAS": True})
+    flat, x = np.r_[0.9, rng.normal(size=4)], rng.normal(size=(50, 4)).astype(np.float32)
+    assert network.base_size(biased, 4) == len(flat)
+    policy = network.policy_for(biased, 4, "5", flat)
+    zeros = policy.network.unpack(np.zeros(policy.network.parameters, np.float32))
+    u = np.tanh(x @ flat[1:] + flat[0])
+    logits = 5 * np.stack([-u - 1 / 3, 0 * u, u - 1 / 3], axis=1)
+    np.testing.assert_allclose(policy.outputs(zeros, x), logits, atol=1e-4)
+    two = types.SimpleNamespace(**{**vars(DOOM), "ACTION_SIZE": 2, "CHOICES": ((-1.0, 0.0), (0.0, 0.0), (1.0, 1.0))})
+    with pytest.raises(UserError, match="three choices of one number"):
+        network.policy_for(two, 4, "5", np.zeros(8))
+
+
+def test_the_quadrature_of_the_expected_action_errs_as_little_as_its_docstring_says():
+    """Catches fewer nodes, or a claim that the expected action is exact."""
+    head = network.SquashedNormal([0.0], [1.0], [True])
+    means, grid = np.linspace(-3, 3, 61), np.linspace(-10, 10, 20_001)
+    density = np.exp(-(grid**2) / 2) / np.exp(-(grid**2) / 2).sum()
+    for std, least, most in ((np.exp(0.5), 1e-3, 3.2e-3), (1.0, 5e-5, 1.5e-4)):
+        share = (np.log(std) + 3) / 3.5
+        logstd = 99.0 if share > 0.999 else np.log(share / (1 - share))
+        found = head.best(np.stack([means, np.full(61, logstd)], axis=1).astype(np.float32)).numpy()[:, 0]
+        exact = ((np.tanh(means[:, None] + std * grid) + 1) / 2) ** 3 @ density
+        assert least < np.abs(found - exact).max() < most
+
+
 def test_the_parameters_of_a_file_tell_whether_a_linear_controller_is_under_the_network():
     """Catches weights of the network taken for a linear controller, or a file of other layers accepted."""
     alone = network.policy_for(DOOM, 4, "5")

@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -30,6 +31,7 @@ TINY = ["--preset", "smoke", "--num_episode", 2, "--block_rows", 4, "--eval_step
 TINY += ["--checkpoint_seconds", 0, "--temperature", 2]  # so hot that dreams, and so generations, are short
 ENDLESS = 200_000  # generations, more than it gets through; train.py refuses so many that their log could not be read
 REFUSED = 2  # exit code of a command that its user has to mend
+REFUSALS = 3  # in a row, without a new generation: it is not by a fault
 STUCK = 3600  # seconds without a new generation: the run is given up for lost
 RANKS, THREADS = ["-n", 2, "-t", 4], ["-n", 1, "-t", 8]
 LOGS = ("json", "best.json", "hist.json", "hist_best.json", "log.json")
@@ -172,11 +174,14 @@ def soak(run, rng, faults, seconds, record):
 
 def settle(run, generation):
     """Waits until the run has come so far, and starts it again whenever it ends."""
-    until = time.monotonic() + STUCK
-    while run.generation() < generation:
+    until, before, refused = time.monotonic() + STUCK, run.generation(), 0
+    while (now := run.generation()) < generation:
+        if now > before:
+            before, refused = now, 0
         if run.ended() is not None:
-            if run.ended() == REFUSED and not run.generation():
-                raise AssertionError(f"refused, before any fault: see {run.folder}/output")
+            refused = refused + 1 if run.ended() == REFUSED else 0
+            if refused == REFUSALS or (refused and not now):  # a fault, such as a full disk, may cost one
+                raise AssertionError(f"refused at generation {now}: see {run.folder}/output")
             processes.end(run.process)
             run.start(ENDLESS)
         if time.monotonic() > until:
@@ -223,10 +228,11 @@ def main():
     parser.add_argument("--faults", type=cli.number(int, 1), default=60, help="at least so many")
     parser.add_argument("--minutes", type=cli.number(float, 0), default=30, help="and for at least so long")
     parser.add_argument("--seed", type=cli.number(int, 0), default=1000, help="of the faults")
-    parser.add_argument("--folder", help="where the two runs go; default: a temporary one")
+    parser.add_argument("--folder", help="where the two runs go; default: a new one, removed if they are equal")
     parser.add_argument("--out", required=True, type=cli.new_file, metavar="FILE", help="the log, one JSON per line")
     arguments = parser.parse_args()
     folder = pathlib.Path(arguments.folder or tempfile.mkdtemp(prefix="soak-"))
+    print(f"the two runs are in {folder}", flush=True)
     (folder / "disturbed").mkdir(parents=True, exist_ok=True)
     (folder / "twin").mkdir(exist_ok=True)
     rng, began = np.random.default_rng(arguments.seed), time.monotonic()
@@ -257,6 +263,8 @@ def main():
         disturbed, undisturbed = results(run), results(twin)
         unequal = [what for what in undisturbed if disturbed.get(what) != undisturbed[what]]
         record(faults=kinds.total(), minutes=minutes, generations=generations, kinds=kinds, unequal=unequal)
+    if not (unequal or arguments.folder):
+        shutil.rmtree(folder)
     verdict = f"NOT EQUAL to the undisturbed twin: {unequal}" if unequal else "equal to the undisturbed twin"
     print(f"{kinds.total()} faults in {minutes} minutes, {generations} generations: {verdict}")
     sys.exit(bool(unequal))

@@ -1,6 +1,7 @@
 """All trainings while they are killed, starved, fed with NaN or told another time; the last one over MPI ranks."""
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import time
 
 import numpy as np
 import pytest
+import soak
 
 import processes
 
@@ -198,11 +200,39 @@ def test_dreams_that_break_end_the_training(made, tmp_path, table, name, says):
     table(f"{name}: dreams that are not finite", 1, "nothing: no generation was done")
 
 
+def test_a_soak_that_is_refused_again_and_again_is_given_up(monkeypatch, tmp_path):
+    """Catches a command that is started again for an hour, and one that a single fault ends."""
+    monkeypatch.setattr(processes, "end", lambda process: None)
+    monkeypatch.setattr(soak.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(soak.time, "monotonic", itertools.count().__next__)
+
+    class Refused:
+        folder, process, starts = tmp_path, None, 0
+
+        def __init__(self, *generations):
+            self._generations = generations
+
+        def start(self, generations):
+            self.starts += 1
+
+        def generation(self):
+            return self._generations[min(self.starts, len(self._generations) - 1)]
+
+        def ended(self):
+            return soak.REFUSED
+
+    for generations, starts in (((5,), 2), ((0,), 0), ((5, 5, 6), 4)):
+        run = Refused(*generations)
+        with pytest.raises(AssertionError, match="refused at generation"):
+            soak.settle(run, 9)
+        assert run.starts == starts
+    soak.settle(Refused(5, 5, 9), 9)
+
+
 def test_every_fault_of_the_soak(tmp_path, table):
     """Catches a job over MPI ranks that ends, hangs or goes astray by any one fault of the soak."""
-    soak = os.path.join(os.path.dirname(os.path.abspath(__file__)), "soak.py")
     log = tmp_path / "log.jsonl"
-    command = [sys.executable, soak, "--faults", "16", "--minutes", "0", "--folder", tmp_path, "--out", log]
+    command = [sys.executable, soak.__file__, "--faults", "16", "--minutes", "0", "--folder", tmp_path, "--out", log]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     *_, summary = map(json.loads, log.read_text().splitlines())

@@ -15,7 +15,7 @@ from commands import in_this_process  # noqa: F401
 from common.data import recordings
 from common.play import record
 from common.runtime import devices, files, parallel, provenance, settings
-from common.runtime.cli import UserError, option
+from common.runtime.cli import DiedError, UserError, option
 from common.training import evolve, vae_and_rnn
 from common.worlds import games, rollouts
 
@@ -472,7 +472,7 @@ class Dying:
     def step(self, action):
         self._steps += 1
         if self._dies and self._steps == 2:
-            raise RuntimeError("the process of the games died with code -9")
+            raise DiedError("the process of the games died with code -9")
         return self._games.step(action)
 
 
@@ -512,5 +512,5 @@ def test_episodes_whose_games_die_again_and_again_are_lost(played_by_agent, dyin
 
 def test_games_that_never_work_are_an_error(played_by_agent, dying):
     """Catches a recording of no episodes that ends as if all were well."""
-    with pytest.raises(RuntimeError, match="died with code -9"):
+    with pytest.raises(DiedError, match="died with code -9"):
         dying(range(1, 100))

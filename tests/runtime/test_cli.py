@@ -202,6 +202,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(capsys):
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), 2, "Resource temporarily unavailable"),
         (MemoryError("2 TB"), 1, "out of memory (2 TB)"),
         (type("ResourceExhaustedError", (Exception,), {})("OOM [9]\nnode"), 1, "out of memory (OOM [9])"),
+        (cli.DiedError("the games died with code -9"), 1, "the games died with code -9; the same command continues"),
     ],
 )
 def test_what_the_machine_lacks_is_one_line(capsys, error, code, says):
@@ -219,7 +220,13 @@ def test_what_the_machine_lacks_is_one_line(capsys, error, code, says):
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device", "a/x.json"), MemoryError("2 TB"), KeyboardInterrupt()]
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space", "a/x.json"),
+        MemoryError("2 TB"),
+        KeyboardInterrupt(),
+        cli.DiedError("the games"),
+    ],
 )
 @pytest.mark.parametrize(
     ("words", "says"), [(["--fresh"], "the same command without --fresh continues"), ([], "the same command continues")]

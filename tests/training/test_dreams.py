@@ -73,6 +73,20 @@ def test_each_mdn_rnn_remembers_the_newest_games_by_itself(game, loaded, recorde
     assert not np.array_equal(starts(4)[0].mu, found[0].mu)
 
 
+def test_a_horizon_is_as_long_as_a_game_along_which_dreams_start(game, loaded, recorded, tmp_path):
+    """Catches the length of an older game, along which no dream starts."""
+    arguments = argparse.Namespace(run=str(tmp_path), unverified=False, fresh=False)
+
+    def starts(games, horizon):
+        cfg = settings.DreamTrain(starts=40, start_games=games, horizon=horizon)
+        return dreams.starts(game, cfg, arguments, loaded, [loaded.rnn], provenance.Parents({}, False))
+
+    for games, longest in ((1, 5), (2, 5), (3, 7), (9, 7)):
+        assert starts(games, longest)
+        with pytest.raises(UserError, match=rf"of the last {min(games, 3)} .* the longest has {longest} steps"):
+            starts(games, longest + 1)
+
+
 @pytest.mark.parametrize(("change", "says"), [({"hidden_size": 9}, "9 cells"), ({"heads": True}, "heads")])
 def test_an_mdn_rnn_of_another_size_is_refused(game, loaded, tmp_path, change, says):
     """Catches dreams of one MDN-RNN that pay points beside those of another that pay 1 for a step."""

@@ -514,6 +514,22 @@ def test_seeds_are_new_in_every_generation_and_the_same_after_a_restart(start):
     assert other.evaluation_seeds().max() < 500_000
 
 
+def test_whether_it_is_finished_is_read_from_its_logs_alone(start, tmp_path, monkeypatch):
+    """Catches a whole checkpoint, with all that a policy gradient has learned, read for the length of a log."""
+    evolve(start(), 6)
+    read = []
+
+    def noted(path, only=None, real=files.read_npz):
+        read.append(only)
+        return real(path, only=only)
+
+    monkeypatch.setattr(files, "read_npz", noted)
+    for generations, finished in ((6, True), (7, False)):
+        arguments = argparse.Namespace(run=str(tmp_path), fresh=False)
+        assert evolution.is_finished(arguments, BASE, Config(generations=generations)) == finished
+    assert read == [["logs"]] * 2
+
+
 def test_finished_says_so(start, capsys):
     """Catches an evolution that is run again, or one that cannot be prolonged."""
     run = start()

@@ -204,7 +204,7 @@ def test_a_plan_of_two_rounds_gives_these_commands(folder, tmp_path):
         ("train", *small, "--run", one, "--t", 8, "--seed_start", 301),
         ("pick_best", f"{one}/{log}.log.json", "--run", one, "--episodes", 5, "--final_episodes", 10)
         + ("--backend", "fast"),
-        ("model", "stubreal", "norender", f"{one}/{log}.picked.json", iterate.REPORT, "--run", one)
+        ("model", "stubreal", "norender", f"{one}/{log}.picked.json", seeds.REPORT, "--run", one)
         + ("--episodes", 5, "--out", f"{one}/scores.json", "--backend", "fast"),
         ("fidelity", f"{one}/{log}.picked.json", "--run", one, "--games", 10)
         + ("--out", f"{one}/fidelity.json", "--backend", "fast"),
@@ -215,13 +215,13 @@ def test_a_plan_of_two_rounds_gives_these_commands(folder, tmp_path):
         ("rnn_train", *small, "--run", two, *newest, *later)
         + ("--start_from", "../round1/tf_rnn/rnn.json", "--seed", 302),
         ("rnn_train", *small, "--run", f"{two}/rnn2", *newest, *later, "--learning_rate", 0.1)
-        + ("--start_from", "../../round2/tf_rnn/rnn.json", "--seed", 1302),
+        + ("--start_from", "../../round2/tf_rnn/rnn.json", "--seed", 10_302),
         ("rnn_train", *small, "--run", f"{two}/rnn3", *newest, *later, "--learning_rate", 0.1)
-        + ("--start_from", "../../round2/rnn2/tf_rnn/rnn.json", "--seed", 2302),
+        + ("--start_from", "../../round2/rnn2/tf_rnn/rnn.json", "--seed", 20_302),
         ("train", *small, "--run", two, "--generations", 1, "--no-sample_z", "--seed_start", 302)
         + ("--start_from", f"../round1/{log}.picked.json")
         + ("--also_in", "../round2/rnn2/tf_rnn/rnn.json,../round2/rnn3/tf_rnn/rnn.json"),
-        ("model", "stubreal", "norender", f"{two}/{log}.best.json", iterate.REPORT, "--run", two)
+        ("model", "stubreal", "norender", f"{two}/{log}.best.json", seeds.REPORT, "--run", two)
         + ("--episodes", 7, "--out", f"{two}/scores.json", "--backend", "fast"),
         ("fidelity", f"{two}/{log}.best.json", "--run", two, "--games", 10)
         + ("--out", f"{two}/fidelity.json", "--backend", "fast"),
@@ -307,6 +307,16 @@ def test_a_seed_beyond_the_games_of_training_is_refused(folder, tmp_path):
     assert commands(folder) == []
 
 
+def test_no_two_trainings_of_all_runs_have_the_same_seed():
+    """Catches the second training of run 1 that is the first one of run 11."""
+    found = []
+    for seed in range(1, iterate.RUNS + 1):
+        run = iterate.Iteration.__new__(iterate.Iteration)
+        run._seed = seed
+        found += [run._seed_of(number, which) for number in range(1, 100) for which in range(1, 10)]
+    assert len(set(found)) == len(found)
+
+
 def test_the_last_line_is_the_command_that_scores_the_best_round_on_validation_games(folder, tmp_path):
     """Catches test games that choose among runs, games that chose the round already, and the agent of another round."""
     run = str(tmp_path / "run")
@@ -332,7 +342,7 @@ def test_the_game_chooses_among_all_trainings_of_a_round(folder, tmp_path):
     assert [where for where, *_ in trains[1:]] == [two, f"{two}/train2", f"{two}/train3", f"{two}/train3"]
     flags = {words[0]: dict(zip(words[1::2], words[2::2], strict=True)) for words in trains}
     first, second, third = (flags[where] for where in (two, f"{two}/train2", f"{two}/train3"))
-    assert [one["--seed_start"] for one in (first, second, third)] == ["302", "1302", "2302"]
+    assert [one["--seed_start"] for one in (first, second, third)] == ["302", "10302", "20302"]
     assert [one["--generations"] for one in (first, second, third)] == ["1", "2", "1"]
     assert second["--start_from"] == ""
     assert os.path.samefile(os.path.join(two, "train3", third["--start_from"]), f"{run}/round1/{log}.picked.json")
@@ -368,7 +378,7 @@ def test_each_round_has_a_line_and_the_picture_shows_it(folder, tmp_path):
             "stderr": 1.0,
             "n": games,
             "backend": "stub",
-            "first_seed": iterate.REPORT,
+            "first_seed": seeds.REPORT,
         }
         assert line["real"] == real
         assert line["fidelity"] == {"dream": {"mean": 500.0}, "recall": 0.5}
@@ -493,7 +503,7 @@ def test_the_linear_controller_is_evolved_at_the_end_in_the_dream_of_the_best_ro
                 "--backend",
                 "fast",
             ),
-            ("model", "stubreal", "norender", f"{where}/{log}.picked.json", iterate.REPORT, "--run", where)
+            ("model", "stubreal", "norender", f"{where}/{log}.picked.json", seeds.REPORT, "--run", where)
             + ("--episodes", games, "--out", f"{where}/scores.json", "--backend", "fast"),
         )
     ]
@@ -833,7 +843,7 @@ def test_a_disk_that_is_too_small_is_said_before_round_1(folder, tmp_path, monke
     free = [15.9e9]
     monkeypatch.setattr(iterate.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=free[0]))
     assert refused(start(game, run), "needs about 16 GB of disk", "16 GB are free")
-    assert os.listdir(run) == ["lock"]
+    assert not os.path.exists(run)
     free[0] = 16.1e9
     fault(folder, "extract", "run", 3)  # after three of six
     start(game, run)
@@ -1192,7 +1202,7 @@ def test_a_first_round_begins_from_nothing(folder, tmp_path, change):
     ],
 )
 def test_a_flag_that_a_stage_refuses_is_known_before_round_1(folder, tmp_path, number, change, said):
-    """Catches a run of hours that ends at a typo in config.py."""
+    """Catches a run of hours that ends at a typo in config.py, and a refusal that leaves a folder."""
     rounds = [FIRST, SECOND]
     if number:
         rounds[number - 1] = dataclasses.replace(rounds[number - 1], **change)
@@ -1200,7 +1210,7 @@ def test_a_flag_that_a_stage_refuses_is_known_before_round_1(folder, tmp_path, n
     preset = dataclasses.replace(TWO, rounds=tuple(rounds), **change)
     assert refused(start(game_in(folder, ITERATE={"small": preset}), tmp_path / "run"), said)
     assert commands(folder) == []
-    assert not os.path.exists(tmp_path / "run" / "iterate.json")
+    assert not os.path.exists(tmp_path / "run")
 
 
 @pytest.mark.parametrize("heads", [False, True])

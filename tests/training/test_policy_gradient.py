@@ -188,7 +188,7 @@ def test_in_the_game_it_is_paid_by_the_game(made, tmp_path):
     assert train(game, run, "--world", "game", "--no-sample_z", "--fresh").code == 0
     assert files.read_json(f"{run}/{IN_GAME}.json") != of_samples
     del game.config.PPO_GAME
-    with pytest.raises(UserError, match="the toy has no PPO_GAME in its config"):
+    with pytest.raises(UserError, match=r"the toy has no PPO_GAME in its config\.py; leave out --world game"):
         game.ppo_presets("game")
     game.config.PPO_GAME = {"laptop": TINY_GAME}
 
@@ -554,5 +554,7 @@ def test_a_world_without_rewards_and_joined_letters_are_refused(made, tmp_path):
     game, run = made[0], another(made, tmp_path)
     config = argparse.Namespace(**{name: value for name, value in vars(game.config).items() if name != "PPO"})
     mute = dataclasses.replace(game, config=config)
+    assert train(mute, run).refused("-o ppo", "the toy has no PPO in its config.py", "give --world game")
+    del config.PPO_GAME
     assert train(mute, run).refused("-o ppo", "the toy has no PPO in its config.py", "-o cma")
     assert commands.call(evolve.main, mute, "-oppo", "--run", run).refused("-oppo", "-o ppo")

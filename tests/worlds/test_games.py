@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+from common.runtime.cli import DiedError
 from common.worlds import games, rollouts
 
 from counting import SEEDS, CountingGame, Loud, loud_games
@@ -95,7 +96,7 @@ def test_games_in_a_process_of_their_own_are_the_same():
         for found, wanted in zip(rollouts.rollout(there, policy(), SEEDS), here, strict=True):
             np.testing.assert_array_equal(found, wanted)
     there._process.kill()
-    with pytest.raises(RuntimeError, match="the process of the games died with code -9"):
+    with pytest.raises(DiedError, match=r"^the process of the games died with code -9$"):
         there.reset(SEEDS)
 
 
@@ -138,7 +139,7 @@ def test_games_of_a_dead_process_are_forgotten_without_a_word():
     box = [games.OwnProcess(functools.partial(loud_games, 1))]
     box[0]._process.kill()
     box[0]._process.wait()
-    with contextlib.suppress(RuntimeError):
+    with contextlib.suppress(DiedError):
         box[0].reset([1000])
     assert forgotten(box)
 
@@ -166,5 +167,5 @@ def test_an_interrupted_step_is_not_taken_for_the_next(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         there.reset([1000])
     monkeypatch.undo()
-    with pytest.raises(RuntimeError, match="died"):
+    with pytest.raises(DiedError, match="died"):
         there.reset([1001])
