@@ -146,7 +146,7 @@ def controller_of(arrays: Arrays, agent: agents.Agent) -> dict[str, Any]:
         stacks, under = [layers], flat[policy.network.parameters :]
         if isinstance(policy.head, network.Choice):
             acts = {"choices": np.asarray(policy.head.actions).tolist()}
-            stacks += [] if policy.base is None else [_base_of(policy.base, under)]
+            stacks += [] if policy.base is None else [_base_of(policy.base, under, policy.network.sizes[0])]
         else:
             acts = {"rule": _squashed_rule_of(policy.head)}
             linear = agents.controller_on(agent.game, agent.models.rnn, mode)
@@ -190,14 +190,17 @@ def _unpacked(policy: controller.Controller, flat: np.ndarray) -> list[tuple[np.
     return layers
 
 
-def _base_of(base: Callable, weight: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The linear controller under a network: its outputs are linear in u = tanh(w x), so two values of u tell them."""
-    tried = np.zeros((2, len(weight)), np.float32)
+def _base_of(base: Callable, parameters: np.ndarray, features: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The linear controller under a network: its outputs are linear in u = tanh(w x + b), so two u tell them."""
+    bias, weight = np.split(parameters, [len(parameters) - features])
+    bias = bias if len(bias) else np.zeros(1, np.float32)
+    tried = np.zeros((2, features), np.float32)
     strongest = np.abs(weight).argmax()
-    tried[1, strongest] = 1 / weight[strongest] if weight[strongest] else 0
+    if weight[strongest]:
+        tried[:, strongest] = (np.array([0, 1]) - bias) / weight[strongest]
     at_zero, at_one = np.asarray(base(tf.constant(tried)))
     slope = (at_one - at_zero) / np.tanh(1)
-    return [(np.zeros(1, np.float32), weight[:, np.newaxis]), (at_zero, slope[np.newaxis])]
+    return [(bias, weight[:, np.newaxis]), (at_zero, slope[np.newaxis])]
 
 
 def _outputs(exported: dict[str, Any], stacks: list, state: dict[str, np.ndarray]) -> np.ndarray:

@@ -33,7 +33,7 @@ from common.game import Game
 from common.play import agents, play, video
 from common.play import planet as planning
 from common.protocols import Policy
-from common.runtime.cli import UserError
+from common.runtime.cli import DiedError, UserError
 from common.worlds import dream, encoded, rssm_dreams
 
 REAL_FRAMES = 16  # to start from
@@ -236,6 +236,9 @@ class Session:
             }
             about, payload = _one_of(message, "do", does)(message)
         except UserError as error:
+            about, payload = {"error": str(error)}, b""
+        except DiedError as error:  # the next start makes the game anew
+            self._game = self._world = None
             about, payload = {"error": str(error)}, b""
         return json.dumps(about).encode() + b"\n" + payload
 

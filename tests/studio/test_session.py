@@ -15,7 +15,9 @@ from common.agent import mdnrnn, planet, rssm
 from common.agent.planner import Search
 from common.data import recordings
 from common.runtime import settings
+from common.runtime.cli import DiedError
 from common.studio import session
+from common.worlds import encoded
 
 import toy
 from toy import ALIVE, END
@@ -178,6 +180,20 @@ def test_the_real_game_is_shown_as_it_is_seen_and_expected(stage, ask):
         about, panels = ask("step", driver="you", keys=["left"], **CONTROLS)
         assert (about["steps"], about["score"], about["over"]) == (END, 100 - END, True)
         assert (panels[0] == 10 * (END - 1)).all()  # the last that could be seen
+
+
+def test_a_game_whose_process_died_is_begun_anew(ask, monkeypatch):
+    """Catches a page that loses its session, or asks the dead game for ever."""
+    ask("start", world="game", frame=0, **CONTROLS)
+
+    def dies(self, action):
+        raise DiedError("the process of the games died")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoded.EncodedGames, "step", dies)
+        assert "died" in ask("step", driver="you", keys=[], **CONTROLS)[0]["error"]
+    assert "started" in ask("step", driver="you", keys=[], **CONTROLS)[0]["error"]
+    assert ask("start", world="game", frame=0, **CONTROLS)[0]["steps"] == 0
 
 
 def test_a_gif_holds_what_was_seen(ask):

@@ -176,10 +176,12 @@ def linear_agent(mode):
     return dataclasses.replace(stage.agent, controller=shape, parameters=parameters)
 
 
-def network_agent(choices, linear, cut=(False, False)):
+def network_agent(choices, linear, cut=(False, False), bias=0):
     stage = toy_stage()
     stage.game.config.CHOICES, stage.game.config.ACTION_CUT = choices, cut
-    size = 12 if choices else network.base_size(stage.game.config, 12)
+    if linear and choices:  # which are of one number then
+        stage.game.config.ACTION_SIZE = 1
+    size = 12 + bias if choices else network.base_size(stage.game.config, 12)
     base = np.random.default_rng(1000).standard_normal(size).astype(np.float32) if linear else None
     policy = network.policy_for(stage.game.config, 12, "6", base)
     parameters = policy.network.initial(np.random.default_rng(1000), last=1.0)
@@ -190,7 +192,8 @@ def network_agent(choices, linear, cut=(False, False)):
 @pytest.mark.parametrize("make", [
     *(pytest.param(lambda mode=mode: linear_agent(mode), id=mode) for mode in ("z", "z_hidden", "zc", "zch")),
     pytest.param(lambda: network_agent(((-1, 0), (0, 0), (1, 2)), False), id="choice"),
-    pytest.param(lambda: network_agent(((-1, 0), (0, 0), (1, 2)), True), id="choice over a linear controller"),
+    pytest.param(lambda: network_agent(((-1,), (0,), (1,)), True), id="choice over a linear controller"),
+    pytest.param(lambda: network_agent(((-1,), (0,), (1,)), True, bias=1), id="choice over one with a bias"),
     pytest.param(lambda: network_agent(None, False), id="normal"),
     pytest.param(lambda: network_agent(None, False, (False, True)), id="normal, one number cut"),
     pytest.param(lambda: network_agent(None, True, (False, True)), id="normal over a linear controller"),
