@@ -603,6 +603,30 @@ def test_a_dream_is_driven_by_keyboard_and_by_the_agent(browser):
     assert not browser.errors()
 
 
+def test_the_game_is_switched_while_a_step_is_on_its_way(browser):
+    """Catches a loop that reads what the switch has taken away, and never steps again."""
+    browser.driver.execute_script(
+        """
+        let time = 0;
+        performance.now = () => time += 20000; // so progress is told at every step
+        const post = Worker.prototype.postMessage;
+        Worker.prototype.postMessage = function (message) {
+          if (message.do !== "step") return post.call(this, message);
+          Worker.prototype.postMessage = post;
+          setTimeout(() => {
+            document.querySelector("input[value=toy]").click();
+            post.call(this, message);
+          });
+        };
+        """
+    )
+    browser.press(SPACE)
+    browser.ready()
+    browser.press(SPACE)
+    browser.until(lambda: browser.number("steps") >= 3, seconds=20)
+    assert not browser.errors()
+
+
 def test_a_link_carries_the_dream(browser, host):
     """Catches a friend who sees another game, frame or dream, or another agent at the wheel."""
     address = f"{host}/pages/dream/#"
