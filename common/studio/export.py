@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from common.runtime import devices  # isort: skip  (loads TensorFlow without its banner)
@@ -28,7 +28,7 @@ from common.runtime import cli, files, provenance
 from common.runtime.cli import UserError
 from common.studio import session
 
-FORMAT = 1  # of the manifest; weights.js reads this one
+FORMAT = 2  # of the manifest; weights.js reads this one
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page")
 SERVER_ONLY = {"server.js", "kernel.wat"}
 GAMES, SERVICE_WORKER = "games.json", "service-worker.js"
@@ -345,15 +345,25 @@ def write_page(out: str) -> None:
     _change(os.path.join(out, SERVICE_WORKER), "", f"self.FILES = {json.dumps(['./', *pages])};\n")
 
 
-def _manifests(out: str) -> list[dict[str, Any]]:
-    """The manifests of the games that are there. UserError if one is damaged."""
+def _manifests(out: str, replaced: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The manifests of the games that are there.
+
+    Raises:
+        UserError: one is damaged, or has a format that the page does not read and is of no game that is replaced.
+    """
     found = []
     for path in sorted(glob.glob(os.path.join(glob.escape(out), "*", "manifest.json"))):
         try:
             about = files.read_json(path)
-            found.append(about | {name: about[name] for name in ("name", "title", "dream_reward")})
+            about |= {name: about[name] for name in ("name", "title", "dream_reward", "format")}
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: damaged ({error}); remove its folder, and export that game again") from None
+        if about["format"] != FORMAT and about["name"] not in replaced:
+            raise UserError(
+                f"{path}: is of format {about['format']}, and this page reads {FORMAT}; remove its folder, and export "
+                "that game again"
+            )
+        found.append(about)
     return found
 
 
@@ -382,15 +392,20 @@ def sizes(out: str, name: str) -> tuple[int, int]:
     return sum(size[path] for path in loaded if path.endswith(".bin")), sum(size.values())
 
 
-def prepare(out: str) -> None:
-    """Makes the folder. UserError unless it is new, empty, or one that this command has made, and undamaged."""
+def prepare(out: str, replaced: Sequence[str]) -> None:
+    """Makes the folder in which these games are replaced.
+
+    Raises:
+        UserError: it is neither new, nor empty, nor one that this command has made; or a game there is damaged, or is
+            one that stays and has a format that the page does not read.
+    """
     if not out:
         raise UserError("--out: give a folder")
     if os.path.exists(out) and not os.path.isdir(out):
         raise UserError(f"--out {out}: is not a folder")
     if os.path.isdir(out) and os.listdir(out) and not os.path.exists(os.path.join(out, GAMES)):
         raise UserError(f"--out {out}: holds files that are not those of such a page; give a new or an empty folder")
-    _manifests(out)
+    _manifests(out, replaced)
     if not os.path.exists(os.path.join(out, GAMES)):
         files.write_json(os.path.join(out, GAMES), [])
 
@@ -412,10 +427,11 @@ def main() -> None:
         raise UserError(f"--controller {arguments.controller}: say with --game which game it plays")
     if arguments.run is not None and not os.path.isdir(arguments.run):
         raise UserError(f"--run {arguments.run}: no such folder")
-    prepare(arguments.out)
+    names = [arguments.game] if arguments.game else names
+    prepare(arguments.out, names)
     os.environ.setdefault("WORLDMODELS_DTYPE", "float32")  # the page computes in float32
     devices.for_blocks()
-    for name in [arguments.game] if arguments.game else names:
+    for name in names:
         scene = game.find(name)
         run = arguments.run or scene.folder
         if arguments.game is None and (lacking := session.lacking(scene, run)):

@@ -300,6 +300,39 @@ def test_a_game_exported_again_leaves_one_weights_file(tmp_path):
     assert not missing
 
 
+def test_the_format_names_what_the_manifest_holds():
+    """Catches a manifest that has changed under its old number: an old page would read it as if it had not."""
+    with open(os.path.join(export.PAGE, "weights.js"), encoding="utf-8") as file:
+        assert f"export const FORMAT = {export.FORMAT};" in file.read()
+    about, _ = export.manifest_of(toy_stage())
+    [linear, network_rule] = (export.controller_of(export.Arrays(), agent)["rule"][0]
+                              for agent in (linear_agent("z"), network_agent(None, True)))  # fmt: skip
+    assert (export.FORMAT, set(about), set(about["controller"]), set(linear), set(network_rule)) == (
+        2,  # give it the next number when you change what follows
+        {"format", "name", "title", "goal", "reward", "keys", "actions", "keyboard", "dream_reward", "max_steps",
+         "temperature", "temperatures", "seeds", "held", "vae", "rnn", "end_weight", "controller", "no_agent", "made",
+         "file", "bytes", "arrays"},
+        {"reads", "stacks", "rule"},
+        {"scale", "shift", "least", "most"},
+        {"power", "least", "most", "logstd", "nodes", "shares"},
+    )  # fmt: skip
+
+
+def test_games_of_another_format_are_not_left_beside_a_new_page(tmp_path, exported, monkeypatch):
+    """Catches a new page that refuses an older game beside it, and an older game that cannot be exported again."""
+    monkeypatch.setattr(export.session, "Stage", lambda scene, *_: toy_stage(scene.name))
+    with monkeypatch.context() as before:
+        before.setattr(export, "FORMAT", 1)
+        exported("--out", tmp_path)
+    there = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(cli.UserError, match=r"carracing.manifest.json: is of format 1, and this page reads 2"):
+        exported("--game", "doomrnn", "--out", tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == there
+    exported("--out", tmp_path)  # all games are written anew
+    formats = [json.loads(path.read_text())["format"] for path in tmp_path.glob("*/manifest.json")]
+    assert formats == [2, 2]
+
+
 def test_the_kernel_is_assembled_from_its_source(tmp_path):
     """Catches a kernel.wasm that is not that of kernel.wat."""
     if not shutil.which("wat2wasm"):

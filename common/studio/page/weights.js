@@ -1,7 +1,7 @@
 // Fetches what a game's manifest lists, and takes nothing that is not what was exported.
 import { sha256 } from "./sha256.js";
 
-export const FORMAT = 1; // of manifests, see export.py
+export const FORMAT = 2; // of manifests, see export.py
 
 const cacheName = () => `weights ${new URL(".", import.meta.url)}`; // other pages of this host have caches too
 
