@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -333,6 +334,20 @@ def test_games_of_another_format_are_not_left_beside_a_new_page(tmp_path, export
     assert formats == [2, 2]
 
 
+def test_the_page_computes_with_what_no_browser_rounds_otherwise():
+    """Catches a Math.log or a power in the dream, the last digit of which differs from browser to browser."""
+    exact = {"abs", "ceil", "floor", "max", "min", "round", "sqrt"}
+    besides = {"studio.js": {"random"}, "sha256.js": {"cbrt"}}  # a new seed; of which the first 32 bits are used
+    names = [name for name in os.listdir(export.PAGE) if name.endswith(".js")]
+    assert {"dream.js", "network.js", "numbers.js", "weights.js", "worker.js"} <= set(names)
+    for name in names:
+        with open(os.path.join(export.PAGE, name), encoding="utf-8") as file:
+            code = re.sub(r"(?m)^ *//.*|/\*[\s\S]*?\*/", "", file.read())  # without comments
+        assert set(re.findall(r"\bMath\b\W*(\w*)", code)) <= exact | besides.get(name, set()), name
+        powers = re.findall(r"(\S*) *\*\*=? *(\S*)", code)
+        assert all(base == "2" and re.match(r"-?\d", exponent) for base, exponent in powers), (name, powers)
+
+
 def test_the_kernel_is_assembled_from_its_source(tmp_path):
     """Catches a kernel.wasm that is not that of kernel.wat."""
     if not shutil.which("wat2wasm"):
@@ -566,6 +581,28 @@ def test_the_browser_draws_ends_as_python_does(browser):
     assert over["exported"] == 0  # the controller that ships was evolved with the threshold
     bars = [float(mdnrnn.drawn_bar(np.float32(chance), weight)) if weight else 0.0 for weight, chance, _ in cases]
     assert over["over"] == [logit > bar for (*_, logit), bar in zip(cases, bars, strict=True)]
+
+
+@pytest.mark.parametrize("cut", [(False, False), (False, True)])
+def test_the_browser_plays_the_expected_action_as_python_does(browser, cut):
+    """Catches a power or a root that is another's, and a nan or an endless loop where an action is at its end."""
+    policy = network_agent(None, True, cut).controller
+    rng = np.random.default_rng(1000)
+    outputs = np.concatenate([rng.normal(0, 3, (300, 4)), 60 * rng.choice([-1.0, 1.0], (100, 4))])
+    linear = np.concatenate([rng.normal(0, 2, (300, 2)), 60 * rng.choice([-1.0, 1.0], (100, 2))])
+    acted = browser.call(
+        """
+        const [rule, outputs, linear] = given;
+        const { Models } = await from_page("dream.js");
+        return outputs.map((row, k) => Models.prototype.act.call({
+          manifest: { controller: { reads: [], rule } },
+          _controller: [{ run: () => [...row] }, { run: () => linear[k] }],
+        }, {}));
+        """,
+        export._squashed_rule_of(policy.head), outputs.tolist(), linear.tolist(),
+    )  # fmt: skip
+    outputs[:, :2] += policy.head.mean_of_linear(tf.constant(linear, tf.float32))
+    np.testing.assert_allclose(acted, policy.head.best(tf.constant(outputs, tf.float32)), atol=1e-5)
 
 
 def test_noise_is_uniform_and_normal(browser):

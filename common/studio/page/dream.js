@@ -1,7 +1,7 @@
 // The dream of one game, in the browser: what common/worlds/dream.py and common/agent/ do, on exported weights.
 import { SIDE } from "./frames.js";
 import { Kernel, Layers, MdnRnn } from "./network.js";
-import { exp, tanh } from "./numbers.js";
+import { exp, ln, pow, tanh } from "./numbers.js";
 import { arraysOf } from "./weights.js";
 
 const FRAME = [SIDE, SIDE, 3];
@@ -13,13 +13,14 @@ const between = (least, value, most) => Math.min(most, Math.max(least, value));
 function meanOfLinear({ power, least, most }, output) {
   if (power === 1) return output;
   const share = (between(least, tanh(output), most) - least) / (most - least);
-  return Math.atanh(2 * between(LEAST_SHARE, share, 1 - LEAST_SHARE) ** (1 / power) - 1);
+  const root = pow(between(LEAST_SHARE, share, 1 - LEAST_SHARE), 1 / power);
+  return 0.5 * ln(root / (1 - root)); // artanh(2 root - 1)
 }
 
 /** SquashedNormal.best, of one number of the action. */
 function expected({ power, least, most, logstd, nodes, shares }, mean, deviation) {
   const std = exp(logstd[0] + (logstd[1] - logstd[0]) / (1 + exp(-deviation)));
-  const drawn = nodes.map((node) => ((tanh(mean + std * node) + 1) / 2) ** power);
+  const drawn = nodes.map((node) => pow((tanh(mean + std * node) + 1) / 2, power));
   return least + (most - least) * drawn.reduce((sum, value, k) => sum + shares[k] * value, 0);
 }
 
@@ -109,7 +110,7 @@ export class Dream {
     const { h, c } = rnn.step(this.z, action, this.steps === 0, this);
     const { z, restart } = rnn.next(h, temperature, uniform, normal);
     const { end_weight, max_steps } = manifest;
-    const bar = end_weight ? Math.log(end_weight) + Math.log(chance) - Math.log1p(-chance) : 0; // as mdnrnn.drawn_bar
+    const bar = end_weight ? ln(end_weight) + ln(chance) - ln(1 - chance) : 0; // as mdnrnn.drawn_bar
     this.steps += 1;
     const over = restart > bar || this.steps >= max_steps || !Number.isFinite(h[0]);
     if (!over) Object.assign(this, { z, h, c }); // else the last state stays to be looked at
