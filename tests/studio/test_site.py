@@ -30,6 +30,8 @@ from common.runtime import cli, devices
 from common.studio import export, session
 from common.worlds import dream
 
+import toy
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 STEPS = 50  # over which numbers are compared
@@ -244,6 +246,17 @@ def test_a_users_mistakes_are_one_line_and_nothing_is_overwritten(tmp_path, expo
             exported(*arguments)
     assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
     assert sorted(os.listdir(tmp_path / "damaged")) == ["games.json", "other"]
+
+
+def test_a_game_without_weights_is_one_line_also_by_its_name(tmp_path, exported, monkeypatch):
+    """Catches an IndexError where nothing is trained yet."""
+    (tmp_path / "toy").mkdir()
+    scene = toy.game_in(str(tmp_path / "toy"))
+    monkeypatch.setattr(game, "names", lambda: ["toy"])
+    monkeypatch.setattr(game, "find", lambda name: scene)
+    for arguments in ([], ["--game", "toy"]):
+        with pytest.raises(cli.UserError, match="train them first"):
+            exported(*arguments, "--out", tmp_path / "out")
 
 
 def test_an_edited_controller_is_not_exported(tmp_path, exported, capsys):
