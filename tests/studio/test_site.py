@@ -185,13 +185,37 @@ def test_controllers_of_all_kinds_are_exported(make):
     assert set(exported["reads"]) <= set("zhc")
 
 
-def test_a_controller_that_would_act_otherwise_is_refused(monkeypatch):
+@pytest.mark.parametrize("make", [
+    pytest.param(lambda: linear_agent("zh"), id="linear"),
+    pytest.param(lambda: network_agent(((-1, 0), (0, 0), (1, 2)), False), id="choice"),
+])  # fmt: skip
+def test_a_controller_that_would_act_otherwise_is_refused(make, monkeypatch):
     """Catches an export that is not compared with the agent it is of."""
-    agent = linear_agent("zh")
+    agent = make()
     still = types.SimpleNamespace(act=lambda state: np.zeros((len(state[0]), 2)))
     monkeypatch.setattr(agents.Agent, "policy", lambda self, seeds: still)
-    with pytest.raises(cli.UserError, match="the page knows no such controller; it is not exported"):
+    with pytest.raises(cli.UserError, match=r"the page would act otherwise, by .* knows no such controller"):
         export.controller_of(export.Arrays(), agent)
+
+
+@pytest.mark.parametrize("choices", [None, ((-1, 0), (0, 0), (1, 2))])
+def test_a_controller_that_a_float16_is_too_coarse_for_is_refused(choices):
+    """Catches a comparison with weights that are not those written: 2049 becomes 2048, so 0.5 becomes 0."""
+    agent = network_agent(choices, False)
+    (_, first), (bias, last) = agent.controller.network.unpack(np.zeros_like(agent.parameters))
+    last[0], bias[:] = 2049, -2048.5
+    agent.parameters[:] = np.concatenate([np.full(first.shape[1], 20.0), first.ravel(), bias, last.ravel()])
+    with pytest.raises(cli.UserError, match=r"act otherwise, by 0\..* float16 is too coarse"):
+        export.controller_of(export.Arrays(), agent)
+
+
+def test_a_choice_that_float16_may_decide_is_exported():
+    """Catches a refusal for a state in which two choices are as good as equal: here they are in every state."""
+    agent = network_agent(((-1, 0), (0, 0), (1, 2)), False)
+    (_, first), (bias, last) = agent.controller.network.unpack(np.zeros_like(agent.parameters))
+    bias[:] = 1, 1.0001, 0  # 1.0001 is 1 in a float16
+    agent.parameters[:] = np.concatenate([np.zeros(first.shape[1]), first.ravel(), bias, last.ravel()])
+    assert export.controller_of(export.Arrays(), agent)["choices"]
 
 
 @pytest.mark.parametrize("break_it", [
