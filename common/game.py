@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from PIL import Image
 
 from common.protocols import Policy, World
 from common.runtime import settings
@@ -184,8 +185,13 @@ class Game:
 
     @property
     def frames_picture(self) -> str:
-        """Path of a picture of 64x64 frames, one below the other, from which dreams can start in the studio."""
+        """Path of a picture of 64x64 frames, one below the other, from which dreams can start."""
         return os.path.join(self.folder, "frames.png")
+
+    def first_frames(self) -> np.ndarray:
+        """The frames of that picture, uint8 [N, 64, 64, 3]."""
+        with Image.open(self.frames_picture) as picture:
+            return np.asarray(picture.convert("RGB")).reshape(-1, 64, 64, 3)
 
 
 def find(name: str) -> Game:

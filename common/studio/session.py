@@ -110,8 +110,7 @@ class Stage:
         self._weights = self.rnn.prepared()
         self.frames = recorded_frames(os.path.join(run, "record"))
         if not len(self.frames):
-            with Image.open(game.frames_picture) as strip:
-                self.frames = np.asarray(strip).reshape(-1, *recordings.FRAME)
+            self.frames = game.first_frames()
 
     def _controller(self, run: str) -> str:
         """The controller of a run with weights of its own; else the one that ships.

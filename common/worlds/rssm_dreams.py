@@ -15,7 +15,6 @@ from common.runtime import devices  # noqa: F401  isort: skip  (loads TensorFlow
 import gymnasium
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from common.agent import planet, rssm
 from common.agent.rssm import RSSM, State
@@ -37,8 +36,7 @@ class RssmDreams:
     def __init__(self, game: Game, model: RSSM, repeat: int, rows: int, temperature: float = 1.0) -> None:
         self._model, self._weights, self.temperature = model, model.prepared(), temperature
         self.fps, self._max_steps = max(1, game.config.FPS // repeat), -(-game.config.MAX_STEPS // repeat)
-        picture = np.asarray(Image.open(game.frames_picture).convert("RGB"))
-        self._first = picture.reshape(-1, 64, 64, 3)  # one below the other
+        self._first = game.first_frames()
         self._rngs: dict[int, np.random.Generator] = {}
         shape = self._model.shape
         self._h, self._s = np.zeros((rows, shape.memory), np.float32), np.zeros((rows, shape.stochastic), np.float32)
