@@ -186,15 +186,15 @@ class Game:
             raise UserError(f"--heads: {self.title} has no PAY in its config.py, which says what they learn")
         return self.config.PAY
 
-    def first_frames(self) -> np.ndarray:
-        """The first frames of some episodes that ship with the game, uint8 [N, 64, 64, 3]."""
-        with Image.open(self.frames_picture) as strip:
-            return np.asarray(strip.convert("RGB")).reshape(-1, 64, 64, 3)
-
     @property
     def frames_picture(self) -> str:
-        """Path of a picture of 64x64 frames, one below the other, from which dreams can start in the studio."""
+        """Path of a picture of 64x64 frames, one below the other, from which dreams can start."""
         return os.path.join(self.folder, "frames.png")
+
+    def first_frames(self) -> np.ndarray:
+        """The frames of that picture, uint8 [N, 64, 64, 3]."""
+        with Image.open(self.frames_picture) as picture:
+            return np.asarray(picture.convert("RGB")).reshape(-1, 64, 64, 3)
 
 
 def find(name: str) -> Game:

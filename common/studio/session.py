@@ -119,15 +119,16 @@ class Stage:
             UserError: the run has none, or several that may be meant.
         """
         models.check_no_rounds(run)
-        if models.sets(self.game, run)[0]["rnn"] != os.path.join(run, self.game.config.TRAINED["rnn"]):
+        found = models.sets(self.game, run)
+        if not found or found[0]["rnn"] != os.path.join(run, self.game.config.TRAINED["rnn"]):
             return agents.shipped(self.game)
         place = os.path.join(glob.escape(run), "log", self.game.name)
         # those that real games chose come before those that a dream chose
-        found = sorted(glob.glob(f"{place}.*.picked.json") or glob.glob(f"{place}.*.best.json"))
-        if len(found) != 1:
-            names = ", ".join(map(os.path.basename, found)) or "none"
+        paths = sorted(glob.glob(f"{place}.*.picked.json") or glob.glob(f"{place}.*.best.json"))
+        if len(paths) != 1:
+            names = ", ".join(map(os.path.basename, paths)) or "none"
             raise UserError(f"{run}: has no one controller ({names}); say which is to play with --controller FILE")
-        return found[0]
+        return paths[0]
 
     @property
     def sample_z(self) -> bool:

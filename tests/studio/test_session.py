@@ -59,6 +59,17 @@ def test_a_game_is_opened_with_all_that_the_page_shows(stage, ask):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))), frame)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
+def test_pictures_of_all_kinds_can_be_the_frames_of_a_game(mode, tmp_path):
+    """Catches a picture with fewer or more than three numbers per pixel that is cut into other frames."""
+    scene = toy.game_in(str(tmp_path))
+    shades = np.random.default_rng(1000).integers(0, 4, (3 * 64, 64, 1), np.uint8) * np.uint8(51)
+    Image.fromarray(np.repeat(shades, 3, axis=2)).convert(mode).save(scene.frames_picture)
+    toy.write_models(scene, toy.in_run(scene, str(tmp_path)))
+    stage = session.Stage(scene, str(tmp_path))
+    np.testing.assert_array_equal(stage.frames, np.repeat(shades, 3, axis=2).reshape(3, 64, 64, 3))
+
+
 def test_a_dream_starts_from_the_chosen_real_frame(stage, ask):
     """Catches another frame, a reconstruction of another z, and a dream that begins elsewhere."""
     for k in (0, 5):

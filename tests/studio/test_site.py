@@ -30,6 +30,8 @@ from common.runtime import cli, devices
 from common.studio import export, session
 from common.worlds import dream
 
+import toy
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 STEPS = 50  # over which numbers are compared
@@ -149,26 +151,6 @@ def test_the_page_is_told_what_is_true_of_the_game():
     assert about["rnn"] == sizes | {"forget_bias": mdnrnn.FORGET_BIAS}
 
 
-def test_the_format_changes_with_what_the_page_reads():
-    """Catches a manifest of an earlier version that a page takes for its own, and fails at the agent's first step."""
-    cut = network_agent(None, False, (False, True)).controller
-    assert (export.FORMAT, set(export._squashed_rule_of(cut.head)[0])) == (
-        2,
-        {"power", "least", "most", "logstd", "nodes", "shares"},
-    )
-    with open(os.path.join(export.PAGE, "weights.js")) as file:
-        assert f"FORMAT = {export.FORMAT};" in file.read()
-
-
-@pytest.mark.parametrize("name", ["dream.js", "network.js", "numbers.js"])
-def test_no_function_that_browsers_round_differently(name):
-    """Catches a dream that another browser dreams otherwise: the last digit of Math.log and its kin is not defined."""
-    with open(os.path.join(export.PAGE, name)) as file:
-        code = re.sub(r"//.*|/\*[\s\S]*?\*/", "", file.read())
-    assert set(re.findall(r"Math\.(\w+)", code)) <= {"max", "min", "round", "floor", "ceil", "abs", "sqrt"}
-    assert set(re.findall(r"\*\*\s*([\w(]+)", code)) <= {"2", "24", "32"}
-
-
 def linear_agent(mode):
     stage = toy_stage()
     shape = agents.controller_on(stage.game, stage.rnn, mode)
@@ -206,13 +188,37 @@ def test_controllers_of_all_kinds_are_exported(make):
     assert set(exported["reads"]) <= set("zhc")
 
 
-def test_a_controller_that_would_act_otherwise_is_refused(monkeypatch):
+@pytest.mark.parametrize("make", [
+    pytest.param(lambda: linear_agent("zh"), id="linear"),
+    pytest.param(lambda: network_agent(((-1, 0), (0, 0), (1, 2)), False), id="choice"),
+])  # fmt: skip
+def test_a_controller_that_would_act_otherwise_is_refused(make, monkeypatch):
     """Catches an export that is not compared with the agent it is of."""
-    agent = linear_agent("zh")
+    agent = make()
     still = types.SimpleNamespace(act=lambda state: np.zeros((len(state[0]), 2)))
     monkeypatch.setattr(agents.Agent, "policy", lambda self, seeds: still)
-    with pytest.raises(cli.UserError, match="the page knows no such controller; it is not exported"):
+    with pytest.raises(cli.UserError, match=r"the page would act otherwise, by .* knows no such controller"):
         export.controller_of(export.Arrays(), agent)
+
+
+@pytest.mark.parametrize("choices", [None, ((-1, 0), (0, 0), (1, 2))])
+def test_a_controller_that_a_float16_is_too_coarse_for_is_refused(choices):
+    """Catches a comparison with weights that are not those written: 2049 becomes 2048, so 0.5 becomes 0."""
+    agent = network_agent(choices, False)
+    (_, first), (bias, last) = agent.controller.network.unpack(np.zeros_like(agent.parameters))
+    last[0], bias[:] = 2049, -2048.5
+    agent.parameters[:] = np.concatenate([np.full(first.shape[1], 20.0), first.ravel(), bias, last.ravel()])
+    with pytest.raises(cli.UserError, match=r"act otherwise, by 0\..* float16 is too coarse"):
+        export.controller_of(export.Arrays(), agent)
+
+
+def test_a_choice_that_float16_may_decide_is_exported():
+    """Catches a refusal for a state in which two choices are as good as equal: here they are in every state."""
+    agent = network_agent(((-1, 0), (0, 0), (1, 2)), False)
+    (_, first), (bias, last) = agent.controller.network.unpack(np.zeros_like(agent.parameters))
+    bias[:] = 1, 1.0001, 0  # 1.0001 is 1 in a float16
+    agent.parameters[:] = np.concatenate([np.zeros(first.shape[1]), first.ravel(), bias, last.ravel()])
+    assert export.controller_of(export.Arrays(), agent)["choices"]
 
 
 @pytest.mark.parametrize("break_it", [
@@ -250,9 +256,6 @@ def test_a_users_mistakes_are_one_line_and_nothing_is_overwritten(tmp_path, expo
     (tmp_path / "damaged" / "other").mkdir(parents=True)
     (tmp_path / "damaged" / "games.json").write_text("[]")
     (tmp_path / "damaged" / "other" / "manifest.json").write_text("{")
-    shutil.copytree(tmp_path / "damaged", tmp_path / "earlier")
-    about = {"name": "other", "title": "Other", "dream_reward": 0, "format": 1}
-    (tmp_path / "earlier" / "other" / "manifest.json").write_text(json.dumps(about))
     for arguments, complaint in (
         (["--run", tmp_path], "--game"),
         (["--game", "doomrnn", "--run", tmp_path / "none"], "no such folder"),
@@ -265,12 +268,22 @@ def test_a_users_mistakes_are_one_line_and_nothing_is_overwritten(tmp_path, expo
         (["--out", tmp_path / "file"], "is not a folder"),
         (["--out", ""], "--out: give a folder"),
         (["--out", tmp_path / "damaged"], "manifest.json: damaged"),
-        (["--out", tmp_path / "earlier"], "manifest.json: is of another version"),
     ):
         with pytest.raises(cli.UserError, match=complaint):
             exported(*arguments)
     assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
     assert sorted(os.listdir(tmp_path / "damaged")) == ["games.json", "other"]
+
+
+def test_a_game_without_weights_is_one_line_also_by_its_name(tmp_path, exported, monkeypatch):
+    """Catches an IndexError where nothing is trained yet."""
+    (tmp_path / "toy").mkdir()
+    scene = toy.game_in(str(tmp_path / "toy"))
+    monkeypatch.setattr(game, "names", lambda: ["toy"])
+    monkeypatch.setattr(game, "find", lambda name: scene)
+    for arguments in ([], ["--game", "toy"]):
+        with pytest.raises(cli.UserError, match="train them first"):
+            exported(*arguments, "--out", tmp_path / "out")
 
 
 def test_an_edited_controller_is_not_exported(tmp_path, exported, capsys):
@@ -326,6 +339,53 @@ def test_a_game_exported_again_leaves_one_weights_file(tmp_path):
     there = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     missing = {path for path in there if not path.endswith(".bin")} - {"service-worker.js"} - set(json.loads(kept))
     assert not missing
+
+
+def test_the_format_names_what_the_manifest_holds():
+    """Catches a manifest that has changed under its old number: an old page would read it as if it had not."""
+    with open(os.path.join(export.PAGE, "weights.js"), encoding="utf-8") as file:
+        assert f"export const FORMAT = {export.FORMAT};" in file.read()
+    about, _ = export.manifest_of(toy_stage())
+    [linear, network_rule] = (export.controller_of(export.Arrays(), agent)["rule"][0]
+                              for agent in (linear_agent("z"), network_agent(None, True)))  # fmt: skip
+    assert (export.FORMAT, set(about), set(about["controller"]), set(linear), set(network_rule)) == (
+        2,  # give it the next number when you change what follows
+        {"format", "name", "title", "goal", "reward", "keys", "actions", "keyboard", "dream_reward", "max_steps",
+         "temperature", "temperatures", "seeds", "held", "vae", "rnn", "end_weight", "controller", "no_agent", "made",
+         "file", "bytes", "arrays"},
+        {"reads", "stacks", "rule"},
+        {"scale", "shift", "least", "most"},
+        {"power", "least", "most", "logstd", "nodes", "shares"},
+    )  # fmt: skip
+
+
+def test_games_of_another_format_are_not_left_beside_a_new_page(tmp_path, exported, monkeypatch):
+    """Catches a new page that refuses an older game beside it, and an older game that cannot be exported again."""
+    monkeypatch.setattr(export.session, "Stage", lambda scene, *_: toy_stage(scene.name))
+    with monkeypatch.context() as before:
+        before.setattr(export, "FORMAT", 1)
+        exported("--out", tmp_path)
+    there = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(cli.UserError, match=r"carracing.manifest.json: is of format 1, and this page reads 2"):
+        exported("--game", "doomrnn", "--out", tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == there
+    exported("--out", tmp_path)  # all games are written anew
+    formats = [json.loads(path.read_text())["format"] for path in tmp_path.glob("*/manifest.json")]
+    assert formats == [2, 2]
+
+
+def test_the_page_computes_with_what_no_browser_rounds_otherwise():
+    """Catches a Math.log or a power in the dream, the last digit of which differs from browser to browser."""
+    exact = {"abs", "ceil", "floor", "max", "min", "round", "sqrt"}
+    besides = {"studio.js": {"random"}, "sha256.js": {"cbrt"}}  # a new seed; of which the first 32 bits are used
+    names = [name for name in os.listdir(export.PAGE) if name.endswith(".js")]
+    assert {"dream.js", "network.js", "numbers.js", "weights.js", "worker.js"} <= set(names)
+    for name in names:
+        with open(os.path.join(export.PAGE, name), encoding="utf-8") as file:
+            code = re.sub(r"(?m)^ *//.*|/\*[\s\S]*?\*/", "", file.read())  # without comments
+        assert set(re.findall(r"\bMath\b\W*(\w*)", code)) <= exact | besides.get(name, set()), name
+        powers = re.findall(r"(\S*) *\*\*=? *(\S*)", code)
+        assert all(base == "2" and re.match(r"-?\d", exponent) for base, exponent in powers), (name, powers)
 
 
 def test_the_kernel_is_assembled_from_its_source(tmp_path):
@@ -563,6 +623,28 @@ def test_the_browser_draws_ends_as_python_does(browser):
     assert over["over"] == [logit > bar for (*_, logit), bar in zip(cases, bars, strict=True)]
 
 
+@pytest.mark.parametrize("cut", [(False, False), (False, True)])
+def test_the_browser_plays_the_expected_action_as_python_does(browser, cut):
+    """Catches a power or a root that is another's, and a nan or an endless loop where an action is at its end."""
+    policy = network_agent(None, True, cut).controller
+    rng = np.random.default_rng(1000)
+    outputs = np.concatenate([rng.normal(0, 3, (300, 4)), 60 * rng.choice([-1.0, 1.0], (100, 4))])
+    linear = np.concatenate([rng.normal(0, 2, (300, 2)), 60 * rng.choice([-1.0, 1.0], (100, 2))])
+    acted = browser.call(
+        """
+        const [rule, outputs, linear] = given;
+        const { Models } = await from_page("dream.js");
+        return outputs.map((row, k) => Models.prototype.act.call({
+          manifest: { controller: { reads: [], rule } },
+          _controller: [{ run: () => [...row] }, { run: () => linear[k] }],
+        }, {}));
+        """,
+        export._squashed_rule_of(policy.head), outputs.tolist(), linear.tolist(),
+    )  # fmt: skip
+    outputs[:, :2] += policy.head.mean_of_linear(tf.constant(linear, tf.float32))
+    np.testing.assert_allclose(acted, policy.head.best(tf.constant(outputs, tf.float32)), atol=1e-5)
+
+
 def test_noise_is_uniform_and_normal(browser):
     """Catches tails that are cut or too long, numbers that repeat, and noise that two seeds or two steps share."""
     drawn = browser.call(
@@ -628,6 +710,30 @@ def test_a_dream_is_driven_by_keyboard_and_by_the_agent(browser):
         browser.until(lambda steps=steps: browser.number("steps") == steps)
         steered.add(steering.text)
     assert steered - {"-1.00", "0.00", "1.00"}  # which is all that keys can do
+    assert not browser.errors()
+
+
+def test_the_game_is_switched_while_a_step_is_on_its_way(browser):
+    """Catches a loop that reads what the switch has taken away, and never steps again."""
+    browser.driver.execute_script(
+        """
+        let time = 0;
+        performance.now = () => time += 20000; // so progress is told at every step
+        const post = Worker.prototype.postMessage;
+        Worker.prototype.postMessage = function (message) {
+          if (message.do !== "step") return post.call(this, message);
+          Worker.prototype.postMessage = post;
+          setTimeout(() => {
+            document.querySelector("input[value=toy]").click();
+            post.call(this, message);
+          });
+        };
+        """
+    )
+    browser.press(SPACE)
+    browser.ready()
+    browser.press(SPACE)
+    browser.until(lambda: browser.number("steps") >= 3, seconds=20)
     assert not browser.errors()
 
 

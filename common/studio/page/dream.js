@@ -1,7 +1,7 @@
 // The dream of one game, in the browser: what common/worlds/dream.py and common/agent/ do, on exported weights.
 import { SIDE } from "./frames.js";
 import { Kernel, Layers, MdnRnn } from "./network.js";
-import { exp, ln, power, tanh } from "./numbers.js";
+import { exp, ln, pow, tanh } from "./numbers.js";
 import { arraysOf } from "./weights.js";
 
 const FRAME = [SIDE, SIDE, 3];
@@ -10,17 +10,17 @@ const LEAST_SHARE = 1e-6; // as common/agent/network.py
 const between = (least, value, most) => Math.min(most, Math.max(least, value));
 
 /** SquashedNormal.mean_of_linear, of one number of the action. */
-function meanOfLinear({ power: degree, least, most }, output) {
-  if (degree === 1) return output;
+function meanOfLinear({ power, least, most }, output) {
+  if (power === 1) return output;
   const share = (between(least, tanh(output), most) - least) / (most - least);
-  const root = exp(ln(between(LEAST_SHARE, share, 1 - LEAST_SHARE)) / degree);
-  return 0.5 * ln(root / (1 - root)); // artanh of 2 * root - 1
+  const root = pow(between(LEAST_SHARE, share, 1 - LEAST_SHARE), 1 / power);
+  return 0.5 * ln(root / (1 - root)); // artanh(2 root - 1)
 }
 
 /** SquashedNormal.best, of one number of the action. */
-function expected({ power: degree, least, most, logstd, nodes, shares }, mean, deviation) {
+function expected({ power, least, most, logstd, nodes, shares }, mean, deviation) {
   const std = exp(logstd[0] + (logstd[1] - logstd[0]) / (1 + exp(-deviation)));
-  const drawn = nodes.map((node) => power((tanh(mean + std * node) + 1) / 2, degree));
+  const drawn = nodes.map((node) => pow((tanh(mean + std * node) + 1) / 2, power));
   return least + (most - least) * drawn.reduce((sum, value, k) => sum + shares[k] * value, 0);
 }
 

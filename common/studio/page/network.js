@@ -120,7 +120,7 @@ const KINDS = {
   deconv({ kernel, weight, size, stride, shape: [height, width, channels] }) {
     const [rows, columns] = [height, width].map((side) => (side - 1) * stride + size);
     const matrix = new Matrix(kernel, weight, height * width);
-    const filters = matrix.outputs / size ** 2;
+    const filters = matrix.outputs / (size * size);
     if (matrix.inputs !== channels) throw new Error(`a layer reads ${matrix.inputs} channels, not ${channels}`);
     return {
       shape: [rows, columns, filters],

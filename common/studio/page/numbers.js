@@ -10,6 +10,9 @@ for (let k = 1; k < 1024; k++) {
   POWERS[1024 - k] = POWERS[1025 - k] / 2;
 }
 
+/** 2 to the k, a whole number from -1023 to 1023. */
+export const twoTo = (k) => POWERS[k + 1024];
+
 export function exp(x) {
   if (x > 700) return Infinity;
   if (x < -700) return 0;
@@ -17,16 +20,14 @@ export function exp(x) {
   const r = x - k * LN2;
   let sum = 1; // Taylor's series of e to the r, |r| < 0.35: the last term is below 1e-14
   for (let n = 11; n > 0; n--) sum = 1 + (r * sum) / n;
-  return sum * POWERS[k + 1024]; // NaN where x is
+  return sum * twoTo(k); // NaN where x is
 }
 
 export const sigmoid = (x) => 1 / (1 + exp(-x));
 
 export const tanh = (x) => 1 - 2 / (exp(2 * x) + 1);
 
-/** x to a power that is a whole number. */
-export const power = (x, degree) => Array.from({ length: degree }).reduce((product) => product * x, 1);
-
+/** Of a number that is not negative. */
 export function ln(x) {
   if (x === 0) return -Infinity;
   let k = 0;
@@ -37,6 +38,9 @@ export function ln(x) {
   for (let n = 19; n > 0; n -= 2) sum = 1 / n + sum * s * s;
   return 2 * s * sum + k * LN2;
 }
+
+/** A number that is not negative to any power above 0. */
+export const pow = (base, exponent) => exp(exponent * ln(base));
 
 /** The standard normal number below which a share `p` of all lie. Source: Wichura 1988, algorithm AS 241, PPND7. */
 export function normalQuantile(p) {

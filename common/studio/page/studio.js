@@ -138,8 +138,8 @@ async function run(running) {
     byId("stage").focus();
     say("Running.");
   } else {
-    await latest; // the last step is still on its way, or another game has taken its place
-    if (page.now && !page.now.over) say(`Paused after ${progress()}.`);
+    await latest; // the last step is still on its way
+    if (!page.now.over) say(`Paused after ${progress()}.`);
   }
 }
 
@@ -490,22 +490,25 @@ let times = []; // of the latest steps [ms]
 async function loop() {
   const period = page.running ? 1000 / page.speed : 20;
   due = Math.max(due + period, performance.now() - 4 * period); // catches up with a deadline missed, not with many
-  if (page.running) {
-    await step();
-    const time = performance.now();
-    times = [...times.slice(-30), time];
-    if (page.now && time - told > 10000) { // else another game is being opened
-      told = time;
-      byId("progress").textContent = progress(); // for screen readers only
+  try {
+    if (page.running) {
+      await step();
+      const time = performance.now();
+      times = [...times.slice(-30), time];
+      if (page.now && time - told > 10000) { // there is none once another game is chosen
+        told = time;
+        byId("progress").textContent = progress(); // for screen readers only
+      }
+    } else {
+      times = [];
+      if (look && page.now && !page.busy) {
+        look = false;
+        show(await ask({ do: "look", ...controls() }));
+      }
     }
-  } else {
-    times = [];
-    if (look && page.now && !page.busy) {
-      look = false;
-      show(await ask({ do: "look", ...controls() }));
-    }
+  } finally { // whatever fails in one step, the next one comes
+    setTimeout(loop, due - performance.now());
   }
-  setTimeout(loop, due - performance.now());
 }
 
 const achieved = () => (times.length < 2 ? "" : `now ${

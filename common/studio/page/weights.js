@@ -1,4 +1,5 @@
 // Fetches what a game's manifest lists, and takes nothing that is not what was exported.
+import { twoTo } from "./numbers.js";
 import { sha256 } from "./sha256.js";
 
 export const FORMAT = 2; // of manifests, see export.py
@@ -82,7 +83,7 @@ function floats(halves) {
   table ??= Float32Array.from({ length: 65536 }, (_, bits) => {
     const exponent = (bits >> 10) & 31;
     const fraction = bits & 1023;
-    const size = exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24;
+    const size = exponent ? (1024 + fraction) * twoTo(exponent - 25) : fraction * 2 ** -24;
     return (bits & 32768 ? -size : size); // the export writes no infinities
   });
   return Float32Array.from(halves, (bits) => table[bits]);
