@@ -35,7 +35,7 @@ METHODS: dict[str, tuple[Any, ...]] = {
     "PPO in the dream, 128 and 64 hidden units": ("-o", "ppo", *DREAM, "--eval_steps", 25, "--hidden", "128,64"),
     "CMA-ES in the dream, linear": (*DREAM, "--num_episode", 4, "--generations", 84, "--eval_steps", 21),
     "PPO in the game, 128 and 64 hidden units": ("-o", "ppo", "--world", "game", "--preset", "laptop"),
-    "CMA-ES in the game, linear": ("--preset", "laptop", "--generations", 30),
+    "CMA-ES in the game, linear": ("--preset", "laptop", "--generations", 20),
 }
 SCORE_SEED, BACKEND = seeds.TRIALS, "envpool"  # of the first scored track; where it is driven
 
