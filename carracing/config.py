@@ -1,7 +1,6 @@
 """What is true of CarRacing, and the presets of every stage.
 
-paper: the authors' numbers. laptop: what two cores do in hours, the first round of what made the weights that ship.
-smoke: minutes, for tests.
+paper: the authors' numbers. laptop: what two cores do in hours. smoke: minutes, for tests.
 """
 
 from dataclasses import dataclass, replace
