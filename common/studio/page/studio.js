@@ -175,7 +175,7 @@ async function saveGif() {
   say("Making the GIF.");
   const { frames, payload, error } = await ask({ do: "gif" });
   if (error) return;
-  if (running) set({ running });
+  if (running && !page.busy) set({ running }); // busy: another game has been chosen meanwhile
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([payload], { type: "image/gif" }));
   link.download = `${page.about.name}-${page.world}.gif`;
