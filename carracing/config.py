@@ -355,12 +355,13 @@ ITERATE = {
                 record={"max_frames": 200},
                 vae={"steps": 500},
                 rnn={"steps": 40},
-                train={
-                    "t": 24,
-                    "num_episode": 1,
-                    "fewer_episodes": "",
-                    "generations": 45,
-                    "eval_steps": 45,
+                train=IN_GAME
+                | {
+                    "rows": 32,
+                    "minibatch": 2000,
+                    "patience": 100,
+                    "generations": 12,
+                    "eval_steps": 12,
                     "eval_episodes": 8,
                 },
                 games=16,
