@@ -168,12 +168,19 @@ def _scores(run: str, agent: str, kind: str = "controller") -> dict[str, Any] | 
 
 
 def _log_scores(path: str, scores: dict[str, Any] | None, agent: str, kind: str = "controller") -> None:
-    """Writes the scores of the agent; without any, removes older ones in their place that are of another agent."""
+    """Writes the scores of the agent; without any, removes a file in their place that is not of its scores."""
     if scores is not None:
         files.write_json(path, scores, indent=1)
-    elif os.path.exists(path) and files.read_json(path).get(kind, {}).get("sha256") != files.sha256(agent):
+        return
+    try:
+        player = files.read_json(path)[kind]["sha256"]
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError):  # damaged
+        player = None
+    if player != files.sha256(agent):
         os.remove(path)
-        print(f"{path}: removed, for it has the scores of another agent")
+        print(f"{path}: removed, for it does not hold the scores of this agent")
 
 
 def _log(

@@ -194,6 +194,23 @@ def test_a_damaged_file_of_the_run_is_named_before_anything_is_replaced(game, tm
     assert not (tmp_path / "toy" / "first").exists()
 
 
+@pytest.mark.parametrize("tell", [ship.ship, ship.log])
+@pytest.mark.parametrize("before", ["{", "[1]", '{"controller": {"sha256": "of another"}}'])
+def test_a_run_without_scores_leaves_none_that_are_not_its_own(game, tmp_path, capsys, tell, before):
+    """Catches the scores of another agent beside the new rounds, and a traceback where the older file is damaged."""
+    run = finished_run(game, tmp_path, "laptop", [5.0, 9.0, 7.0])
+    older = tmp_path / "log" / "toy.laptop.3.scores.json"
+    older.parent.mkdir()
+    older.write_text(before)
+    tell(game, run)
+    assert not older.exists()
+    assert "toy.laptop.3.scores.json: removed" in capsys.readouterr().out
+    own = {"controller": {"sha256": files.sha256(os.path.join(run, "round2", "log", "c.best.json"))}}
+    files.write_json(str(older), own)
+    tell(game, run)
+    assert files.read_json(str(older)) == own
+
+
 def test_of_equal_rounds_the_last_ships(game, tmp_path):
     """Catches an earlier one, in which the world was learned from fewer games."""
     ship.ship(game, finished_run(game, tmp_path, "laptop", [5.0, 9.0, 9.0]))
