@@ -343,7 +343,7 @@ ITERATE = {
             settings.Round(own=200, rnn=LONGER_CHUNKS, train=FARSIGHTED, games=64),
         ),
         mb_per_episode=1.6,
-        linear={"generations": 60, "eval_steps": 20},
+        linear={"generations": 40, "eval_steps": 20},
         backend="envpool",
         ships=2,
         controller="log/carracing.ppo.1000.32.best.json",
