@@ -4,6 +4,7 @@ paper: the authors' numbers. laptop: what two cores do in hours. smoke: minutes,
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from common.runtime import settings
 from common.runtime.cli import option
@@ -115,7 +116,19 @@ class GamePpo(settings.GamePpo):
         least=0.01,
         most=1,
     )
+    grass: float = option(
+        0.0,
+        "while learning: points that a step with grass on both sides of the car costs. Each tile that it leaves out on "
+        "such a way costs some 30 in the end, for its lap is not complete, and it does not see why",
+        least=0,
+    )
     backend: str = option("envpool", "the implementation of the game", choices=("gymnasium", "envpool"))
+
+    def rules(self) -> dict[str, Any]:
+        """As settings.GamePpo.rules; see Cars of env.py."""
+        rules: dict[str, Any] = {"patience": self.patience, "charged": False} if self.patience else {}
+        rules |= {"enough": self.enough} if self.enough < 1 else {}
+        return rules | ({"grass": self.grass} if self.grass else {})
 
 
 @dataclass(frozen=True)

@@ -334,6 +334,10 @@ class GamePpo(PolicyGradient):
     eval_steps: int = option(10, "updates between evaluations of the policy")
     eval_episodes: int = option(64, "episodes in such an evaluation")
 
+    def rules(self) -> dict[str, Any]:
+        """What games are to do otherwise while it learns, as keywords of Game.real_games; evaluations are as usual."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Round:

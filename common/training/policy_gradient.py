@@ -125,9 +125,7 @@ def _game(game: Game, cfg: Any, loaded: models.Models) -> tuple[game_rows.GameRo
         complete_above = getattr(game.config, "COMPLETE_ABOVE", np.inf)
         return game_rows.GameRows(make_block, cfg.blocks, cfg.rows, game.config.MAX_STEPS, span, complete_above)
 
-    patience, enough = getattr(cfg, "patience", 0), getattr(cfg, "enough", 1.0)
-    rules = {"patience": patience, "charged": False} if patience else {}
-    rules |= {"enough": enough} if enough < 1 else {}
+    rules = cfg.rules()
     world = games(**rules)
     return world, (games() if rules else world).evaluate
 

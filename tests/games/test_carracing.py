@@ -202,6 +202,39 @@ def test_a_car_that_has_visited_enough_is_followed_no_further():
     assert not usual.step(np.zeros((1, 3)))[2].any()  # only the game ends it
 
 
+def test_grass_on_both_sides_costs_while_learning():
+    """Catches a charge on the road or with one side on it, the wrong pixels, and a tile that is no longer counted."""
+    tracks = env.PoolTracks()
+    screens = tracks.start([470_000, 470_001])
+    cars, still = np.arange(2, dtype=np.int32), np.zeros((2, 3), np.float32)
+    for _ in range(30):  # the camera is near from then on
+        screens, _, _ = tracks.drive(cars, still)
+    assert env.on_grass(screens).tolist() == [0, 0]
+    grass = np.array([102, 204, 102], np.uint8)
+    left, both = screens.copy(), screens.copy()
+    left[0, 60:80, :47], both[0, 60:80, :47], both[0, 60:80, 49:] = grass, grass, grass
+    assert env.on_grass(left).tolist() == [0, 0]
+    assert env.on_grass(both).tolist() == [1, 0]
+    for _ in range(120):  # straight on, until no track goes that way
+        screens, _, _ = tracks.drive(cars, np.array([[0, 0.5, 0]] * 2, np.float32))
+    assert env.on_grass(screens).tolist() == [1, 1]
+
+    green = ScriptedTracks([[600.0, 399.8, -0.1]], [None])
+    green.screens = lambda cars: np.full((len(cars), 96, 96, 3), grass)
+    charged = env.Cars(green, enough=0.9, grass=2.0)
+    charged.reset([0])
+    steps = [charged.step(np.zeros((1, 3))) for _ in range(2)]
+    assert [reward[0] for _, reward, _ in steps] == [598.0, 397.8]
+    assert [done[0] for _, _, done in steps] == [False, True]
+
+
+def test_how_the_policy_gradient_hurries():
+    """Catches rules of the config that the games are not told, and one that is charged twice."""
+    assert config.GamePpo().rules() == {}
+    hurried = config.GamePpo(patience=7, enough=0.5, grass=2.0)
+    assert hurried.rules() == {"patience": 7, "charged": False, "enough": 0.5, "grass": 2.0}
+
+
 def test_the_limit_is_a_thousand_steps():
     """Catches an episode of 999 or 1001 steps."""
     cars = env.Cars(ScriptedTracks([[-0.1] * 1001], [None]))

@@ -229,7 +229,8 @@ def test_only_training_is_hurried(made, tmp_path):
 
     @dataclasses.dataclass(frozen=True)
     class Hurried(settings.GamePpo):
-        patience: int = cli.option(3, "steps without reward")
+        def rules(self):
+            return {"hurried": True}
 
     run, played = another(made, tmp_path), []
 
@@ -248,7 +249,7 @@ def test_only_training_is_hurried(made, tmp_path):
         real_games=lambda rows, backend="", **rules: games.Games([Noted(rules) for _ in range(rows)]),
     )
     assert train(game, run, "--world", "game").code == 0
-    assert {evaluation: rules for evaluation, rules in played} == {False: {"patience": 3, "charged": False}, True: {}}
+    assert {evaluation: rules for evaluation, rules in played} == {False: {"hurried": True}, True: {}}
     assert len({(evaluation, str(rules)) for evaluation, rules in played}) == 2
 
     def no_games(*_, **__):
