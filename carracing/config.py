@@ -353,7 +353,7 @@ ITERATE = {
                 games=32,
             ),
             settings.Round(own=200, rnn=LONGER_CHUNKS, train=FARSIGHTED, games=32),
-            settings.Round(own=200, rnn=LONGER_CHUNKS, train=FARSIGHTED, games=64),
+            settings.Round(own=200, rnn=LONGER_CHUNKS, train=FARSIGHTED | {"grass": 2.0}, games=64),
         ),
         mb_per_episode=1.6,
         linear={"generations": 40, "eval_steps": 20},
