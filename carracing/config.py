@@ -40,6 +40,11 @@ SHIPPED_CONTROLLER = "log/carracing.cma.16.64.best.json"
 RNN_FILE_ORDER: tuple[str, ...] = ("output_w", "output_b", "kernel", "bias")
 
 
+def uncharged(patience: int) -> dict[str, Any]:
+    """The rule that ends the episode of a car after so many steps without a new tile, or none for 0; see Cars."""
+    return {"patience": patience, "charged": False} if patience else {}
+
+
 @dataclass(frozen=True)
 class Extract(settings.Extract):
     """Recording episodes of the game."""
@@ -69,6 +74,10 @@ class Extract(settings.Extract):
         False, "the car starts at a random place of the track; in Gymnasium only, so with --gymnasium_share 1"
     )
 
+    def rules(self) -> dict[str, Any]:
+        """As settings.InGames.rules; see Cars of env.py."""
+        return uncharged(self.patience) | ({"random_start": True} if self.random_start else {})
+
 
 @dataclass(frozen=True)
 class Train(settings.GameTrain):
@@ -85,6 +94,10 @@ class Train(settings.GameTrain):
     block_rows: int = option(
         16, "cars that step together in one thread; a quarter of the generation's if those are fewer"
     )
+
+    def rules(self) -> dict[str, Any]:
+        """As settings.InGames.rules; see Cars of env.py."""
+        return {"patience": self.patience} if self.patience else {}
 
 
 @dataclass(frozen=True)
@@ -125,8 +138,8 @@ class GamePpo(settings.GamePpo):
     backend: str = option("envpool", "the implementation of the game", choices=("gymnasium", "envpool"))
 
     def rules(self) -> dict[str, Any]:
-        """As settings.GamePpo.rules; see Cars of env.py."""
-        rules: dict[str, Any] = {"patience": self.patience, "charged": False} if self.patience else {}
+        """As settings.InGames.rules; see Cars of env.py."""
+        rules = uncharged(self.patience)
         rules |= {"enough": self.enough} if self.enough < 1 else {}
         return rules | ({"grass": self.grass} if self.grass else {})
 
@@ -145,6 +158,10 @@ class Planet(settings.Planet):
     patience: int = option(
         0, "while learning: a car without a new tile for so many steps of the game is ended; 0 means never", least=0
     )
+
+    def rules(self) -> dict[str, Any]:
+        """As settings.InGames.rules; see Cars of env.py."""
+        return uncharged(self.patience)
 
 
 VAE_PAPER = settings.Vae(z_size=32, steps=1000000)  # the authors' 10 epochs of 10,000 episodes of 1,000 frames

@@ -182,13 +182,6 @@ def _writer(game: Game, folder: str, cfg: Any, done: Callable[[int], None]) -> C
     return write
 
 
-def _rules(cfg: Any) -> dict[str, Any]:
-    """What the real games are to do otherwise than the rules say, where the game knows patience or other starts."""
-    patience, random_start = getattr(cfg, "patience", 0), getattr(cfg, "random_start", False)
-    patient = {"patience": patience, "charged": False} if patience else {}
-    return patient | ({"random_start": True} if random_start else {})
-
-
 def _play_block(name: str, folder: str, cfg: Any, block: Block) -> list[int]:
     """In a worker process: a random policy plays and writes some episodes in lockstep; returns their lengths."""
     game = find(name)
@@ -196,7 +189,7 @@ def _play_block(name: str, folder: str, cfg: Any, block: Block) -> list[int]:
     backend, episodes = block
     key = backend, len(episodes)
     if key not in _worlds:
-        _worlds[key] = game.real_games(len(episodes), backend, **_rules(cfg))
+        _worlds[key] = game.real_games(len(episodes), backend, **cfg.rules())
     world = games.Recorded(
         _worlds[key], _writer(game, folder, cfg, lengths.append), cfg.max_frames or game.config.MAX_STEPS
     )
@@ -265,7 +258,7 @@ def _record_agent(agent: Any, folder: str, missing: Sequence[int], cfg: Any, don
             backend, episodes = block
 
             def play(left: np.ndarray) -> None:
-                batch = batches.pop(backend, None) or game.real_games(cfg.rows, backend, **_rules(cfg))
+                batch = batches.pop(backend, None) or game.real_games(cfg.rows, backend, **cfg.rules())
                 world = agent.world(games.Recorded(batch, finish, cfg.max_frames or game.config.MAX_STEPS))
                 policy = rollouts.Exploring(agent.policy(left), left, cfg.explore, cfg.max_hold, low, high)
                 rollouts.rollout(world, policy, left)

@@ -38,8 +38,16 @@ class Pay:
     """of the steps that are that end in its cross-entropy"""
 
 
+class InGames:
+    """Options of what plays the real game: games may have other rules in it than in an evaluation."""
+
+    def rules(self) -> dict[str, Any]:
+        """What games do otherwise while they are recorded or learned from, as keywords of Game.real_games."""
+        return {}
+
+
 @dataclass(frozen=True)
-class Extract:
+class Extract(InGames):
     """Recording episodes of the game."""
 
     episodes: int = option(10000, "episodes to play; episode i has seed `first_seed` + i")
@@ -251,7 +259,7 @@ class DreamTrain(InDreams, Train):
 
 
 @dataclass(frozen=True)
-class GameTrain(Train):
+class GameTrain(InGames, Train):
     """Evolving the controller in the real game."""
 
     world: str = option(
@@ -318,7 +326,7 @@ class Ppo(InDreams, PolicyGradient):
 
 
 @dataclass(frozen=True)
-class GamePpo(PolicyGradient):
+class GamePpo(InGames, PolicyGradient):
     """Learning the controller, a network, by a policy gradient in the real game: train.py -o ppo --world game."""
 
     world: str = option(
@@ -333,10 +341,6 @@ class GamePpo(PolicyGradient):
     minibatch: int = option(2000, "steps in one step of Adam, at most")
     eval_steps: int = option(10, "updates between evaluations of the policy")
     eval_episodes: int = option(64, "episodes in such an evaluation")
-
-    def rules(self) -> dict[str, Any]:
-        """What games are to do otherwise while it learns, as keywords of Game.real_games; evaluations are as usual."""
-        return {}
 
 
 @dataclass(frozen=True)
@@ -391,7 +395,7 @@ class Iterate:
 
 
 @dataclass(frozen=True)
-class Planet:
+class Planet(InGames):
     """PlaNet: an RSSM and a planner that plays in it (Hafner et al. 2019).
 
     Defaults are the paper's; those of `head` and `overshooting_weight` are its authors' code's.

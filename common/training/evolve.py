@@ -326,7 +326,7 @@ class GameArena:
     """Candidates play the real game, all of a group the same episodes.
 
     Args:
-        make_world: (whether hurried) -> the games; hurried ones have the patience of the config.
+        make_world: (whether hurried) -> the games; hurried ones have the rules of the config.
         shape: the sizes of the candidates.
         action_of: see candidates.Candidates.
         cfg: settings.GameTrain.
@@ -346,7 +346,7 @@ class GameArena:
         from common.worlds import candidates
 
         self._make_world, self._shape, self._action_of, self._cfg = make_world, shape, action_of, cfg
-        self._hurried = bool(getattr(cfg, "patience", 0))
+        self._hurried = bool(cfg.rules())
         self._episodes_of, self._candidates = episodes_by_generation(cfg), candidates
 
         def make_worker() -> Callable[[Any], Scores]:
@@ -421,7 +421,7 @@ def _game_arena(game: Game, cfg: Any, loaded: "Models", shape: "Controller") -> 
     from common.worlds.encoded import EncodedGames
 
     def make_world(hurried: bool) -> EncodedGames:
-        rules = {"patience": cfg.patience} if hurried else {}
+        rules = cfg.rules() if hurried else {}
         return EncodedGames(game.real_games(cfg.block_rows, cfg.backend, **rules), loaded.vae, loaded.rnn, cfg.sample_z)
 
     return GameArena(make_world, shape, game.action_of, cfg, GAME_THREADS_PER_CORE * parallel.cores())

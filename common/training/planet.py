@@ -329,8 +329,7 @@ class Learner:
         """A batch of games, kept until one of another size is wanted; rules for training do not hold otherwise."""
         cfg = self._cfg
         if training not in self._games or self._games[training][0] != rows:
-            patience = getattr(cfg, "patience", None) if training else None
-            rules = {"patience": patience, "charged": False} if patience else {}
+            rules = cfg.rules() if training else {}
             self._games[training] = rows, self._game.real_games(rows, cfg.backend or self._game.backends[0], **rules)
         return self._games[training][1]
 

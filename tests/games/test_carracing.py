@@ -228,11 +228,15 @@ def test_grass_on_both_sides_costs_while_learning():
     assert [done[0] for _, _, done in steps] == [False, True]
 
 
-def test_how_the_policy_gradient_hurries():
-    """Catches rules of the config that the games are not told, and one that is charged twice."""
-    assert config.GamePpo().rules() == {}
-    hurried = config.GamePpo(patience=7, enough=0.5, grass=2.0)
-    assert hurried.rules() == {"patience": 7, "charged": False, "enough": 0.5, "grass": 2.0}
+@pytest.mark.parametrize("kind", ["Extract", "Train", "GamePpo", "Planet"])
+def test_the_rules_of_a_config(kind):
+    """Catches rules that the games are not told of, and a charge in what a model or a value network learns from."""
+    of = getattr(config, kind)
+    charged = {} if kind == "Train" else {"charged": False}
+    assert of().rules() == {}
+    assert of(patience=7).rules() == {"patience": 7} | charged
+    others = {"Extract": {"random_start": True}, "GamePpo": {"enough": 0.5, "grass": 2.0}}.get(kind, {})
+    assert of(**others).rules() == others
 
 
 def test_the_limit_is_a_thousand_steps():

@@ -285,7 +285,6 @@ def test_recordings_on_a_short_leash_keep_the_reward_of_the_game():
         _, reward, (done,) = cars.step(np.zeros((1, 3)))
         rewards.append(reward[0])
     assert rewards == [3, -0.1, -0.1, -0.1]
-    assert record._rules(settings.Extract()) == {}
 
 
 def test_patience_reaches_the_games_that_know_it(extract):
@@ -306,7 +305,7 @@ def test_patience_reaches_the_games_that_know_it(extract):
         os.makedirs("here")
         record._play_block("catchdot", "here", cfg, ("", np.array([2000])))
     record._worlds.clear()
-    assert asked == [{"patience": 7, "charged": False}]
+    assert asked == [{"patient": 7}]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,6 +313,9 @@ class PatientExtract(settings.Extract):
     """Of a game that knows patience."""
 
     patience: int = option(0, "steps", least=0)
+
+    def rules(self):
+        return {"patient": self.patience} if self.patience else {}
 
 
 class Still:
@@ -415,7 +417,7 @@ def played_by_agent(extract, pushing, monkeypatch, tmp_path):
 def test_an_agent_records_on_the_backends_and_by_the_rules_of_random_players(played_by_agent):
     """Catches an agent that is recorded on one backend only, or without the patience that was asked for."""
     assert len(played_by_agent("--patience", 3, "--workers", 1)) == 4
-    rules = {"patience": 3, "charged": False}
+    rules = {"patient": 3}
     assert sorted(Told.made) == [(2, "fast", rules), (2, "slow", rules)]
 
 
