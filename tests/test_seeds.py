@@ -15,7 +15,7 @@ from common.runtime import seeds
 from common.runtime.cli import UserError
 from common.runtime.files import ROOT
 from common.studio import session
-from common.training import es, evolution, evolve, iterate, planet, policy_gradient
+from common.training import es, evolution, evolve, plan, planet, policy_gradient
 from common.worlds import gym_envs
 
 TEST_SEEDS = (1_000, 1_999, 500_000, 2**31 - 1)
@@ -111,7 +111,7 @@ def test_all_other_constants_keep_to_their_ranges():
     seeds.check(es.DIRECTION_SEEDS, "training", "directions")
     seeds.check(range(*gym_envs.SEEDS), "training", "dreams")
     assert (seeds.TRAINING[0], seeds.VALIDATION[1]) == session.SEEDS, "a page of the studio is for no test games"
-    last = seeds.TRAINING[0] + iterate.RUNS * iterate.SEEDS_PER_RUN - 1
+    last = seeds.TRAINING[0] + plan.RUNS * plan.SEEDS_PER_RUN - 1
     seeds.check([seeds.TRAINING[0], last], "training", "recordings of iterate.py")
 
 
@@ -138,4 +138,4 @@ def test_blocks_are_apart():
 def test_the_rounds_of_a_run_fit_into_its_seeds(name):
     """Catches rounds that record over the seeds of the run beside it."""
     for preset in getattr(GAMES[name].config, "ITERATE", {}).values():
-        assert sum(one.random + one.own for one in preset.rounds) <= iterate.SEEDS_PER_RUN
+        assert sum(one.random + one.own for one in preset.rounds) <= plan.SEEDS_PER_RUN

@@ -1,14 +1,73 @@
-"""What iterate.py says of a round, in words and in a picture, from its line in rounds.json."""
+"""What iterate.py says of a round: its line in rounds.json, and that line in words and in a picture."""
 
 import math
 import os
 from typing import Any
 
-from common.runtime import files
+from common.game import Game
+from common.runtime import files, provenance, seeds
+from common.training import layout
+from common.training.layout import Paths
+from common.training.plan import Plan
+from common.training.state import State
 
 FORESEEN = 0.5  # share of the deaths; if fewer are foreseen, the VAE does not show what kills
 SURPRISED = 1.5  # times as many deaths as the MDN-RNN expects
 LOST = 0.1  # of what a game paid before it stopped; a dream that pays so much more afterwards is none of that game
+
+
+def line(number: int, plan: Plan, paths: Paths, state: State) -> dict[str, Any]:
+    """The line of a round in rounds.json.
+
+    Args:
+        number: of the round, of which all stages are done.
+        plan: the rounds of the run.
+        paths: where its files lie.
+        state: what its stages took, and which controller is that of the round.
+
+    Raises:
+        UserError: a file is gone or damaged, or does not match its meta.
+    """
+    folder = paths.round(number)
+    seconds = {name: round(time, 1) for name, time in state.seconds.items()}
+    rounds = plan.rounds[:number]
+    found = {
+        "round": number,
+        "minutes": round(sum(time for name, time in seconds.items() if int(name.split("/")[0]) <= number) / 60, 1),
+        "random_games": sum(one.random for one in rounds),
+        "own_games": sum(one.own for one in rounds),
+        **scored(plan.game, state.controller(number), os.path.join(folder, "scores.json")),
+        "seconds": _of_round(number, seconds),
+        "memory_gb": {name: most for name, most in _of_round(number, state.memory_gb).items() if most},
+    }
+    if state.aside_minutes:  # of rounds that were edited and played anew
+        found["aside_minutes"] = state.aside_minutes
+    fidelity = os.path.join(folder, "fidelity.json")
+    return found | ({"fidelity": layout.made(fidelity)} if os.path.exists(fidelity) else {})
+
+
+def scored(game: Game, controller: str, scores: str) -> dict[str, Any]:
+    """What rounds.json says of a controller: its dream score, its real score and its hash.
+
+    Args:
+        game: what it plays.
+        controller: its file.
+        scores: the file of its scores in the real game, which model.py wrote.
+
+    Raises:
+        UserError: a file is gone or damaged, or does not match its meta.
+    """
+    meta, real = provenance.read(controller, "controller", game.name), layout.made(scores)
+    return {
+        "dream": meta.get("dream", meta["score"]["mean"] if meta.get("score", {}).get("of") == "dream" else None),
+        "real": {key: real[key] for key in ("mean", "std", "stderr", "n", "backend")} | {"first_seed": seeds.REPORT},
+        "controller": files.sha256(controller),
+    }
+
+
+def _of_round(number: int, every: dict[str, float]) -> dict[str, float]:
+    """{stage in the round: number} of {"round/stage": number}."""
+    return {name.split("/")[1]: value for name, value in every.items() if name.startswith(f"{number}/")}
 
 
 def words(line: dict[str, Any]) -> str:

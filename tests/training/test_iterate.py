@@ -1,4 +1,4 @@
-"""common/training/iterate.py: which commands a run gives, what it survives, and what it ships. Stages are stages.py."""
+"""iterate.py and its modules: which commands a run gives, what it survives, and what it ships. Stages are stages.py."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,8 @@ from common import game as games_here
 from common.game import Game
 from common.runtime import cli, files, provenance, runs, seeds, settings
 from common.runtime.files import ROOT
-from common.training import iterate, report, ship
+from common.training import iterate, launch, plan, report, ship
+from common.training.state import State
 
 import stages
 
@@ -44,8 +45,8 @@ import sys
 sys.path[:0] = [{tests!r}]
 import test_iterate
 from common.runtime import cli
-from common.training import iterate, ship
-iterate.NOTE_SECONDS = 0.1
+from common.training import iterate, launch, ship
+launch.NOTE_SECONDS = 0.1
 cli.run_main(lambda: iterate.main(test_iterate.game_in({folder!r}), ""))
 """
 
@@ -108,7 +109,7 @@ class Here:
 def folder(tmp_path, monkeypatch):
     """An empty game folder, and stages that are called in this process."""
     here = types.SimpleNamespace(Popen=Here, TimeoutExpired=subprocess.TimeoutExpired)
-    monkeypatch.setattr(iterate, "subprocess", here)
+    monkeypatch.setattr(launch, "subprocess", here)
     monkeypatch.setattr(runs, "LOCK_SECONDS", 0.1)
     monkeypatch.setattr(os, "fsync", lambda file: None)  # which takes most of the time
     monkeypatch.setattr(report, "draw", lambda lines, path, title: files.write_json(path, len(lines)))
@@ -303,17 +304,16 @@ def test_the_usual_preset_is_that_of_a_laptop(folder, tmp_path):
 
 def test_a_seed_beyond_the_games_of_training_is_refused(folder, tmp_path):
     """Catches a run that would record validation games."""
-    assert refused(start(game_in(folder), tmp_path / "run", seed=iterate.RUNS + 1), "--seed")
+    assert refused(start(game_in(folder), tmp_path / "run", seed=plan.RUNS + 1), "--seed")
     assert commands(folder) == []
 
 
-def test_no_two_trainings_of_all_runs_have_the_same_seed():
+def test_no_two_trainings_of_all_runs_have_the_same_seed(folder):
     """Catches the second training of run 1 that is the first one of run 11."""
-    found = []
-    for seed in range(1, iterate.RUNS + 1):
-        run = iterate.Iteration.__new__(iterate.Iteration)
-        run._seed = seed
-        found += [run._seed_of(number, which) for number in range(1, 100) for which in range(1, 10)]
+    found, game = [], game_in(folder)
+    for seed in range(1, plan.RUNS + 1):
+        run = plan.Plan(game, "small", seed, TWO)
+        found += [run.seed_of(number, which) for number in range(1, 100) for which in range(1, 10)]
     assert len(set(found)) == len(found)
 
 
@@ -412,7 +412,7 @@ def test_only_the_score_of_a_dream_is_one(folder, tmp_path, of, dream):
     score = {"of": of, "mean": 700.0}
     provenance.write(path, "controller", "stub", {}, {}, 1.0, unverified=False, score=score)
     files.write_json(scores, {"mean": 5.0, "std": 1.0, "stderr": 0.5, "n": 4, "backend": "stub"})
-    one = iterate.Iteration._scored(types.SimpleNamespace(_game=game_in(folder)), path, scores)
+    one = report.scored(game_in(folder), path, scores)
     assert (one["dream"], one["real"]["mean"]) == (dream, 5.0)
 
 
@@ -567,7 +567,7 @@ def test_a_kill_between_two_files_loses_nothing(folder, tmp_path, monkeypatch, u
         if not left[0]:
             raise Killed
 
-    monkeypatch.setattr(iterate.files, "write_json", dying)
+    monkeypatch.setattr(files, "write_json", dying)
     while True:
         left[0] = 5 + deaths % 4 if deaths else 1  # a stage takes four writes
         try:
@@ -769,7 +769,7 @@ def test_a_round_has_begun_with_its_first_stage(folder, tmp_path, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(iterate.subprocess, "Popen", killed)
+        patch.setattr(launch.subprocess, "Popen", killed)
         with pytest.raises(Killed):
             start(game, run)
     assert refused(start(game, run, seed=4), "seed 3, not 4")
@@ -841,7 +841,7 @@ def test_a_disk_that_is_too_small_is_said_before_round_1(folder, tmp_path, monke
     run, game = str(tmp_path / "run"), game_in(folder)
     game.config.ITERATE["small"] = dataclasses.replace(game.config.ITERATE["small"], mb_per_episode=1000.0)
     free = [15.9e9]
-    monkeypatch.setattr(iterate.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=free[0]))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=free[0]))
     assert refused(start(game, run), "needs about 16 GB of disk", "16 GB are free")
     assert not os.path.exists(run)
     free[0] = 16.1e9
@@ -852,7 +852,7 @@ def test_a_disk_that_is_too_small_is_said_before_round_1(folder, tmp_path, monke
     free[0] = 13.1e9
     assert start(game, run)[0] == 0
     free[0] = 16.1e9
-    monkeypatch.setattr(iterate, "MEMORY_GB", 1e5)
+    monkeypatch.setattr(launch, "MEMORY_GB", 1e5)
     assert refused(start(game, tmp_path / "other"), "100000 GB of memory")
 
 
@@ -876,7 +876,7 @@ def played(seen):
     for script, *words in seen:
         flags = dict(zip(words, [*words[1:], ""], strict=True))
         assert "--fresh" not in words, "a second start would set aside what the first one made"
-        asides = [aside for name in iterate.MADE.get(script, ()) for aside in set_aside(flags["--run"], name)]
+        asides = [aside for name in launch.MADE.get(script, ()) for aside in set_aside(flags["--run"], name)]
         found.append((script, os.path.basename(flags["--run"]), flags.get("--first_seed"), bool(asides)))
     return found
 
@@ -960,7 +960,7 @@ def test_what_began_on_lost_recordings_is_set_aside_once(folder, tmp_path, monke
     class Killed(BaseException):
         pass
 
-    aside, save = runs.set_aside, iterate.Iteration._save
+    aside, save = runs.set_aside, State.save
 
     def dying(folder):
         if folder.endswith("tf_rnn"):
@@ -977,9 +977,9 @@ def test_what_began_on_lost_recordings_is_set_aside_once(folder, tmp_path, monke
     if killed:
         with monkeypatch.context() as patch:
             if killed == "as it is noted":
-                patch.setattr(iterate.Iteration, "_save", unsaved)
+                patch.setattr(State, "save", unsaved)
             else:
-                patch.setattr(iterate.runs, "set_aside", dying)
+                patch.setattr(runs, "set_aside", dying)
             with pytest.raises(Killed):
                 start(game, run)
     fault(folder, "rnn_train", "round1", 3)
