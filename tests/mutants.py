@@ -346,7 +346,7 @@ MUTANTS = [
     ("common/training/iterate.py", "flags = {\"\": logs,", "flags = {\"\": logs[0],"),
     ("common/training/ship.py", "_evolution_of(path), target", "path.removesuffix(\"best.json\"), target"),
     ("common/play/select.py", "Mean(one, *row) for one", "Mean(evolutions[0], *row) for one"),
-    ("common/training/plan.py", "(one.rnn or {}) | one.more if others", "one.more if others"),
+    ("common/training/plan.py", "(one.rnn or {}) | shares | one.more if others", "shares | one.more if others"),
     ("common/training/plan.py", "settings.check_vae(cfg, arguments)", "pass"),
     ("common/training/plan.py", "settings.one_normal(cfg, config.RNN[self.preset])", "pass"),
     ("common/training/plan.py", "if cfg.mirror and not config.SERIES[self.preset].mirror", "if False"),

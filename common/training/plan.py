@@ -217,7 +217,7 @@ class Plan:
             (number, "extract", config.EXTRACT, one.record | own),
             (number, "vae_train", config.VAE, one.vae),
             (number, "rnn_train", config.RNN, None if one.rnn is None else one.rnn | shares),
-            (number, "rnn_train", config.RNN, (one.rnn or {}) | one.more if others or one.more else None),
+            (number, "rnn_train", config.RNN, (one.rnn or {}) | shares | one.more if others or one.more else None),
             *((number, "train", self._train_presets(flags), flags) for flags in trains),
         ]
 

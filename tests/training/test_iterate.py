@@ -67,7 +67,8 @@ def game_in(folder, rounds=TWO.rounds, **changes):
         SHIPPED_CONTROLLER="log/stub.best.json",
         EXTRACT=dict.fromkeys(PRESETS, settings.Extract()),
         VAE=dict.fromkeys(PRESETS, settings.Vae()),
-        RNN=dict.fromkeys(PRESETS, settings.RestartRnn(validation_episodes=4)),
+        RNN=dict.fromkeys(PRESETS, settings.RestartRnn(validation_episodes=4))
+        | {"laptop": settings.RestartRnn(validation_episodes=5)},
         SERIES=dict.fromkeys(PRESETS, settings.Series()),
         TRAIN=dict.fromkeys(PRESETS, settings.DreamTrain()),
         ITERATE={"small": dataclasses.replace(TWO, rounds=rounds), "other": TWO},
@@ -1184,6 +1185,7 @@ def test_a_first_round_begins_from_nothing(folder, tmp_path, change):
         (1, {"rnn": {"mirror": True}}, "round 1, rnn_train.py: --mirror: series.py encodes no mirror images"),
         (2, {"more": {"mirror": True}}, "round 2, rnn_train.py: --mirror: series.py encodes no mirror images"),
         (1, {"rnn": {"output": "gaussian", "mixtures": 3}}, "round 1, rnn_train.py: --output gaussian is one normal"),
+        (2, {"rnn": {"output": "gaussian"}, "more": {"mixtures": 3}}, "round 2, rnn_train.py: --output gaussian is"),
         (2, {"vae": {}, "rnn": None}, "round 2 has a new vae but no rnn"),
         (2, {"train": {"num_episode": 2}}, "round 2, train.py: --also_in: 3 MDN-RNNs need as many episodes"),
         (2, {"explore": 1.0}, "round 2, extract.py: argument --explore"),
