@@ -196,7 +196,7 @@ def test_what_a_world_of_games_says_of_each_step(complete_above):
 
 @pytest.mark.parametrize("dreams", [False, True])
 def test_the_noise_of_actions_is_held(dreams, monkeypatch):
-    """Catches actions whose noise is new in every step or never changes, and a dream that repeats its own noise too."""
+    """Catches noise of the actions that is new in every step or never changes, and a dream whose own noise is held."""
     head = network.SquashedNormal([-1.0], [1.0])
     cfg = dataclasses.replace(QUICK, steps=12, hold_noise=4, controller_mode="zc")
     world = Bandit() if dreams else sides(rows=4, max_steps=20, games=lambda: Noting([]))
