@@ -5,7 +5,7 @@ python tests/mutants.py --out runs/mutants.json     # make mutants: hours, and t
 Each change is made in a copy of the repository, and only the tests of its module are run there; before, they are run
 without any change. A change that no test notices is printed as GREEN: a test is missing. EQUIVALENT names the changes
 that are no mistakes, HANGS those that a test notices by not ending. The test that saw a change is tried first the next
-time, alone; if it is no longer red, all are.
+time, alone; if it is no longer red, all are. --remember writes these tests to seen_by.json, for other machines.
 """
 
 import concurrent.futures
@@ -28,6 +28,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ENOUGH = 0.95  # share of the changes that must turn a test red
 TO_READ = ".md", ".ipynb"
 PATIENCE = 900  # seconds for the tests of one change
+SEEN_BY = os.path.join("tests", "seen_by.json")
 
 TESTS = {
     "common/agent/controller.py": "tests/agent/test_controller.py",
@@ -1149,9 +1150,10 @@ def tracked() -> list[str]:
 
 
 def code_here() -> str:
-    """A hash of all that the verdicts depend on: modules, tests, changes, pages, weights; not what is only to be read."""
+    """A hash of all that the verdicts depend on: modules, tests, changes, pages, weights; no guides, not SEEN_BY."""
     digest = hashlib.sha256()
-    for name in sorted(name for name in tracked() if not name.startswith("docs/") and not name.endswith(TO_READ)):
+    matters = (name for name in tracked() if not name.startswith("docs/") and not name.endswith(TO_READ))
+    for name in sorted(name for name in matters if name != SEEN_BY):
         digest.update(f"{name} {files.sha256(os.path.join(ROOT, name))}\n".encode())
     return digest.hexdigest()
 
@@ -1265,12 +1267,14 @@ def main() -> None:
     parser.add_argument("--workers", type=cli.number(int, 1), default=2, help="changes that are tried at the same time")
     text = "keep the verdicts here: as long as no code has changed, the same command goes on where it was stopped"
     parser.add_argument("--out", type=cli.new_file, metavar="FILE", help=text)
+    parser.add_argument("--remember", action="store_true", help=f"add the tests that saw a change to {SEEN_BY}")
     arguments = parser.parse_args()
     chosen = [one for one in MUTANTS if arguments.only in "\n".join(one) and one[::2] not in EQUIVALENT]
     if not chosen:
         raise UserError(f"--only {arguments.only}: stands in no change; give a part of a path, such as common/agent")
     code, red = code_here(), 0
     verdicts, seen_by = known(arguments.out, code) if arguments.out else ({}, {})
+    earlier = seen_before() | seen_by
     left = [one for one in chosen if "\n".join(one) not in verdicts]
     for mutant in (one for one in chosen if one not in left):
         red += told(mutant, verdicts["\n".join(mutant)])
@@ -1293,7 +1297,6 @@ def main() -> None:
                 raise UserError(f"{verdict.seen_by or tests}: {verdict.word} without any change; mend that first")
             keep(tests, verdict)
         with runs.progress(len(chosen), len(chosen) - len(left), "try changes") as bar:
-            earlier = dict(seen_by)
 
             def tried(folder: str, one: Mutant) -> Verdict:
                 return trials.changed(folder, one, earlier.get("\n".join(one), ""))
@@ -1302,6 +1305,10 @@ def main() -> None:
                 keep("\n".join(mutant), verdict)
                 red += told(mutant, verdict.word)
                 bar.update()
+    if arguments.remember:
+        listed = {"\n".join(one) for one in MUTANTS}
+        kept = {name: test for name, test in sorted((earlier | seen_by).items()) if name in listed}
+        files.write_json(os.path.join(ROOT, SEEN_BY), kept, indent=1)
     print(f"{red} of {len(chosen)} changes turn a test red ({100 * red / len(chosen):.0f} %)")
     sys.exit(red < ENOUGH * len(chosen))
 
@@ -1319,6 +1326,14 @@ def known(path: str, code: str) -> tuple[dict[str, str], dict[str, str]]:
         return {}, {}
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"--out {path}: holds no verdicts ({error}); give another file") from None
+
+
+def seen_before() -> dict[str, str]:
+    """{lines of a change: the test that saw it}, of SEEN_BY."""
+    try:
+        return dict(files.read_json(os.path.join(ROOT, SEEN_BY)))
+    except FileNotFoundError:
+        return {}
 
 
 def told(mutant: Mutant, verdict: str) -> bool:

@@ -118,6 +118,20 @@ def test_the_test_that_saw_a_change_is_tried_first(tiny, tmp_path):
     assert list(json.loads(out.read_text())["seen_by"].values()) == ["test_thing.py::test_value"]
 
 
+def test_what_saw_a_change_is_remembered(tiny, tmp_path):
+    """Catches hours on every new machine, tests of changes that are no longer listed, and a short run that forgets."""
+    counted, file = tmp_path / "counted", tmp_path / "tests" / "seen_by.json"
+    file.parent.mkdir()
+    first, second, gone = (f"thing.py\nVALUE = 1\nVALUE = {k}" for k in (2, 3, 4))
+    file.write_text(json.dumps({second: "test_thing.py::test_value", gone: "test_thing.py::test_value"}))
+    tiny("--only", "VALUE = 2", "--remember", news=("VALUE = 2", "VALUE = 3")).communicate()
+    assert json.loads(file.read_text()) == dict.fromkeys((first, second), "test_thing.py::test_value")
+    counted.write_text("")
+    out, _ = tiny(news=("VALUE = 2", "VALUE = 3")).communicate()
+    assert out.count("red  ") == 2
+    assert counted.read_text() == "x"  # without the changes; with each, only the test that sees it
+
+
 @pytest.mark.parametrize(("named", "said", "code"), [(True, "hangs", False), (False, "HANGS", True)])
 def test_a_test_that_does_not_end_counts_where_it_is_expected(monkeypatch, capsys, named, said, code):
     """Catches a machine that is too busy for the tests, taken for tests that see the change."""
