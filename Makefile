@@ -7,29 +7,31 @@ PY := "$(CURDIR)/.venv/bin/python"
 # the controllers that ship, by the constant of each game; read when a recipe runs, for it needs .venv
 AGENT = $(CURDIR)/$(shell $(PY) -c "from $(1).config import SHIPPED_CONTROLLER as path; print(path)")
 
-NETWORK = $(CURDIR)/$(shell $(PY) -c "from doomrnn.config import ITERATE; print(ITERATE['laptop'].controller)")
+NETWORK = $(CURDIR)/$(shell $(PY) -c "from $(1).config import ITERATE; print(ITERATE['laptop'].controller)")
 
 .PHONY: run play site test faults soak mutants lint bench setup
 
 run: setup
 	@echo "== Doom: the network, trained in the dream by a policy gradient, in the real game, 100 episodes =="
-	cd doomrnn && $(PY) model.py doomreal norender "$(NETWORK)" 1000 --out ../runs/doomreal.network.json
+	cd doomrnn && $(PY) model.py doomreal norender "$(call NETWORK,doomrnn)" 1000 --out ../runs/doomreal.network.json
 	@echo "== Doom: the linear controller, evolved in the dream, in the real game, 100 episodes =="
 	cd doomrnn && $(PY) model.py doomreal norender "$(call AGENT,doomrnn)" 1000 --out ../runs/doomreal.json
 	@echo "== Doom: the random policy, 100 episodes =="
 	cd doomrnn && $(PY) model.py doomreal norender random 1000 --out ../runs/doomreal.random.json
 	@echo "== Doom: one episode of the network to watch: real, as the VAE sees it, as the MDN-RNN expected it =="
-	cd doomrnn && $(PY) model.py doomreal render "$(NETWORK)" 1000 --video ../runs/doomreal.mp4
-	@echo "== CarRacing: the agent that ships in Gymnasium, 16 tracks =="
+	cd doomrnn && $(PY) model.py doomreal render "$(call NETWORK,doomrnn)" 1000 --video ../runs/doomreal.mp4
+	@echo "== CarRacing: the network, trained in the game by a policy gradient, in Gymnasium, 16 tracks =="
+	cd carracing && $(PY) model.py norender "$(call NETWORK,carracing)" 1000 --episodes 16 --out ../runs/carracing.network.json
+	@echo "== CarRacing: the linear controller, evolved in the game, 16 tracks =="
 	cd carracing && $(PY) model.py norender "$(call AGENT,carracing)" 1000 --episodes 16 --out ../runs/carracing.json
 	@echo "== CarRacing: the random policy, 16 tracks =="
 	cd carracing && $(PY) model.py norender random 1000 --episodes 16 --out ../runs/carracing.random.json
-	@echo "== CarRacing: one episode to watch =="
-	cd carracing && $(PY) model.py render "$(call AGENT,carracing)" 1000 --video ../runs/carracing.mp4
+	@echo "== CarRacing: one episode of the network to watch =="
+	cd carracing && $(PY) model.py render "$(call NETWORK,carracing)" 1000 --video ../runs/carracing.mp4
 	@echo "== CarRacing, the whole procedure in small, from nothing: play, learn the world, evolve, play =="
 	cd carracing && $(PY) iterate.py --preset smoke --run ../runs/smoke
-	@echo "Scores: runs/doomreal.network.json, doomreal.json, doomreal.random.json, carracing.json, carracing.random.json,"
-	@echo "smoke/rounds.json"
+	@echo "Scores: runs/doomreal.network.json, doomreal.json, doomreal.random.json, carracing.network.json,"
+	@echo "carracing.json, carracing.random.json, smoke/rounds.json"
 	@echo "Videos: runs/doomreal.mp4, runs/carracing.mp4"
 
 play: setup
