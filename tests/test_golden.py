@@ -424,6 +424,19 @@ def test_a_log_that_nobody_could_read_leaves_no_trace(small_run, tmp_path, monke
     assert not (run / "log").exists()
 
 
+def test_unverified_models_are_trained_in_if_that_is_asked_for_and_the_logs_say_so(small_run, tmp_path, tried):
+    """Catches --unverified without effect or without need, and a controller that looks like all others afterwards."""
+    run = copy_run(small_run, "doomrnn", tmp_path)
+    (run / (DOOM.config.TRAINED["rnn"] + provenance.ENDING)).unlink()
+    words = ["-t", 4, "--num_episode", 2, "--generations", 1, "--eval_episodes", 2]
+    done = call(evolve.main, DOOM, "--preset", "smoke", "-n", 1, "--run", run, *words)
+    assert done.refused("has no rnn.json.meta.json", "--unverified")
+    assert not (run / "log").exists()
+    trained(DOOM, run, *words, "--unverified")
+    metas = [json.loads(path.read_text()) for path in (run / "log").glob(f"*{provenance.ENDING}")]
+    assert [meta.get("unverified") for meta in metas] == [True] * 3
+
+
 def test_more_tracks_come_with_the_generation_they_are_told_for(small_run, tmp_path, car, tried, told):
     """Catches a schedule of tracks that is a generation late: "1:1" is one track in the first generation only."""
     run = copy_run(small_run, "carracing", tmp_path)
@@ -562,6 +575,8 @@ def test_select_plays_exact_seeds_and_takes_the_best_finalist(small_run, tmp_pat
     words = ["--episodes", 2, "--final_episodes", 3, "--finalists", 2, "--run", run]
     done = call(select.main, DOOM, path, *words)
     assert done.code == 0, done.err
+    assert "picked.json: " in (last := done.out.splitlines()[-1])
+    assert "generation 30: game 44.0 ± 1.2 (standard error, 5 games)" in last
     first, more = [420_000, 420_001], [420_002, 420_003, 420_004]
     assert played == [*((which, first) for which in means), (2, more), (3, more)]
     parameters, best = json.loads((run / "log" / "doomrnn.cma.2.4.picked.json").read_text())

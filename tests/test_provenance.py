@@ -196,6 +196,23 @@ def test_a_meta_that_was_edited_and_is_good_json(at_root):
         provenance.read(path, "controller", game.name)
 
 
+def test_what_is_no_meta_at_all(tmp_path):
+    """Catches a traceback where the file beside it is JSON of another kind, or a seal on half a meta."""
+    path = str(tmp_path / "x.json")
+    files.write_json(path, [1])
+    about = {"sha256": files.sha256(path), "kind": "vae", "game": "toy", "config": {}, "parents": {}}
+    for content in ([], 7, "meta", None, *({**about, name: None} for name in ("config", "parents")), about):
+        if isinstance(content, dict):
+            provenance.save(path, content)
+        else:
+            files.write_json(path + META, content)
+        if content is about:
+            assert provenance.read(path, "vae", "toy") == about
+        else:
+            with pytest.raises(provenance.UserError, match=r"x\.json\.meta\.json: not a meta of a file"):
+                provenance.read(path, "vae", "toy")
+
+
 def test_as_a_user_sees_it(tmp_path):
     """Catches a traceback, or another exit code, where the scripts themselves are called."""
     shutil.copy(agents.shipped(GAMES["doomrnn"]), tmp_path / "agent.json")

@@ -1,6 +1,8 @@
 """common/play/select.py: which game it plays, and what it says of the means; which seeds is in tests/test_golden.py."""
 
 import dataclasses
+import os
+import shutil
 
 import commands
 import numpy as np
@@ -80,6 +82,32 @@ def test_the_best_of_several_evolutions_is_chosen_on_its_own_models(chosen, run)
     picked = provenance.read(str(run / "log" / "doomrnn.cma.2.4.picked.json"), "controller", "doomrnn")
     assert picked["config"] == {"sample_z": True}
     assert picked["parents"]["evolution"] == files.sha256(two)
+
+
+@pytest.mark.parametrize("what", ["a log", "a model"])
+def test_one_unverified_file_makes_the_choice_unverified(run, tmp_path, monkeypatch, what):
+    """Catches an agent that looks like all others because its own log, or its models, or all other logs are known."""
+    run = shutil.copytree(run, tmp_path / "run")
+    parents = provenance.read(str(run / "log" / "doomrnn.cma.2.4.log.json"), "evolution", "doomrnn")["parents"]
+    for name, unverified in (("one", False), ("two", what == "a log")):
+        path = str(run / "log" / f"{name}.log.json")
+        files.write_json(path, [[10, 1.0, [0.0] * 20]])
+        provenance.write(path, "evolution", "doomrnn", {"sample_z": False}, parents, 1.0, unverified=unverified)
+    if what == "a model":
+        os.remove(run / (DOOM.config.TRAINED["initial_z"] + provenance.ENDING))
+    monkeypatch.setattr(play, "measure", lambda make_world, policy, seeds: (np.zeros(len(seeds)), None))
+    words = ["--episodes", 2, "--final_episodes", 0, "--run", run, *["--unverified"] * (what == "a model")]
+    done = commands.call(select.main, DOOM, "log/one.log.json", "log/two.log.json", *words)
+    assert done.code == 0, done.err
+    assert files.read_json(run / "log" / "one.validation.json")["unverified"] is True
+    assert files.read_json(run / "log" / f"one.picked.json{provenance.ENDING}")["unverified"] is True
+
+
+def test_a_log_without_a_mean_to_choose_is_named(run, monkeypatch):
+    """Catches a traceback, or games of the other logs played, where --from_generation leaves no mean of a log."""
+    monkeypatch.setattr(play, "measure", lambda *_: pytest.fail("it began to play"))
+    done = commands.call(select.main, DOOM, "log/doomrnn.cma.2.4.log.json", "--from_generation", 31, "--run", run)
+    assert done.refused("no mean was evaluated in generation 31 or later")
 
 
 def test_a_mean_of_another_length_is_known_before_any_is_played(run, tmp_path, monkeypatch):

@@ -151,6 +151,7 @@ def test_metrics_have_the_names_of_what_they_are(start, tmp_path):
         run.add_evaluation(score)
     generation = {"es/return_mean": 2.0, "es/return_min": -1.0, "es/return_max": 5.0}
     assert metrics(tmp_path) == [{"step": 1} | row for row in (generation, {"es/evaluation": 9}, {"es/evaluation": 4})]
+    assert run.latest() == "1 done: mean 2.0, evaluated 4.0"
 
 
 def test_what_was_logged_after_the_last_checkpoint_is_forgotten(start, tmp_path):
@@ -179,9 +180,10 @@ def test_metas_say_where_scores_are_from_and_what_is_not_verified(start, tmp_pat
     """Catches the score of a game told as a dream's, one of another generation, and an origin that is forgotten."""
     run = start(score_of="game", unverified=True)
     for score in (5.0, 9.0, 7.0):
-        run.add_generation(np.ones((6, 3)), np.ones((6, 3), int))
-        run.add_evaluation(score)
+        run.add_generation(np.full((6, 3), score), np.ones((6, 3), int))
+        run.add_evaluation(score + 10)
     run.save()
+    assert run.latest() == "3 done: mean 7.0, evaluated 17.0"
     metas = {
         kind: provenance.read(str(tmp_path / "log" / f"{BASE}.{kind}"), what, "game")
         for kind, what in (("json", "controller"), ("best.json", "controller"), ("log.json", "evolution"))
@@ -319,6 +321,23 @@ def test_logs_that_a_kill_left_behind_are_written_again(start, tmp_path):
     (tmp_path / "log" / f"{BASE}.best.json").write_text("[[1], 2]")  # as pick_best.py chooses another
     start()
     assert json.loads((tmp_path / "log" / f"{BASE}.best.json").read_text()) == [[1], 2]
+
+
+def test_a_kill_between_the_log_files_leaves_none_behind(start, tmp_path, monkeypatch):
+    """Catches a history written before the others: the next start takes it for a sign that all are written."""
+    run, write, path = evolve(start(), 3), files.write_npz, str(tmp_path / "log" / f"{BASE}.npz")
+
+    def killed(where, *given, **arrays):
+        if where == path:
+            raise KeyboardInterrupt
+        write(where, *given, **arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_npz", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evolve(run, 1)
+    assert start().generation == 4
+    np.testing.assert_array_equal(files.read_npz(path)["mean"], run.strategy.arrays()["mean"])
 
 
 def test_a_first_checkpoint_is_whole_before_any_other_file(start, tmp_path, monkeypatch):
@@ -528,6 +547,20 @@ def test_whether_it_is_finished_is_read_from_its_logs_alone(start, tmp_path, mon
         arguments = argparse.Namespace(run=str(tmp_path), fresh=False)
         assert evolution.is_finished(arguments, BASE, Config(generations=generations)) == finished
     assert read == [["logs"]] * 2
+
+
+@pytest.mark.parametrize("kept", ["checkpoint.npz", "npz"])
+def test_what_begins_anew_is_neither_begun_nor_finished(start, tmp_path, kept):
+    """Catches --fresh for which no dreams are prepared, and directions played for again on another machine."""
+    first = argparse.Namespace(run=str(tmp_path), fresh=False)
+    assert not evolution.has_begun(first, BASE)
+    evolve(start(), 6)
+    if kept == "npz":
+        os.remove(tmp_path / "log" / f"{BASE}.checkpoint.npz")
+    for fresh in (False, True):
+        arguments = argparse.Namespace(run=str(tmp_path), fresh=fresh)
+        assert evolution.has_begun(arguments, BASE) != fresh
+        assert evolution.is_finished(arguments, BASE, Config()) != fresh
 
 
 def test_finished_says_so(start, capsys):

@@ -79,10 +79,12 @@ def written(folder):
     return found
 
 
-def test_the_mean_is_evaluated_at_every_so_many_generations_and_at_the_end(tmp_path):
-    """Catches an evaluation left out, one too many, and one on the episodes of the candidates."""
+@pytest.mark.parametrize("averaging", [0.0, 0.75])
+def test_the_mean_is_evaluated_at_every_so_many_generations_and_at_the_end(tmp_path, averaging):
+    """Catches an evaluation left out, one too many, on the episodes of candidates, and of another mean than is kept."""
     hill = Hill()
-    run = evolved(tmp_path, hill, generations=10)
+    run = evolved(tmp_path, hill, generations=10, averaging=averaging)
+    assert (np.abs(run.mean - run.strategy.mean).max() > 1e-3) == bool(averaging)
     log = select.read_log(tmp_path / "log" / f"{BASE}.log.json")
     assert [generation for generation, _, _ in log] == [4, 8, 10]
     assert hill.evaluated == [[400_000, 400_001, 400_002, 400_003, 400_004]] * 3
@@ -266,6 +268,8 @@ def test_options_that_exclude_each_other_are_the_users_mistake(cfg, says):
     evolve._check_evolution(settings.GameTrain(n=2, t=6, track_groups=3, fewer_episodes="4:1,9:2"))
     for o in ("openes", "pepg"):
         evolve._check_evolution(settings.Train(o=o, learning_rate=2.0))
+    for just in (settings.Train(n=1, t=3), settings.Train(n=1, t=2, o="ga"), settings.GameTrain(n=6, track_groups=3)):
+        evolve._check_evolution(just)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from common.game import Game
 from common.runtime import cli, files, provenance, runs, seeds, settings
 from common.runtime.files import ROOT
 from common.training import iterate, launch, plan, report, ship
+from common.training.layout import Paths
 from common.training.state import State
 
 import stages
@@ -189,7 +190,7 @@ def undisturbed(folder, tmp_path):
 
 
 def test_a_plan_of_two_rounds_gives_these_commands(folder, tmp_path):
-    """Catches a flag lost, wrong or of another round; a seed that two stages share; a stage out of its order."""
+    """Catches a flag lost, wrong, of another round or noted otherwise; a seed that two stages share; a wrong order."""
     run = str(tmp_path / "run")
     code, out, err = start(game_in(folder), run)
     assert (code, err) == (0, "")
@@ -232,6 +233,8 @@ def test_a_plan_of_two_rounds_gives_these_commands(folder, tmp_path):
     for found, wanted in zip(got, expected, strict=False):
         assert found == [str(word) for word in wanted]
     assert len(got) == len(expected)
+    noted = [about.get("command") for about in files.read_json(f"{run}/iterate.json")["done"].values()]
+    assert [[name.removesuffix(".py"), *words] for name, *words in filter(None, noted)] == got
     links = {"round1/record": "record", "round2/record": "record"}
     links |= {"round2/tf_vae": "round1/tf_vae", "round2/series": "round1/series"}
     links |= {f"round2/rnn{k}/{name}": f"round1/{name}" for k in (2, 3) for name in ("tf_vae", "series")}
@@ -254,6 +257,15 @@ def test_a_third_round_counts_the_games_of_all_rounds_before_it(folder, tmp_path
     assert (last["--newest"], last["--newest_share"]) == ("8", "0.5")  # 8 + 4 own games, of which the preset keeps 4
 
 
+@pytest.mark.parametrize("own", [2, 3, 4])
+def test_own_games_that_are_all_held_out_get_no_streams(folder, own):
+    """Catches streams for no games or for less than none, which rnn_train.py refuses after hours: 3 are held out."""
+    rounds = FIRST, dataclasses.replace(SECOND, own=own)
+    run = plan.Plan(game_in(folder), "small", 3, dataclasses.replace(TWO, rounds=rounds))
+    newest = {name: value for name, value in run.rnn_flags(2, SECOND.rnn, "").items() if name.startswith("newest")}
+    assert newest == ({"newest": 1, "newest_share": 0.25} if own == 4 else {})
+
+
 def test_a_vae_is_trained_on_and_its_games_are_encoded_again(folder, tmp_path):
     """Catches a VAE that begins anew in a later round, and an MDN-RNN that learns from what the earlier VAE saw."""
     run = str(tmp_path / "run")
@@ -272,9 +284,11 @@ def test_half_as_many_games_as_choose_tell_how_faithful_the_dream_is(folder, tmp
     assert flags_of(commands(folder)[-1])["--games"] == "25"
 
 
-def test_a_game_that_cannot_be_lost_has_no_fidelity(folder, tmp_path):
-    """Catches a measurement of deaths in a game that has none, for which there is no script."""
-    game = game_in(folder, RESTART=False)
+@pytest.mark.parametrize("heads", [False, True])
+def test_a_game_that_cannot_be_lost_has_no_fidelity(folder, tmp_path, heads):
+    """Catches a measurement of deaths, or of pay that ends, in a game that has neither and no script for it."""
+    rnn = dict.fromkeys(PRESETS, settings.Rnn(heads=heads, validation_episodes=4))
+    game = game_in(folder, RESTART=False, RNN=rnn)
     os.remove(os.path.join(folder, "fidelity.py"))
     assert start(game, tmp_path / "run")[0] == 0
     assert "fidelity" not in {script for script, *_ in commands(folder)}
@@ -296,17 +310,24 @@ def test_an_mdnrnn_that_expects_rewards_has_its_dream_compared(folder, tmp_path)
 
 
 def test_the_usual_preset_is_that_of_a_laptop(folder, tmp_path):
-    """Catches rounds of another preset where none is named."""
+    """Catches rounds of another preset, or of another seed than 1, where none is named."""
     game = game_in(folder)
     game.config.ITERATE["laptop"] = TWO
     assert call(game, "--run", tmp_path / "run")[0] == 0
-    assert flags_of(commands(folder)[0])["--preset"] == "laptop"
+    first = flags_of(commands(folder)[0])
+    assert (first["--preset"], first["--first_seed"]) == ("laptop", "2000")
 
 
 def test_a_seed_beyond_the_games_of_training_is_refused(folder, tmp_path):
     """Catches a run that would record validation games."""
     assert refused(start(game_in(folder), tmp_path / "run", seed=plan.RUNS + 1), "--seed")
     assert commands(folder) == []
+
+
+def test_a_run_may_record_all_games_of_its_seed(folder):
+    """Catches a last game that is refused though no other run has it."""
+    rounds = FIRST, dataclasses.replace(SECOND, own=plan.SEEDS_PER_RUN - 8)
+    plan.Plan(game_in(folder), "small", 1, dataclasses.replace(TWO, rounds=rounds)).check_flags(range(1, 3))
 
 
 def test_no_two_trainings_of_all_runs_have_the_same_seed(folder):
@@ -403,6 +424,31 @@ def test_the_minutes_of_a_round_are_those_of_all_rounds_up_to_it(folder, tmp_pat
     lines = files.read_json(run / "rounds.json")
     assert [line["minutes"] for line in lines] == [10.0, 30.0]
     assert [line["seconds"] for line in lines] == [{"vae": 120.0, "train": 480.0}, {"own": 1200.0}]
+
+
+def test_the_time_of_a_stage_is_noted_when_it_ends(folder, tmp_path, monkeypatch):
+    """Catches the time at the last note, ten seconds apart: of a short stage it is none at all."""
+    clock = [1000.0]
+
+    class Slow(Here):
+        def wait(self, timeout=None):
+            clock[0] += 5
+            return super().wait(timeout)
+
+    monkeypatch.setattr(launch.subprocess, "Popen", Slow)
+    monkeypatch.setattr(launch, "time", types.SimpleNamespace(monotonic=lambda: clock[0]))
+    assert start(game_in(folder, (FIRST,)), tmp_path / "run")[0] == 0
+    (line,) = files.read_json(tmp_path / "run" / "rounds.json")
+    assert (set(line["seconds"].values()), len(line["seconds"]), line["minutes"]) == ({5.0}, 8, 0.7)
+
+
+def test_the_memory_of_a_stage_is_the_most_of_all_its_starts(folder, tmp_path):
+    """Catches the peak of the last start, which may have ended at once, and one that a short start forgets."""
+    state = State(plan.Plan(game_in(folder), "small", 3, TWO), Paths(str(tmp_path)))
+    for seconds, memory_gb in ((1.0, 2.0), (2.0, 1.0), (3.0, None)):
+        state.note_time("1/rnn", seconds, memory_gb)
+    noted = files.read_json(tmp_path / "iterate.json")
+    assert (noted["seconds"], noted["memory_gb"]) == ({"1/rnn": 3.0}, {"1/rnn": 2.0})
 
 
 @pytest.mark.parametrize(("of", "dream"), [("dream", 700.0), ("game", None)])
@@ -661,6 +707,8 @@ def test_what_is_not_this_run_is_refused_and_kept(folder, tmp_path):
     later = FIRST, dataclasses.replace(SECOND, games=6)
     assert start(game_in(folder, later), run)[0] == 0
     assert files.read_json(f"{run}/rounds.json")[1]["real"]["n"] == 6
+    assert "nothing to do" in start(game_in(folder, later), run)[1], "it was edited before it began"
+    assert refused(start(game, run), "round 2 was edited")
 
 
 def test_a_run_goes_on_that_began_before_a_field_of_rounds_was_there(folder, tmp_path):
@@ -718,6 +766,38 @@ def test_an_edited_round_is_played_anew_and_nothing_is_lost(folder, tmp_path):
     first = dataclasses.replace(FIRST, games=6), EDITED[1]
     assert refused(start(game_in(folder, first), run, "--edited"), "round 1 was edited", "give another --run")
     assert refused(call(game_in(folder), "--ship", run, "--edited"), "--edited: goes with --run")
+
+
+def test_two_edited_rounds_are_played_anew_from_the_first_of_them(folder, tmp_path):
+    """Catches a round that stays as it was because a later one was edited too; time of what is aside that is lost."""
+    straight, run = str(tmp_path / "straight"), tmp_path / "run"
+    third = dataclasses.replace(THIRD, own=3)
+    assert start(game_in(folder, (*EDITED, third)), straight)[0] == 0
+    start(game_in(folder, (FIRST, SECOND, THIRD)), run)
+    change_state(run, seconds={"2/train": 600.0}, memory_gb={"1/rnn": 2.0, "2/rnn": 3.0})
+    assert start(game_in(folder, (*EDITED, third)), run, "--edited")[0] == 0
+    assert lines_of(run) == lines_of(straight)
+    assert files.read_json(run / "iterate.json")["memory_gb"] == {"1/rnn": 2.0}
+    change_state(run, seconds={"3/train": 1200.0})
+    assert start(game_in(folder, (*EDITED, THIRD)), run, "--edited")[0] == 0
+    assert files.read_json(run / "rounds.json")[2]["aside_minutes"] == pytest.approx(30, abs=1)
+
+
+def change_state(run, **changes):
+    """Changes values of dicts in iterate.json."""
+    state = files.read_json(run / "iterate.json")
+    changed = {name: state.get(name, {}) | values for name, values in changes.items()}
+    files.write_json(str(run / "iterate.json"), state | changed)
+
+
+def test_a_run_that_was_moved_can_be_edited(folder, tmp_path):
+    """Catches a traceback where recordings and series, which need not be kept, are to be set aside."""
+    straight, run = str(tmp_path / "straight"), str(tmp_path / "run")
+    assert start(game_in(folder, EDITED), straight)[0] == 0
+    assert start(game_in(folder), run)[0] == 0
+    there = moved(run, tmp_path / "moved")
+    assert start(game_in(folder, EDITED), there, "--edited")[0] == 0
+    assert lines_of(there) == lines_of(straight)
 
 
 def test_games_of_a_later_round_that_was_edited_are_in_no_series(folder, tmp_path):
@@ -806,35 +886,40 @@ def test_a_damaged_or_lost_rounds_json_is_written_again(folder, tmp_path, undist
 
 
 def test_what_lies_there_already_is_not_taken_for_the_run(folder, tmp_path):
-    """Catches recordings of unknown origin that become those of the run, and a folder that is a file."""
-    os.makedirs(tmp_path / "run" / "record")
-    assert refused(start(game_in(folder), tmp_path / "run"), "has record but no iterate.json")
+    """Catches recordings, models or rounds of unknown origin that become those of the run; a folder that is a file."""
+    for name in ("record", "round1", "rounds.json"):
+        os.makedirs(tmp_path / f"run with {name}" / name)
+        assert refused(start(game_in(folder), tmp_path / f"run with {name}"), f"has {name} but no iterate.json")
     (tmp_path / "file").write_text("")
     assert refused(start(game_in(folder), tmp_path / "file"), "is not a folder")
     assert commands(folder) == []
 
 
-def test_a_recording_of_another_run_is_refused(folder, tmp_path):
+@pytest.mark.parametrize(("stopped", "seed"), [("vae_train", 61_999), ("vae_train", 62_006), ("rnn_train", 62_016)])
+def test_a_recording_of_another_run_is_refused(folder, tmp_path, stopped, seed):
     """Catches models that learn from games that are not the run's own; a later round's games are not there yet."""
     run, game = tmp_path / "run", game_in(folder)
-    fault(folder, "rnn_train", "round1", 3)
+    fault(folder, stopped, "round1", 3)
     start(game, str(run))
-    foreign = run / "record" / "62016.npz"  # the run has 62,000 to 62,015
-    foreign.write_bytes(b"62016 random")
+    foreign = run / "record" / f"{seed}.npz"  # the run has 62,000 to 62,015, its first round six of them
+    foreign.write_bytes(b"%d random" % seed)
     assert refused(start(game, str(run)), str(foreign), "not of this run")
     foreign.unlink()
     assert start(game, str(run))[0] == 0
 
 
 def test_a_second_process_is_refused(folder, tmp_path):
-    """Catches two processes that train the same models at the same time."""
+    """Catches two processes that train the same models at the same time, and what a killed one wrote that stays."""
     run = str(tmp_path / "run")
     os.makedirs(run)
     held = runs.lock(os.path.join(run, "lock"))
     assert refused(start(game_in(folder), run), run, "another process")
     held.close()
     assert os.listdir(run) == ["lock"]
+    torn = os.path.join(run, "rounds.json.tmp123")
+    open(torn, "w").close()
     assert start(game_in(folder), run)[0] == 0
+    assert not os.path.exists(torn)
 
 
 def test_a_disk_that_is_too_small_is_said_before_round_1(folder, tmp_path, monkeypatch):
@@ -845,7 +930,7 @@ def test_a_disk_that_is_too_small_is_said_before_round_1(folder, tmp_path, monke
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=free[0]))
     assert refused(start(game, run), "needs about 16 GB of disk", "16 GB are free")
     assert not os.path.exists(run)
-    free[0] = 16.1e9
+    free[0] = 16e9
     fault(folder, "extract", "run", 3)  # after three of six
     start(game, run)
     free[0] = 12.9e9
@@ -855,6 +940,7 @@ def test_a_disk_that_is_too_small_is_said_before_round_1(folder, tmp_path, monke
     free[0] = 16.1e9
     monkeypatch.setattr(launch, "MEMORY_GB", 1e5)
     assert refused(start(game, tmp_path / "other"), "100000 GB of memory")
+    assert start(game, run)[0] == 0, "nothing is left to do"
 
 
 KEPT = ("iterate.json", "rounds.json")
@@ -1005,8 +1091,66 @@ def test_a_single_lost_recording_is_made_again(folder, tmp_path, undisturbed):
     assert start(game, run)[0] == 0
     again = [("extract", "run", "62000", False), ("series", "round2", None, True)]
     assert played(commands(folder))[:2] == again
+    assert os.path.samefile(f"{run}/round2/series", f"{run}/round1/series")
     assert os.stat(f"{run}/record/62002.npz").st_mtime_ns == kept.st_mtime_ns
     assert lines_of(run) == undisturbed
+
+
+def test_games_that_were_too_short_are_not_missed(folder, tmp_path):
+    """Catches games recorded again at every start, and hours of what began on them set aside, though none is lost."""
+    run, game = str(tmp_path / "run"), game_in(folder)
+    fault(folder, "series", "round1", 3)
+    start(game, run)
+    commands(folder)
+    os.remove(f"{run}/record/62003.npz")
+    files.write_json(f"{run}/record/62000.summary.json", {"kept": 5})
+    assert start(game, run)[0] == 0
+    assert played(commands(folder))[0] == ("series", "round1", None, False)
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", "{}", '{"kept": "all"}'])
+def test_recordings_of_which_no_summary_can_be_read_are_made_again(folder, tmp_path, undisturbed, damage):
+    """Catches a traceback at every start, and games that nobody knows to be all."""
+    run, game = tmp_path / "run", game_in(folder)
+    fault(folder, "series", "round1", 3)
+    start(game, str(run))
+    commands(folder)
+    (run / "record" / "62000.summary.json").write_text(damage)
+    assert start(game, str(run))[0] == 0
+    assert played(commands(folder))[:2] == [("extract", "run", "62000", False), ("series", "round1", None, True)]
+    assert lines_of(run) == undisturbed
+
+
+def test_a_series_that_is_brought_back_too_late_is_made_again(folder, tmp_path):
+    """Catches a series of lost games, used beside those that have been made in their place."""
+    run, game = tmp_path / "run", game_in(folder)
+    fault(folder, "rnn_train", "round1", 3)
+    start(game, str(run))
+    aside = shutil.move(run / "round1" / "series" / "series.npz", tmp_path)
+    os.remove(run / "record" / "62004.npz")
+    fault(folder, "extract", "run", 3)
+    assert refused(start(game, str(run)), "extract.py")
+    shutil.move(aside, run / "round1" / "series")
+    commands(folder)
+    assert start(game, str(run))[0] == 0
+    again = [("extract", "run", "62000", False), ("series", "round1", None, True), ("rnn_train", "round1", None, True)]
+    assert played(commands(folder))[:3] == again
+
+
+def test_a_lost_series_is_encoded_again_in_the_round_that_had_encoded_it(folder, tmp_path):
+    """Catches a series that never counts as made again, and what began on the lost one that goes on with another."""
+    later = settings.Round(rnn={"steps": 2}, train={"generations": 1}, games=5)
+    run, game = tmp_path / "run", game_in(folder, (FIRST, later))
+    start(game, str(tmp_path / "whole"))
+    fault(folder, "rnn_train", "round2", 3)
+    start(game, str(run))
+    commands(folder)
+    shutil.rmtree(run / "round1" / "series")
+    assert start(game, str(run))[0] == 0
+    assert played(commands(folder))[:2] == [("series", "round1", None, False), ("rnn_train", "round2", None, True)]
+    whole = files.read_json(tmp_path / "whole" / "iterate.json")
+    assert files.read_json(run / "iterate.json")["done"].keys() == whole["done"].keys()
+    assert lines_of(run) == lines_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("where", ["round", "preset"])
@@ -1040,6 +1184,22 @@ def test_what_must_be_kept_is_named_if_it_is_gone(folder, tmp_path, undisturbed)
     assert start(game, str(run))[0] == 0
     assert [script for script, *_ in commands(folder)][:2] == ["rnn_train", "train"]
     assert lines_of(run) == undisturbed
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_training_has_one_log(folder, tmp_path, count):
+    """Catches a controller of another search in the same folder, taken for that of the round."""
+    run, game = tmp_path / "run", game_in(folder)
+    fault(folder, "pick_best", "round1", 3)
+    start(game, str(run))
+    commands(folder)
+    log = run / "round1" / "log" / "stub.cma.1.4.log.json"
+    if count:
+        shutil.copy(log, log.with_name("stub.openes.1.4.log.json"))
+    else:
+        log.unlink()
+    assert refused(start(game, str(run)), f"holds {count} files *.log.json, not one")
+    assert commands(folder) == []
 
 
 def test_a_round_may_begin_anew(folder, tmp_path):
@@ -1149,7 +1309,7 @@ def test_what_ships_has_its_preset_and_seed(folder, tmp_path, words):
     assert refused(done, f"{words[0]}: goes with --run DIR, not with --ship or --log")
 
 
-@pytest.mark.parametrize("script", ["pick_best", "fidelity"])
+@pytest.mark.parametrize("script", stages.SCRIPTS)
 def test_a_script_that_a_later_stage_needs_is_missed_at_the_start(folder, tmp_path, script):
     """Catches a whole round trained in vain, because the game has not all of its scripts."""
     game = game_in(folder)
@@ -1187,6 +1347,7 @@ def test_a_first_round_begins_from_nothing(folder, tmp_path, change):
         (1, {"rnn": {"output": "gaussian", "mixtures": 3}}, "round 1, rnn_train.py: --output gaussian is one normal"),
         (2, {"rnn": {"output": "gaussian"}, "more": {"mixtures": 3}}, "round 2, rnn_train.py: --output gaussian is"),
         (2, {"vae": {}, "rnn": None}, "round 2 has a new vae but no rnn"),
+        (2, {"train": None}, "round 2 has new models but no train"),
         (2, {"train": {"num_episode": 2}}, "round 2, train.py: --also_in: 3 MDN-RNNs need as many episodes"),
         (2, {"explore": 1.0}, "round 2, extract.py: argument --explore"),
         (2, {"own_share": 1.5}, "round 2, rnn_train.py: argument --newest_share"),
@@ -1194,6 +1355,7 @@ def test_a_first_round_begins_from_nothing(folder, tmp_path, change):
         (1, {"rnn": {"validation_episodes": 6}}, "round 1, rnn_train.py: --validation_episodes 6: these leave none of"),
         (2, {"rnn": {"validation_episodes": 16}}, "--validation_episodes 16: these leave none of the 16 games"),
         (2, {"own": -1}, "round 2 has own=-1; give a whole number"),
+        (2, {"random": -1}, "round 2 has random=-1; give a whole number"),
         (2, {"more_rnns": 1.5}, "round 2 has more_rnns=1.5; give a whole number"),
         (1, {"games": 0}, "round 1 has games=0; give 1 to 3333"),
         (2, {"games": 3334}, "round 2 has games=3334; give 1 to 3333"),

@@ -38,10 +38,13 @@ def test_the_picture_is_drawn_whatever_backend_is_set(tmp_path, backend):
 
 def found(real=500.0, dream=500.0, recall=0.8, deaths=10, expected=9.0):
     """What fidelity.py writes."""
-    parts = {"real": real, "dream": dream}
+    parts = {"real": (real, 8.0), "dream": (dream, 14.0)}
     rates = {"real": {"0-200": 0.5, "200-400": None}, "dream": {"0-200": 0.25, "200-400": 1.0}}
     return {
-        **{name: {"mean": mean, "stderr": 10.0, "deaths_per_1000_steps": rates[name]} for name, mean in parts.items()},
+        **{
+            name: {"mean": mean, "stderr": stderr, "deaths_per_1000_steps": rates[name]}
+            for name, (mean, stderr) in parts.items()
+        },
         "recall": recall,
         "false_alarms": 0.003,
         "by_logit": [{"deaths": 0, "expected": 1.0}, {"deaths": deaths, "expected": expected - 1}],
@@ -53,18 +56,30 @@ def found(real=500.0, dream=500.0, recall=0.8, deaths=10, expected=9.0):
     [
         ({}, "the controller"),
         ({"dream": 900.0}, "the MDN-RNN"),
-        ({"dream": 525.0}, "the controller"),  # less than two standard errors
+        ({"dream": 530.0}, "the controller"),  # less than two standard errors of the difference, which are 32
+        ({"dream": 535.0}, "the MDN-RNN"),
         ({"real": 900.0}, "the controller"),
         ({"deaths": 20, "dream": 900.0}, "own games"),
         ({"recall": 0.2, "deaths": 20, "dream": 900.0}, "the VAE"),
     ],
 )
 def test_a_round_says_where_time_is_to_be_spent(changed, part):
-    """Catches game and dream exchanged, and an advice that the figures do not bear out."""
+    """Catches game and dream exchanged, a figure told for another, and an advice that they do not bear out."""
     text = report.faithful(found(**changed))
     assert text.splitlines()[0].endswith("by age: 0-200: 0.5 and 0.25")
     assert f"spend time on {part}" in text
-    assert f"{changed.get('deaths', 10)} deaths in these games, 9 expected" in text
+    foreseen = f"{changed.get('recall', 0.8):.0%} of them foreseen at 0.3% false alarms"
+    assert f"{changed.get('deaths', 10)} deaths in these games, 9 expected, {foreseen}: " in text
+
+
+def test_an_mdn_rnn_of_which_nobody_knows_how_often_it_expects_deaths_is_not_surprised():
+    """Catches a traceback at the end of a round, and own games advised because none are more than twice as many."""
+    about = found()
+    for row in about["by_logit"]:
+        row["expected"] = None
+    text = report.faithful(about)
+    assert "10 deaths in these games, 80% of them foreseen" in text
+    assert "spend time on the controller" in text
 
 
 @pytest.mark.parametrize(

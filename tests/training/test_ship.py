@@ -134,6 +134,19 @@ def test_the_linear_controller_and_the_metas_of_the_whole_run_ship_too(game, tmp
         assert files.read_json(str(tmp_path / "log" / f"{name}.hist.json")) == [f"{place}log/c.hist.json", 2]
 
 
+def test_a_preset_that_names_no_set_of_weights_does_not_ship(game, tmp_path):
+    """Catches a traceback for a set beyond those of config.py."""
+    game.config.ITERATE["laptop"] = dataclasses.replace(game.config.ITERATE["laptop"], ships=2)
+    with pytest.raises(UserError, match="does not say where an agent of the preset laptop ships"):
+        ship.ship(game, finished_run(game, tmp_path, "laptop", [5.0, 9.0]))
+    assert not (tmp_path / "log").exists()
+
+
+def test_a_run_beside_it_keeps_its_name():
+    """Catches a file of run12 that is told as one of run1."""
+    assert ship._placeless(["/a/run", "/a/run/x", "/a/run2/x"], ["/a/run"]) == ["RUN", "RUN/x", "/a/run2/x"]
+
+
 def test_an_unfinished_run_does_not_ship(game, tmp_path):
     """Catches a run that is shipped before it could be chosen among all its rounds."""
     run = finished_run(game, tmp_path, "dream", [5.0, 9.0])
