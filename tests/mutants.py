@@ -810,6 +810,7 @@ MUTANTS = [
     ("common/training/report.py", 'meta.get("score", {}).get("of") == "dream" else None',
      '"mean" in meta.get("score", {}) else None'),
     ("common/training/iterate.py", "cli.number(int, 1, RUNS)", "cli.number(int, 1)"),
+    ("common/training/plan.py", "(seeds.RECORDED - seeds.TRAINING[0])", "(seeds.TRAINING[1] + 1 - seeds.TRAINING[0])"),
     ("common/training/iterate.py", 'in ("preset", "seed", "edited"):', 'in ("preset", "edited"):'),
     ("common/training/iterate.py", 'usual = "laptop" if "laptop" in presets else next(iter(presets))',
      "usual = next(iter(presets))"),

@@ -112,7 +112,7 @@ def test_all_other_constants_keep_to_their_ranges():
     seeds.check(range(*gym_envs.SEEDS), "training", "dreams")
     assert (seeds.TRAINING[0], seeds.VALIDATION[1]) == session.SEEDS, "a page of the studio is for no test games"
     last = seeds.TRAINING[0] + plan.RUNS * plan.SEEDS_PER_RUN - 1
-    seeds.check([seeds.TRAINING[0], last], "training", "recordings of iterate.py")
+    assert last < seeds.RECORDED, "the recordings of iterate.py reach into those of the benches"
 
 
 def test_blocks_are_apart():

@@ -11,7 +11,7 @@ from common.runtime.cli import UserError
 from common.training import evolve
 
 SEEDS_PER_RUN = 30_000  # of recordings, so that runs with different seeds record different games
-RUNS = (seeds.TRAINING[1] + 1 - seeds.TRAINING[0]) // SEEDS_PER_RUN
+RUNS = (seeds.RECORDED - seeds.TRAINING[0]) // SEEDS_PER_RUN
 MOST_GAMES = (seeds.REPORT - seeds.REAL_GAMES) // 3  # pick_best.py plays three times as many, from REAL_GAMES on
 Flags = dict[str, Any]
 """{flag: value} of a stage"""
