@@ -77,7 +77,7 @@ TESTS = {
     "common/training/iterate.py": "tests/training/test_iterate.py",
     "common/training/launch.py": "tests/training/test_iterate.py",
     "common/training/layout.py": "tests/training/test_iterate.py",
-    "common/training/plan.py": "tests/training/test_iterate.py",
+    "common/training/plan.py": "tests/test_seeds.py tests/training/test_iterate.py",
     "common/training/report.py": "tests/training/test_report.py tests/training/test_iterate.py",
     "common/training/restore.py": "tests/training/test_iterate.py",
     "common/training/ship.py": "tests/training/test_iterate.py tests/training/test_ship.py tests/test_planet.py",
