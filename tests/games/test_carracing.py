@@ -228,6 +228,29 @@ def test_grass_on_both_sides_costs_while_learning():
     assert [done[0] for _, _, done in steps] == [False, True]
 
 
+def test_grass_is_looked_for_right_beside_the_car():
+    """Catches pixels before, behind, under or far beside the car, and a white curb that is taken for grass."""
+    road, grass, white = (np.array(color, np.uint8) for color in ([105] * 3, [102, 204, 102], [255] * 3))
+    screens = np.empty((3, 96, 96, 3), np.uint8)
+    screens[[0, 2]], screens[1] = road, grass
+    for screen, color in zip(screens, (grass, road, white), strict=True):
+        screen[67:77, [44, 51]] = color
+    assert env.on_grass(screens).tolist() == [1, 0, 0]
+
+
+def test_a_lost_car_is_not_charged_for_its_patience_and_the_next_episode_begins_anew():
+    """Catches a cost on top of the -100, and tiles, idle steps or a time of the episode before."""
+    rewards = [[-0.1, -0.1, -100.0], [399.9, -0.1, 399.9]]
+    cars = env.Cars(ScriptedTracks(rewards, ends=[3, None]), patience=3, max_steps=5, enough=0.9)
+    for _ in range(2):
+        cars.reset([0, 0])
+        steps = []
+        while not steps or not steps[-1][2].any():
+            steps.append(cars.step(np.zeros((2, 3))))
+        assert [done.tolist() for _, _, done in steps] == [[False, False], [False, False], [True, False]]
+        assert steps[-1][1].tolist() == [-100.0, 399.9]
+
+
 @pytest.mark.parametrize("kind", ["Extract", "Train", "GamePpo", "Planet"])
 def test_the_rules_of_a_config(kind):
     """Catches rules that the games are not told of, and a charge in what a model or a value network learns from."""

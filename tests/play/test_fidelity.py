@@ -237,12 +237,13 @@ def test_the_dream_goes_on_from_before_the_stop_with_the_actions_that_were_playe
     rng = np.random.default_rng(1)
     monkeypatch.setattr(fidelity.dream, "next_of", Counting.next_of)
     drives = [drive(200, 400, rng), drive(400, 400, rng), drive(120, 300, rng)]
+    drives[0][-1][185] = 9.0  # beyond the range, but before the game stops paying
     found = fidelity.where_it_stops_paying(Counting(), drives, PAY, STOPS)
     assert (found["games"], found["of"]) == (2, 3)
     wanted = {"game": [], "expected": [], "dreamt": []}
     for (_, h, _, action, reward), stop in ((drives[0], 191), (drives[2], 111)):
         first = stop - 10
-        wanted["game"].append(reward[first : first + 60])
+        wanted["game"].append(np.clip(reward[first : first + 60], -1, 6))
         wanted["expected"].append(np.clip(h[first + 1 : first + 61, 0], -1, 6))
         wanted["dreamt"].append(np.clip(h[first, 0] + np.cumsum(action[first : first + 60, 0]), -1, 6))
     for name, rows in wanted.items():
@@ -339,8 +340,11 @@ def test_the_usual_numbers_of_games_and_dreams(game, monkeypatch, tmp_path):
 
 
 def test_the_file_says_which_games_were_played(game, monkeypatch, tmp_path):
-    """Catches figures of which nobody knows from which implementation of the game they are."""
-    game.backends = ("slow", "fast")
+    """Catches figures of which nobody knows from which implementation of the game they are, or of one not here."""
+    asked = []
+    game.backends, game.backend_here = ("slow", "fast"), lambda name: f"in place of {name}"
+    game.real_games = lambda rows, backend: [asked.append(backend), Episodes()][1]
     call(game, monkeypatch, "FILE", "--games", 10, "--dreams", 10, "--backend", "fast", "--out", tmp_path / "f.json")
     real = files.read_json(tmp_path / "f.json")["real"]
-    assert (real["backend"], real["first_seed"]) == ("fast", fidelity.FIRST_SEED)
+    assert (real["backend"], real["first_seed"]) == ("in place of fast", fidelity.FIRST_SEED)
+    assert set(asked) == {"in place of fast"}

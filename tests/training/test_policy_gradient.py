@@ -225,14 +225,14 @@ def test_each_mean_of_the_log_is_a_network(made, rng):
 
 
 def test_only_training_is_hurried(made, tmp_path):
-    """Catches an evaluation under the patience of training, and training without it."""
+    """Catches an evaluation under the patience of training, training without it, and another backend than asked for."""
 
     @dataclasses.dataclass(frozen=True)
     class Hurried(settings.GamePpo):
         def rules(self):
             return {"hurried": True}
 
-    run, played = another(made, tmp_path), []
+    run, played, backends = another(made, tmp_path), [], []
 
     class Noted(toy.Counting):
         def __init__(self, rules):
@@ -242,15 +242,17 @@ def test_only_training_is_hurried(made, tmp_path):
             played.append((int(seed) >= 400_000, self._rules))
             return super().reset(seed)
 
-    config = argparse.Namespace(**vars(made[0].config) | {"PPO_GAME": {"laptop": Hurried(**vars(TINY_GAME))}})
-    game = dataclasses.replace(
-        made[0],
-        config=config,
-        real_games=lambda rows, backend="", **rules: games.Games([Noted(rules) for _ in range(rows)]),
-    )
+    def real_games(rows, backend="", **rules):
+        backends.append(backend)
+        return games.Games([Noted(rules) for _ in range(rows)])
+
+    hurried = Hurried(**vars(TINY_GAME) | {"backend": "fast"})
+    config = argparse.Namespace(**vars(made[0].config) | {"PPO_GAME": {"laptop": hurried}})
+    game = dataclasses.replace(made[0], config=config, real_games=real_games)
     assert train(game, run, "--world", "game").code == 0
     assert {evaluation: rules for evaluation, rules in played} == {False: {"hurried": True}, True: {}}
     assert len({(evaluation, str(rules)) for evaluation, rules in played}) == 2
+    assert set(backends) == {"fast"}
 
     def no_games(*_, **__):
         raise AssertionError("a finished training, or one that is refused, starts games")
@@ -279,12 +281,16 @@ def test_the_studio_is_driven_by_a_network(made):
 
 
 def test_on_a_linear_controller_it_begins_as_that_plays_and_goes_on_from_its_own_file(made, tmp_path, rng):
-    """Catches a base that is not kept, a network that is random at the start, and one that begins anew."""
+    """Catches a base that is not kept, a network that is random at the start, and one that begins anew.
+
+    And a last policy that is not evaluated, because the updates end between two evaluations.
+    """
     game, run = made[0], another(made, tmp_path)
     weight, state = linear(made, run), states(rng)
     flags = "--generations", 1, "--value_updates", 1, "--controller_mode", "zch"
     done = train(game, run, "--start_from", "log/linear.json", *flags)
     assert done.code == 0, done.err
+    assert [row[0] for row in files.read_json(f"{run}/{BASE}.log.json")] == [1]
     meta = provenance.read(f"{run}/{BASE}.json", "controller", "toy")
     assert meta["parents"]["start_from"] == files.sha256(f"{run}/log/linear.json")
     agent = agent_of(game, run, f"{BASE}.json")
@@ -304,8 +310,8 @@ def test_on_a_linear_controller_it_begins_as_that_plays_and_goes_on_from_its_own
     np.testing.assert_allclose(agent_of(game, run, f"{BASE}.json").parameters, learned, atol=2e-3)
 
 
-def test_the_tether_on_a_linear_controller_holds_the_network_to_that(made, tmp_path, monkeypatch):
-    """Catches a tether that is given and held to nothing."""
+def test_the_tether_holds_the_network_to_what_it_starts_from(made, tmp_path, monkeypatch):
+    """Catches a tether that is given and held to nothing, or to an undecided policy where it starts from a network."""
     game, run, held_to = made[0], another(made, tmp_path), []
     weight = linear(made, run)
 
@@ -320,6 +326,10 @@ def test_the_tether_on_a_linear_controller_holds_the_network_to_that(made, tmp_p
     assert held_to[0] is None
     policy = network.policy_for(game.config, FEATURES, TINY.hidden, weight)
     np.testing.assert_array_equal(held_to[1], np.zeros(policy.network.parameters))
+    for ending in ("", ".meta.json"):
+        shutil.copy(f"{made[1]}/{BASE}.json{ending}", f"{run}/own.json{ending}")
+    assert train(game, run, "--start_from", "own.json", "--tether", 0.1).refused("enough seen")
+    np.testing.assert_array_equal(held_to[2], np.float32(files.read_json(f"{run}/own.json")[0]))
 
 
 def test_every_update_has_the_tether_asked_for(made, tmp_path, monkeypatch):
@@ -406,6 +416,27 @@ def _stop():
 
 
 @pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"more": np.int32(1)}, "it holds networks, update, more"),
+        ({"networks": np.zeros(4, np.float32)}, r"networks is float32\[4\]"),
+        ({"networks": np.zeros(3)}, r"networks is float64\[3\]"),
+        ({"networks": np.float32([0, np.nan, 0])}, "networks is not finite"),
+    ],
+)
+def test_a_state_that_is_not_of_such_a_learning_is_refused(change, says):
+    """Catches a checkpoint of other networks, or a damaged one, that is gone on from."""
+    now, taken = {"networks": np.zeros(3, np.float32), "update": np.int32(0)}, []
+    learning = types.SimpleNamespace(arrays=lambda: now, restore=taken.append)
+    learner = policy_gradient.Learner(learning, np.zeros(0))
+    with pytest.raises(ValueError, match=says):
+        learner.set_state(now | change)
+    assert not taken
+    learner.continue_from(now)
+    assert taken == [now]
+
+
+@pytest.mark.parametrize(
     ("world", "heads", "ends", "wanted"),
     [
         ("dream", False, 0.1, 10),
@@ -457,11 +488,10 @@ def test_ends_are_drawn_with_the_weight_that_the_mdn_rnn_was_trained_with(made, 
     assert set(drawn) == {(False, 7.0), (True, 7.0)}  # in the graph, and in the dreams of evaluations
 
 
-@pytest.mark.parametrize("complete_above", [None, -np.inf])
-def test_in_the_game_a_complete_track_is_no_end(made, complete_above):
-    """Catches the last tile of a track learned as the loss of all tiles to come."""
-    known = {} if complete_above is None else {"COMPLETE_ABOVE": complete_above}
-    game = dataclasses.replace(made[0], config=types.SimpleNamespace(**vars(made[0].config), **known))
+@pytest.mark.parametrize("known", [{}, {"COMPLETE_ABOVE": -np.inf}, {"MAX_STEPS": toy.END}])
+def test_in_the_game_a_complete_track_is_no_end(made, known):
+    """Catches the last tile of a track, or the end of the time, learned as the loss of all tiles to come."""
+    game = dataclasses.replace(made[0], config=types.SimpleNamespace(**vars(made[0].config) | known))
     world, _ = policy_gradient._game(game, TINY_GAME, models.load_run(game, made[1]))
     state, ended = world.start(5), 0
     while world.on.any():

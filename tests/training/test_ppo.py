@@ -279,18 +279,105 @@ class Cut(Bandit):
 
 
 def test_a_step_that_was_cut_does_not_move_the_policy(monkeypatch):
-    """Catches advantages of cut steps that are standardized with the others."""
-    seen = []
+    """Catches advantages of cut steps that are standardized with the others, and a cut taken for an end of value 0."""
+    seen, told, advantages = [], [], ppo.advantages
 
     def noted(advantage, teaches):
         seen.append(teaches)
         return advantage
 
+    def with_cut(*given):
+        told.extend(given[6:])
+        return advantages(*given)
+
     monkeypatch.setattr(ppo, "standardized", noted)
+    monkeypatch.setattr(ppo, "advantages", with_cut)
     learner = ppo.PPO(Cut(), network.Policy(2, (16,), SIDES), QUICK)
     monkeypatch.setattr(learner, "_update", learner._update_in_graph)
     learner.update()
     np.testing.assert_array_equal(seen[0], np.tile(np.arange(64) % 2 == 1, (16, 1)))
+    np.testing.assert_array_equal(told, [np.tile(np.arange(64) % 2 == 0, (16, 1))])
+
+
+def test_the_first_gradient_is_that_of_the_mean_loss(monkeypatch):
+    """Against a sum over the steps. Catches a sum for a mean, another weight of the value, and returns and advantages
+    exchanged: Adam hides the size of a gradient, and nothing else would tell.
+    """
+    cfg = dataclasses.replace(QUICK, value_hidden="", value_updates=0, blocks=1, epochs=1, minibatch=16 * 64)
+    learner, told = ppo.PPO(Bandit(), network.Policy(2, (), SIDES), cfg), {}
+    improve = learner._improve
+
+    def noted(v, collected, *more):
+        told["collected"] = collected
+        return improve(v, collected, *more)
+
+    def adam(state, gradient, learning_rate):
+        told["gradient"] = gradient.numpy()
+        return state
+
+    monkeypatch.setattr(learner, "_improve", noted)
+    monkeypatch.setattr(learner, "_update", learner._update_in_graph)
+    monkeypatch.setattr(ppo, "_adam", adam)
+    learner.update()
+    data, advantage, returns = told["collected"]
+    advantage, returns = (np.ravel(part).astype(float) for part in (advantage, returns))
+    features, drawn = data.features[: len(returns)].numpy().astype(float), np.ravel(data.drawn).astype(int)
+    chosen = advantage[:, np.newaxis] * (np.eye(3)[drawn] - 1 / 3)  # all three are as likely at the start
+    policy = [-chosen.mean(axis=0), np.ravel(-features.T @ chosen / len(returns))]
+    value = [[-returns.mean()], -(features * returns[:, np.newaxis]).mean(axis=0)]  # which is 0 at the start
+    np.testing.assert_allclose(told["gradient"], np.concatenate([*policy, *value]), atol=1e-5)
+
+
+def test_an_entropy_bonus_keeps_the_policy_undecided(rng):
+    """Catches a bonus without effect, and one that is a cost."""
+    start = SMALL.network.initial(rng, last=3.0)
+    cfg = dataclasses.replace(QUICK, value_updates=0, entropy=10.0)
+    learner = ppo.PPO(Bandit(), SMALL, cfg, start)
+    entropy = [learner.update(1e-2)["entropy"] for _ in range(15)]
+    assert entropy[0] < 0.95
+    assert entropy[-1] > 1.05  # of three alike it is 1.0986
+
+
+@pytest.mark.parametrize("dreams", [False, True])
+def test_what_is_improved_is_the_policy_that_played(dreams, rng):
+    """Without a step of Adam it has not moved. Catches play by a network that reads features of another scale, a
+    probability of another action or step, and a tether that leaves out the linear controller under the network.
+    """
+    policy = network.Policy(2, (4,), SIDES, network.linear_base(np.float32([1, -0.5]), 2), 2)
+    start = policy.network.initial(rng, last=1.0)
+    cfg = dataclasses.replace(QUICK, steps=6, epochs=1, minibatch=64, controller_mode="zh")
+    learner = ppo.PPO(Bandit() if dreams else sides(), policy, cfg, start, start)
+    for _ in range(2):  # the first measures the features
+        metrics = learner.update(0.0, tether=1.0)
+        assert metrics["moved"] < 1e-5
+        assert abs(metrics["tether"]) < 1e-5
+    assert np.abs(learner.arrays()["feature_mean"] - 1).min() < 0.01
+
+
+def test_the_noise_of_actions_in_games_is_new_in_every_update(monkeypatch):
+    """Catches the same noise in all games to come, and a seed that decides the games only."""
+    monkeypatch.setattr(Sides, "reset", lambda self, seeds: endless(self, seeds))
+    policy = network.Policy(2, (4,), network.SquashedNormal([-1.0], [1.0]))  # its last layer is zero: noise alone
+    found = []
+    for seed, updates in ((1000, (0, 0, 1)), (1001, (0,))):
+        cfg = dataclasses.replace(QUICK, steps=3, seed_start=seed, controller_mode="zh")
+        learner = ppo.PPO(sides(rows=4), policy, cfg)
+        for update in updates:
+            learner._variables["update"].assign(update)
+            found.append(learner._play(learner.world).drawn.numpy())
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.isin(found[2], found[0]).any()
+    assert not np.isin(found[3], found[0]).any()
+
+
+def test_the_temperature_of_tensor_dreams_is_that_asked_for():
+    """Catches dreams to learn in that are always at temperature 1, and tau where sqrt(tau) belongs."""
+    z = []
+    for temperature in (1.0, 4.0):
+        dreams = tensor_dreams.Dreams([deadly_to_the_right()], [POOL], temperature, 50, 6)
+        state = dreams.start(tf.constant([1000, 0]))
+        z.append(dreams.step(state, -np.ones((6, 1), np.float32), tf.constant([1000, 1]))[0][0])
+    np.testing.assert_allclose(z[1], 2 * z[0], rtol=1e-5)
 
 
 def test_a_resumed_run_is_the_undisturbed_one():

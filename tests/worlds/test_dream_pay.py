@@ -126,6 +126,47 @@ def test_tensor_dreams_pay_the_same():
     np.testing.assert_allclose(found, np.concatenate([wanted, wanted]), rtol=1e-4)
 
 
+def test_tensor_dreams_pay_by_what_predicts_with_dropout():
+    """Catches heads that see all of h where the mixture does not, in the dreams that the policy gradient learns in."""
+    pool = tensor_dreams.first_frames((np.zeros((5, 3), np.float32), np.zeros((5, 3), np.float32)), 4)
+    world = tensor_dreams.Dreams([tanh_of_action()], [pool], 1.0, 50, 40, dropout=0.5, pay=PAY)
+    state = world.start(tf.constant([1000, 0]))
+    _, reward, done, _ = world.step(state, np.full((40, 1), 0.1, np.float32), tf.constant([1000, 1]))
+    h, kept = np.tanh(np.tanh(0.1)), state[-1].numpy().mean(axis=1)  # the mask; all cells have the same h
+    fall = 1 / (1 + 10 * np.exp(3 - 5 * h * kept))
+    assert len(set(kept)) > 2
+    np.testing.assert_allclose(done, fall, rtol=1e-4)
+    np.testing.assert_allclose(reward, np.clip(10 * h * kept, -1, 2) * (1 - fall) - 20 * fall, rtol=1e-4)
+
+
+def test_tensor_dreams_begin_at_all_of_their_starts(rng):
+    """Within five standard errors. Catches a start that is never drawn, and z, memory and age of different ones."""
+    mu, h, c = (rng.normal(size=(3, size)).astype(np.float32) for size in (3, 4, 4))
+    pool = tensor_dreams.Starts(mu, np.full((3, 3), -40, np.float32), h, c, np.arange(3))
+    world = tensor_dreams.Dreams([random_rnn(rng)], [pool], 1.0, 50, 600)
+    *parts, age = (part.numpy() for part in world.start(tf.constant([1000, 0])))
+    assert np.abs(np.bincount(age, minlength=3) - 200).max() < 5 * np.sqrt(600 * 2 / 9)
+    for part, wanted in zip(parts, (mu, h, c), strict=True):
+        np.testing.assert_allclose(part, wanted[age], atol=1e-6)
+
+
+def test_the_draws_of_a_step_have_nothing_to_do_with_each_other(rng, monkeypatch):
+    """Within five standard errors. Catches noise that follows from the component of the mixture that was chosen."""
+    drawn, next_of = [], dream.next_of
+
+    def noted(rnn, weights, state, restart, action, uniform, normal, *more):
+        drawn.extend((np.ravel(uniform), np.ravel(normal)))
+        return next_of(rnn, weights, state, restart, action, uniform, normal, *more)
+
+    monkeypatch.setattr(dream, "next_of", noted)
+    world = tensor_dreams.Dreams([random_rnn(rng)], [tensor_dreams.first_frames(first_frames(rng), 4)], 1.0, 50, 2000)
+    state = world.start(tf.constant([1000, 0]))
+    world.step(state, np.zeros((2000, 1), np.float32), tf.constant([1000, 1]))
+    uniform, *normal = drawn[0], drawn[1], np.square(drawn[1])
+    for part in (*normal, np.roll(normal[0], 1), np.roll(normal[1], 1)):
+        assert abs(np.corrcoef(uniform, part)[0, 1]) < 5 / np.sqrt(len(uniform))
+
+
 def test_a_horizon_cuts_dreams_out_of_step_and_says_so():
     """Catches all rows cut at once, a cut that counts as an end, and a row that goes on past its horizon."""
     pool = tensor_dreams.first_frames((np.zeros((5, 3), np.float32), np.zeros((5, 3), np.float32)), 4)

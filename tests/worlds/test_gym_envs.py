@@ -298,6 +298,17 @@ def test_a_copy_of_a_vector_has_its_mode_and_may_read_what_it_may(doom, monkeypa
     assert set(asked) == {True}
 
 
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_of_an_environment_is_seen_and_may_read_what_it_may(doom, monkeypatch, how):
+    """Catches a copy without pictures, and one that refuses the models of the first."""
+    asked, load = [], models.load_run
+    monkeypatch.setattr(models, "load_run", lambda game, *more: [asked.append(more[-1]), load(game, *more)][1])
+    twin = COPIES[how](gymnasium.make(doom, render_mode="rgb_array", unverified=True))
+    twin.reset(seed=1000)
+    assert twin.render().shape == (64, 64, 3)
+    assert set(asked) == {True}
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # with which Gymnasium shows the errors of its workers
 def test_a_fork_is_refused_with_what_to_do(doom):
     """Catches workers of AsyncVectorEnv that hang for ever in TensorFlow, which does not survive a fork."""
