@@ -14,9 +14,23 @@ printf '%s\\n' "$PWD" "$@" >>"$(dirname "$0")/notes"
 """
 
 
-@pytest.mark.parametrize("target", ["run", "play", "site", "test", "faults", "soak", "mutants", "lint", "bench"])
+LINT = "-m ruff check .", "-m ruff format --check .", "-m mypy"
+DOES = {
+    "run": ("model.py doomreal norender random 1000", "model.py norender random 1000", "iterate.py --preset smoke"),
+    "play": ("-m common.studio",),
+    "site": ("-m common.studio.export --out site",),
+    "test": (*LINT, "-m pytest -n 2 --dist loadfile"),
+    "faults": ("-m pytest tests/faults -m slow or not slow",),
+    "soak": ("tests/faults/soak.py --out log/doomrnn.soak.jsonl",),
+    "mutants": ("tests/mutants.py --out runs/mutants.json",),
+    "lint": LINT,
+    "bench": ("bench/dream.py", "bench/carracing.py", "bench/ppo.py", "bench/planner.py"),
+}
+
+
+@pytest.mark.parametrize("target", DOES)
 def test_make_works_in_a_path_with_a_space_and_brackets(tmp_path, target):
-    """Catches a Makefile that takes such a path for two words, or for a pattern."""
+    """Catches a Makefile that takes such a path for two words, or for a pattern; and a check that is left out."""
     clone = tmp_path / "my clone [1]"
     for folder in (".venv/bin", "doomrnn", "carracing"):
         (clone / folder).mkdir(parents=True)
@@ -32,6 +46,7 @@ def test_make_works_in_a_path_with_a_space_and_brackets(tmp_path, target):
     places = {line for line in noted if line.startswith(str(tmp_path))}
     assert places <= {str(clone), f"{clone}/", f"{clone}/doomrnn", f"{clone}/carracing"}
     assert not any(word in noted for word in ("clone", "[1]"))
+    assert [words for words in DOES[target] if words not in " ".join(noted)] == []
 
 
 @pytest.mark.parametrize("folder", ["common", "doomrnn", "carracing", "bench", "tests"])

@@ -72,6 +72,9 @@ def test_all_learn_in_the_same_models_and_drive_the_same_tracks(tmp_path, ran):
     assert extract[extract.index("--controller") + 1] == os.path.join(files.ROOT, GAME.config.SHIPPED_CONTROLLER)
     assert extract[extract.index("--first_seed") + 1] == "380000"
     assert extract[extract.index("--explore") + 1] == "0.3"
+    assert "--max_frames 0 --gymnasium_share 0 " in " ".join(extract)  # whole drives, in one engine
+    assert extract[extract.index("--episodes") + 1] == "200"
+    assert rnn[-4:] == ["--streams", "16", "--steps", "2000"]
     assert [words[words.index("--run") + 1] for words in (extract, series, rnn)] == [models] * 3
     trains, scored = ([words for words in ran if words[0] == script] for script in ("train", "model"))
     assert [words[words.index("-s") + 1] for words in trains] == ["0", "1", "0", "1"]

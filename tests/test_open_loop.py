@@ -1,10 +1,12 @@
 """bench/open_loop.py: what it measures, and that the same command goes on."""
 
+import argparse
 import contextlib
 import dataclasses
 import errno
 import json
 import os
+import types
 
 import numpy as np
 import pytest
@@ -128,6 +130,33 @@ def test_the_same_command_trains_four_models_once(tmp_path, monkeypatch):
     os.rename(tmp_path / "record" / "2000.npz", tmp_path / "record" / "2009.npz")  # others are the last ones now
     with pytest.raises(UserError, match="recordings_sha256"):
         open_loop.main(command)
+
+
+def test_a_training_is_saved_while_it_goes_on(tmp_path, monkeypatch):
+    """Catches a model that is saved at its end only, so that a stop costs hours."""
+    done = []
+
+    class Learner:
+        model, step = "the model", 0
+
+        def __init__(self, *given):
+            self.save_if_due, self.save = (lambda what=what: done.append(what) for what in ("save if due", "save"))
+
+        def resume(self):
+            self.step = 2
+
+        def update(self):
+            self.step += 1
+            done.append(self.step)
+            return {"image": 1.0}
+
+    stage = types.SimpleNamespace(log=lambda step, **losses: done.append((step, losses)))
+    monkeypatch.setattr(open_loop.planet, "Learner", Learner)
+    monkeypatch.setattr(open_loop.runs, "Stage", lambda *given, **about: stage)
+    cfg, arguments = dataclasses.replace(test_planet.SMALL, report_every=2), argparse.Namespace(run=str(tmp_path))
+    arguments.updates = 4
+    assert open_loop.trained(test_planet.dot_game(), cfg, None, {}, "both", arguments) == "the model"
+    assert done == [3, "save if due", 4, (4, {"planet__image": 1.0}), "save if due", "save"]
 
 
 def test_a_plot_is_complete_or_as_it_was(tmp_path, monkeypatch):

@@ -186,6 +186,28 @@ def test_every_step_is_as_likely_as_any_other_even_the_end(rng):
     assert seen.min() > 0.9 * middle
 
 
+@pytest.mark.parametrize("inside", [True, False])
+def test_chunks_begin_anywhere_in_every_episode(rng, inside):
+    """Catches chunks that are the last of their episode in all but the first one, and an end taken for a beginning."""
+    replay = counted(6)
+    replay.add(np.full((6, 64, 64, 3), [[[[30 + k]]] for k in range(6)], np.uint8), np.zeros((6, 1)), np.zeros(6), True)
+    first = replay.sample(3000, 4, rng, inside=inside)[0][0, :, 0, 0, 0]
+    found, counts = np.unique(first, return_counts=True)
+    assert found.tolist() == [10, 11, 12, 30, 31, 32]
+    assert np.abs(counts[:3] - counts[3:]).max() < 5 * 1000**0.5
+    if inside:
+        assert np.abs(counts - 500).max() < 5 * 500**0.5
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_recording_that_was_cut_has_no_end(tmp_path, rng, done):
+    """Catches a recording that was cut, or whose time was up, from which a model learns that the player died there."""
+    recordings.write(str(tmp_path), 2000, np.zeros((4, 64, 64, 3)), np.zeros(4), np.ones(4), done & (np.arange(4) == 3))
+    replay = Replay(1, 1, 10.0, 100, end_before=9)
+    assert replay.read(str(tmp_path / "2000.npz")) == 4
+    assert replay.sample(1, 6, rng)[3].sum() == done
+
+
 def test_half_of_the_chunks_are_mirrored_with_their_actions(rng):
     """Catches frames upside down, an action that is not turned, one part of it too many, and all chunks or none."""
     replay = Replay(2, 1, 10.0, 100, mirror=(-1.0, 1.0))
@@ -467,6 +489,39 @@ def test_the_loop_hands_its_config_to_all_of_its_parts(validated, tmp_path, monk
     assert len({frames for frames, *_ in batches}) == 18
     assert {len(set(shown)) for _, shown, _ in batches} == {4}  # 0.34 of 4 x 3
     assert len({tuple(shown) for _, shown, _ in batches}) > 15
+
+
+def test_as_many_random_episodes_are_played_as_asked_for(monkeypatch):
+    """Catches a whole round of random episodes where fewer are left, and the end of the time recorded as an end."""
+    played, recorded = [], []
+
+    def rollout(world, policy, episodes):
+        played.append(episodes.tolist())
+        return np.zeros(len(episodes)), np.ones(len(episodes))
+
+    monkeypatch.setattr(planet.rollouts, "rollout", rollout)
+    monkeypatch.setattr(planet.games, "Recorded", lambda played, write, most=0: recorded.append(most))
+    cfg = dataclasses.replace(SMALL, episodes=50, random_episodes=20)
+    memory = types.SimpleNamespace(read=lambda path: 10)
+    learner = types.SimpleNamespace(_cfg=cfg, _game=dot_game(), _replay=memory, _path=str, _write=None, _recording=None)
+    learner.episodes = learner.frames = 0
+    learner._real_games = lambda training, rows: None
+    for _ in range(2):
+        planet.Learner.play(learner)
+    assert played == [list(range(200_000, 200_016)), list(range(200_016, 200_020))]
+    assert recorded == [STEPS] * 2
+    assert (learner.episodes, learner.frames) == (20, 200)
+
+
+def test_recordings_of_test_games_are_not_learned_from(tmp_path):
+    """Catches a model that has seen the games of its score, without a word on the command line."""
+    zeros = np.zeros(3)
+    recordings.write(str(tmp_path), 1000, np.zeros((3, 64, 64, 3)), np.zeros((3, 2)), zeros, zeros)
+    cfg, given = dataclasses.replace(SMALL, recordings=str(tmp_path)), types.SimpleNamespace(run=".", unverified=False)
+    with pytest.raises(UserError, match="the seeds 1000 to 1000 are not all for training"):
+        planet._given(dot_game(), cfg, given)
+    given.unverified = True
+    assert planet._given(dot_game(), cfg, given)[2][-1]["unverified"] is True
 
 
 def test_sizes_are_those_of_the_config(monkeypatch):
@@ -781,9 +836,15 @@ def test_an_rssm_survives_its_file_and_other_weights_are_refused(rng, tmp_path):
     game.config.ACTION_SIZE = 3
     with pytest.raises(UserError, match=r"an RSSM for 2 action.s., without an end, not for dot"):
         files_planet.read(path, game)
-    game.config.ACTION_SIZE = 2
+    game.config.ACTION_SIZE, game.config.RESTART = 2, True
+    with pytest.raises(UserError, match=r"without an end, not for dot"):
+        files_planet.read(path, game)
+    game.config.RESTART = False
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files}
+    np.savez(path, **arrays | {"prior_bias": np.full(8, np.nan, np.float32)})
+    with pytest.raises(UserError, match=r"rssm.npz: holds a value that is not finite"):
+        files_planet.read(path, game)
     np.savez(path, **arrays | {"prior_bias": np.zeros(5, np.float32)})
     with pytest.raises(UserError, match=r"weights of another shape: prior_bias is \(5,\), not \(8,\)"):
         files_planet.read(path, game)

@@ -1,6 +1,7 @@
 """bench/policy_gradient.py: what it trains, in which models, and what its table says."""
 
 import os
+import re
 
 import commands
 import pytest
@@ -50,6 +51,19 @@ def test_every_setting_is_one_that_train_takes_and_another_than_the_preset():
         assert os.path.exists(path)
 
 
+def numbers(text):
+    """The numbers in a text."""
+    return {float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)}
+
+
+@pytest.mark.parametrize("name", policy_gradient.SETTINGS)
+def test_a_setting_has_the_numbers_of_its_name(name):
+    """Catches a row of the table under the name of another setting."""
+    paths = policy_gradient.LINEAR, policy_gradient.NETWORK
+    flags = [str(flag) for flag in policy_gradient.SETTINGS[name] if flag not in paths]
+    assert numbers(name) <= numbers(" ".join(flags))
+
+
 def test_all_learn_in_the_models_of_the_network_and_play_the_same_games(tmp_path, ran):
     """Catches the models that ship with the linear controller, one seed for all, and games of another use."""
     bench = policy_gradient.Bench(str(tmp_path), 2, 7)
@@ -85,9 +99,12 @@ def test_some_learn_along_games_of_the_network_or_in_mdn_rnns_that_were_trained_
     assert extract[extract.index("--controller") + 1] == policy_gradient.NETWORK
     assert extract[extract.index("--first_seed") + 1] == "380000"
     assert extract[extract.index("--explore") + 1] == "0.1"
+    assert extract[extract.index("--min_frames") + 1] == "0"  # those in which it dies early as well
+    assert extract[extract.index("--episodes") + 1] == "400"
     assert series == ["series", "--run", extract[2]]
     rnns = [words for words in ran if words[0] == "rnn_train"]
     assert [words[words.index("--seed") + 1] for words in rnns] == ["1", "2"]
+    assert [words[words.index("--steps") + 1] for words in rnns] == ["300", "300"]
     shipped = os.path.join(find("doomrnn").folder, "laptop", "rnn.json")
     also_in = ran[-2][ran[-2].index("--also_in") + 1].split(",")
     for words, other in zip(rnns, also_in, strict=True):

@@ -258,6 +258,19 @@ def test_decoding_some_frames_estimates_the_loss_of_all(rng):
     assert np.std(every) > 0
 
 
+def test_the_image_loss_is_half_the_squared_error(rng):
+    """Catches an image that weighs twice as much beside the reward, and one that is decoded from another state."""
+    model, chunks, seed = random_model(rng), random_chunks(rng, 3, 2), np.array([3, 40], np.int32)
+    frames = tf.reshape(chunks.frames, [-1, 64, 64, 3])
+    embedded = tf.reshape(model.embed(rssm.image_of(frames)), [3, 2, -1])
+    noise = tf.random.stateless_normal([3, 2, 3], seed + [0, 1])
+    state, *_ = model.unroll(model.prepared(), embedded, chunks.action, chunks.known, noise)
+    decoded = model.decode(State(*(tf.reshape(part, [6, -1]) for part in state)))
+    target = rssm.image_of(frames, tf.random.stateless_uniform(frames.shape, seed))
+    found = rssm.losses_of(model, chunks, all_shown(chunks), seed, CONFIG)["image"]
+    assert float(found) == pytest.approx(0.5 * np.sum(np.square(target - decoded)) / 6, rel=1e-4)
+
+
 def test_image_of_keeps_five_bits():
     """Catches frames that are not shifted, eight bits left in, or noise that is wider than a level."""
     frames = np.array([0, 7, 8, 255], np.uint8)

@@ -9,7 +9,7 @@ import pytest
 from commands import in_this_process  # noqa: F401  a fixture
 
 from common.game import ROOT
-from common.runtime import files
+from common.runtime import cli, files
 
 from bench import small_objects
 
@@ -73,6 +73,42 @@ def test_figures_are_of_all_objects_and_of_another_game_by_chance():
     # of each game: kept - 0.75 of those seen is 0.75 and -0.75
     assert figures["stderr"] == pytest.approx(np.sqrt(2 * 2 * 0.75**2) / 4)
     assert small_objects.measured(games, made)["large monster"]["seen"] == 0
+
+
+def test_every_fifth_frame_of_each_validation_game_is_looked_at(monkeypatch):
+    """Catches frames that are all alike, objects of another frame, one game for all, and games of another purpose."""
+    begun = []
+
+    class Game:
+        def __init__(self, labels):
+            assert labels
+
+        def reset(self, seed):
+            self.tic = 0
+            begun.append(("game", seed))
+            return self.frame()
+
+        def step(self, action):
+            self.tic += 1
+            return self.frame(), 1.0, self.tic == 12
+
+        def frame(self):
+            return np.full((64, 64, 3), self.tic, np.uint8)
+
+        def objects(self):
+            return self.tic
+
+    def held_actions(seeds, cfg):
+        begun.append(("player", *seeds))
+        return types.SimpleNamespace(act=lambda frames: np.zeros((1, 1)))
+
+    monkeypatch.setattr(small_objects, "DoomTakeCover", Game)
+    monkeypatch.setattr(small_objects, "held_actions", held_actions)
+    games = small_objects.play(range(470_000, 470_002))
+    assert [[(frame.max(), objects) for frame, objects in game] for game in games] == [[(0, 0), (5, 5), (10, 10)]] * 2
+    assert begun == [(who, seed) for seed in (470_000, 470_001) for who in ("player", "game")]
+    with pytest.raises(cli.UserError, match=r"--games: .* not all for validation"):
+        small_objects.play(range(499_999, 500_001))
 
 
 def test_files_of_one_name_are_refused(tmp_path):

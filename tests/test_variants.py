@@ -1,6 +1,7 @@
 """bench/variants.py: what it measures, and its table in docs/variants.md; bench/scale.py: what it refuses."""
 
 import contextlib
+import dataclasses
 import errno
 import os
 import signal
@@ -192,6 +193,8 @@ def test_what_is_played_otherwise_is_played_again(tmp_path, monkeypatch):
     monkeypatch.setattr(running.provenance, "commit", lambda: "another")
     assert running.returns(game, best, *asked[0]).tolist() == [5]
     assert running.returns(game, best, *asked[0]).tolist() == [5]
+    running.returns(dataclasses.replace(game, backend_here={"envpool": "gym"}.get), best, 460_000, 2, "envpool")
+    assert played[-1] == (460_000, 2, "gym")
 
 
 @pytest.mark.parametrize(
@@ -497,6 +500,14 @@ def test_the_bench_asks_for_its_seeds_where_nobody_learns(tmp_path, monkeypatch)
         assert all(cfg.first_seed + cfg.episodes <= variants.UNSEEN_SEED for cfg in game.config.EXTRACT.values())
 
 
+def test_in_a_world_that_is_named_all_search_along_every_weight(tmp_path):
+    """Catches strategies and modes that hardly differ, because a preset searches in a subspace."""
+    budget = {"preset": "laptop", "generations": 5, "world": "dream", "train": ["-t", "8"]}
+    bench = variants.Bench(find("carracing"), types.SimpleNamespace(run=str(tmp_path), **budget))
+    words = " ".join(map(str, bench._evolution("run", 3, ("-o", "ga"))))
+    assert words == "--preset laptop --run run --generations 5 -s 3 --world dream --directions 0 -t 8 -o ga"
+
+
 @pytest.mark.parametrize("name", commands.GAMES)
 def test_every_variant_but_the_standard_changes_its_stage(name):
     """Catches a variant that is the standard compared with itself."""
@@ -535,7 +546,7 @@ def test_scale_writes_what_it_measured(tmp_path, monkeypatch):
 
 
 def test_scale_does_not_count_the_first_generation(monkeypatch):
-    """Catches the time of the first, in which the functions are compiled, in the mean of all."""
+    """Catches the time of the first, in which the functions are compiled, in the mean of all; two kinds of memory."""
 
     class Evolution:
         returncode = 0
@@ -550,9 +561,12 @@ def test_scale_does_not_count_the_first_generation(monkeypatch):
             return next(self.polls)
 
     monkeypatch.setattr(scale.subprocess, "Popen", Evolution)
-    monkeypatch.setattr(scale, "memory", lambda run: {0: (1.0, 1.0)})
+    monkeypatch.setattr(scale, "memory", lambda run: {0: (2.0, 3.0), 1: (4.0, 5.0)})
     monkeypatch.setattr(scale.time, "sleep", lambda _: None)
-    assert scale.measure(1, 4)["seconds_per_generation"] == 2.0
+    found = scale.measure(1, 4)
+    assert found["seconds_per_generation"] == 2.0
+    assert (found["private_mb_per_rank"], found["proportional_mb_per_rank"]) == (3, 4)
+    assert found["steps_in_the_last"] == 4 * 64 * 4  # the authors' figure, 5, is one more than the mean
 
 
 def test_scale_says_that_an_evolution_failed(monkeypatch):

@@ -96,6 +96,23 @@ def test_what_is_trained_is_the_weighted_sum(rng):
     np.testing.assert_allclose(moved["whole"][1], 10 * falls * (1 - p) - (1 - falls) * p, rtol=1e-3)
 
 
+def test_heads_are_multiplied_in_single_precision(rng):
+    """Catches rewards of 8 bits where the processor multiplies bfloat16: their small differences are what counts."""
+    rnn = mdnrnn.MDNRNN(SHAPE, "bfloat16")
+    rnn.set_weights([rng.normal(0, 0.5, variable.shape) for variable in rnn.variables])
+    hidden = rng.standard_normal((5, 4), np.float32)
+    wanted = hidden.astype(np.float64) @ rnn.heads_w.numpy() + rnn.heads_b.numpy()
+    np.testing.assert_allclose(np.stack(rnn.expect(rnn.prepared(), hidden), axis=1), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_gradient_that_is_not_finite_shows_in_the_loss(rng):
+    """Catches a step that breaks the weights while all its losses still look well."""
+    pay, optimizer = dataclasses.replace(PAY, reward_weight=np.inf), keras.optimizers.SGD(0.1)
+    train, _ = mdnrnn.train_step_of(random_rnn(rng), optimizer, tf.distribute.get_strategy(), 0.0, pay=pay)
+    losses, _ = train(random_batch(rng), zero_state(), np.array([1000, 1], np.int32))
+    assert np.isnan(losses).tolist() == [True, False, False, False]
+
+
 def test_it_learns_what_steps_pay(rng):
     """The reward is the action, and a positive second action ends badly. Catches heads that no gradient reaches."""
     mu = np.zeros((16, 21, 3), np.float16)

@@ -307,6 +307,21 @@ def test_another_episodes_first_frame_is_a_target_only_where_it_should_be(rng, h
         np.testing.assert_allclose(z_loss(mu), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("restart_z", [True, False])
+def test_first_frames_are_trained_on_if_that_is_asked_for(rng, restart_z):
+    """Catches --restart_z or --no-restart_z that the loss knows and the step of the training does not hand on."""
+    shape = Shape(3, 1, 6, True)
+    rnn, state, batch = random_rnn(rng, shape), random_state(rng, 4, 6), stream_batch(rng, shape, 4, 5, 0.3)
+    noise, optimizer = np.zeros(batch[0].shape, np.float32), keras.optimizers.SGD(0.0)
+    wanted, other = (
+        mdnrnn.losses_of(rnn, batch, state, noise, 1.0, restart_z=z)[0] for z in (restart_z, not restart_z)
+    )
+    assert abs(wanted - other) > 1e-3
+    for step in mdnrnn.train_step_of(rnn, optimizer, tf.distribute.get_strategy(), 1.0, restart_z=restart_z):
+        (z_loss, _), _ = step(batch, state, np.array([1000, 1], np.int32))
+        assert float(z_loss) == pytest.approx(float(wanted), rel=1e-4)
+
+
 def test_restart_loss_weighs_restarts_only():
     """Catches the weight on the wrong class, and a cross-entropy that overflows."""
     logit, restart = np.float32([-3, 2, -3, 2, 200, -200]), np.float32([0, 0, 1, 1, 1, 0])

@@ -93,6 +93,15 @@ def test_reconstruction_loss_is_a_sum_over_pixels(rng):
     np.testing.assert_allclose(loss, weighted + kl, rtol=1e-5)
 
 
+def test_rare_pixels_are_trained_on_and_a_gradient_that_is_not_finite_shows(rng):
+    """Catches --rare_pixels that only the loss knows, and a step that breaks the weights while it still looks well."""
+    model, optimizer = vae.ConvVAE(4, "float32"), keras.optimizers.SGD(0.1)
+    step = vae.train_step_of(model, optimizer, tf.distribute.get_strategy(), np.inf)
+    reconstruction, kl = step(rng.integers(0, 256, (2, 64, 64, 3), np.uint8), np.array([1000, 1], np.int32))
+    assert np.isnan(reconstruction)
+    assert np.isfinite(kl)
+
+
 def test_a_rare_pixel_is_one_that_is_elsewhere_in_the_batch_another(rng):
     """Catches the score along the wrong axis, taken without its square, and one without a limit."""
     frames = rng.normal(0.5, 0.1, (40, 4, 4, 3)).clip(0, 1)

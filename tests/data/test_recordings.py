@@ -294,6 +294,7 @@ def test_the_frame_dataset_reads_no_further_than_it_is_asked_to(folder, monkeypa
     monkeypatch.setattr(stream, "_load", lambda *window: (loaded.append(window), load(*window))[1])
     assert len(list(stream.dataset(0, first))) == first
     assert len(loaded) == 1
+    assert len(list(stream.dataset(1, first))) == first - 1
 
 
 @pytest.mark.parametrize("damage", ["truncated", *HIDDEN_DAMAGES])
@@ -366,3 +367,11 @@ def test_a_batch_may_be_larger_than_a_window(folder):
     """Catches a training that waits for ever for a batch, because no window holds one."""
     stream = recordings.FrameStream(folder, 100, 1000, window=8)
     assert sum(count for _, count in stream._windows(0)) == 1
+
+
+def test_frames_are_shuffled_anew_in_every_window_and_pass(tmp_path):
+    """Catches one shuffle for all windows of a pass, or for a window in all passes."""
+    stream = recordings.FrameStream(record(tmp_path / "record", {2000: 40, 2001: 40}), 40, 1000, window=40)
+    assert len(stream._windows(0)) == 2
+    orders = [tuple(step for _, step in tags(batch)) for batch in itertools.islice(stream.batches(), 4)]
+    assert len(set(orders)) == 4

@@ -269,7 +269,10 @@ def test_a_damaged_part_is_encoded_again(tmp_path, folder, capsys):
 
 
 def test_recordings_that_come_later_are_added(tmp_path, folder):
-    """Catches all of them encoded again, a later episode out of its place, one doubled that a killed run had joined."""
+    """Catches all of them encoded again, a later episode out of its place, one doubled that a killed run had joined.
+
+    And recordings that are gone, of which nobody would then ask where they came from.
+    """
     paths, _ = recordings.scan(folder)
     data, early = str(tmp_path / "series"), [paths[k] for k in (0, 3)]
     os.makedirs(data)
@@ -283,6 +286,7 @@ def test_recordings_that_come_later_are_added(tmp_path, folder):
     assert vae.frames == lengths[1] + lengths[2] + lengths[4]
     assert os.listdir(data) == ["series.npz"]
     encode(paths, CountingV(), str(tmp_path / "at_once"), 2)
+    assert series.not_encoded(paths[:3], data) == ([], [os.path.join(data, "series.npz")], 2)  # two are gone
     grown, at_once = (files.read_npz(str(tmp_path / name / "series.npz")) for name in ("series", "at_once"))
     assert grown["recording"].tolist() == [os.path.basename(path)[:-4] for path in paths]
     for name, array in at_once.items():
@@ -404,6 +408,8 @@ def test_the_newest_episodes_have_streams_of_their_own(data):
             np.testing.assert_array_equal(found_part, wanted_part)
     for found_part, wanted_part in zip(next(iter(batches.dataset(7, 8))), whole[7], strict=True):
         np.testing.assert_array_equal(found_part, wanted_part)
+    (mu, *_) = next(series.MixedBatches(data, data, 0.5, 4, 4, 1000).chunks())
+    assert not np.array_equal(mu[:2], mu[2:])
     for share, rows in ((0.01, 1), (0.99, 3)):
         (mu, *_) = next(series.MixedBatches(old, new, share, 4, 4, 1000).chunks())
         assert (mu[:, 0, 0] >= 4).sum() == rows
@@ -414,3 +420,19 @@ def test_the_flag_that_takes_all_episodes_is_named(data, flag):
     """Catches the blame on --validation_episodes for a --newest that leaves no other episodes."""
     with pytest.raises(UserError, match=f"{flag} 6: these leave none of 6 .* lower {flag}$"):
         data.split(6, flag)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_what_half_precision_does_not_hold_is_not_encoded(tmp_path, folder, which):
+    """Catches a series of infinite numbers, by a VAE that is broken, which only the next stage would find."""
+
+    class BrokenV:
+        def encode(self, frames):
+            import tensorflow as tf
+
+            return [tf.fill([tf.shape(frames)[0], 2], 1e5 if k == which else 0.0) for k in range(2)]
+
+    paths, _ = recordings.scan(folder)
+    with pytest.raises(UserError, match="the VAE gives values that are not finite"):
+        encode(paths, BrokenV(), str(tmp_path / "series"), 2)
+    assert not (tmp_path / "series").exists()

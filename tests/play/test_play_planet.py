@@ -64,6 +64,7 @@ def test_a_score_is_of_the_games_and_the_plans_that_were_asked_for(planned, monk
         about = files.read_json(str(out))
         assert (about["backend"], about["planner"]["candidates"], about["action_repeat"]) == (here, 30, 4)
         assert about["rssm"] == {"path": path.name, "sha256": files.sha256(str(path))}
+        assert (about["unverified"], about["length_unit"]) == (True, "4 steps of the game")
 
 
 def test_a_policy_has_the_noise_and_the_offset_asked_for():
@@ -103,10 +104,15 @@ def test_a_budget_that_cannot_be_is_refused(planned):
         (["norender", "--video", "a.mp4"], "--video: goes with render, not with norender"),
         (["render", "--out", "s.json"], "--out: goes with norender, not with render"),
         (["render", "--episodes", "100"], "--episodes: goes with norender, not with render"),
+        (["norender", 2**31 - 1, "--episodes", 2], "the largest"),
+        (["norender", "--candidates", 2_000_000_000], "--candidates"),
     ],
 )
-def test_a_flag_without_effect_is_refused(tmp_path, monkeypatch, words, said):
-    """Catches a video or a file of scores that never comes, said after the model is loaded or not at all."""
+def test_what_has_no_effect_or_cannot_be_is_refused(tmp_path, monkeypatch, words, said):
+    """Catches a video or a file of scores that never comes, said after the model is loaded or not at all.
+
+    And seeds that no game takes, and more plans than there is memory for.
+    """
     monkeypatch.chdir(tmp_path)
     done = commands.call(planet.main, toy.game_in(str(tmp_path / "game")), *words)
     assert done.refused(said), done

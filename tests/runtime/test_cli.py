@@ -219,6 +219,20 @@ def test_what_the_machine_lacks_is_one_line(capsys, error, code, says):
     assert line.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["EFBIG", "EPERM", "ESTALE", "ENAMETOOLONG", "ELOOP", "ENFILE", "ENOMEM"])
+def test_errors_of_the_system_are_no_bugs(capsys, name):
+    """Catches a traceback for a file system that is gone, a quota of files, or a name that lies in the way."""
+    number = getattr(errno, name)
+
+    def lacking():
+        raise OSError(number, os.strerror(number), "x.npz")
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run_main(lacking)
+    assert caught.value.code == 2
+    assert f"x.npz: {os.strerror(number)}; complete files are kept" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "error",
     [

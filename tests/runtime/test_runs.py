@@ -432,6 +432,9 @@ def test_a_result_is_made_when_its_meta_is_there_too(tmp_path):
         (tmp_path / "tf_x" / f"x.json{ending}").touch()
         made.append(runs.is_made(arguments(tmp_path), "tf_x", "x.json"))
     assert made == [False, True]
+    (tmp_path / "tf_x" / "x.json").rename(tmp_path / "tf_x" / "y.json")
+    assert not runs.is_made(arguments(tmp_path), "tf_x", "x.json")
+    (tmp_path / "tf_x" / "y.json").rename(tmp_path / "tf_x" / "x.json")
     assert not runs.is_made(arguments(tmp_path, fresh=True), "tf_x", "x.json")
 
 
@@ -469,3 +472,14 @@ def test_progress_counts_what_was_done_before(monkeypatch, live):
     assert (bar.n, bar.total) == (4, 10)
     assert (bar.mininterval < 1) == live
     bar.close()
+
+
+def test_a_result_that_was_removed_is_made_again(stage_of):
+    """Catches a stage that its meta alone calls done, so that the next one asks for a file that never comes."""
+    stage = stage_of()
+    with open(stage.result, "w") as file:
+        file.write("[]")
+    stage.write_meta("tiny", "x", {}, unverified=False)
+    assert stage.finished
+    os.remove(stage.result)
+    assert not stage.finished

@@ -418,8 +418,9 @@ def test_the_learning_rate_is_that_of_the_option(o):
 
 
 def test_as_many_directions_are_searched_as_are_asked_for(rng):
-    """Catches coordinates for the weights of one number of the action only, or none for its bias."""
+    """Catches coordinates for the weights of one number of the action only, or none for its bias; the most refused."""
     shape = controller.Controller("z", 4, 2, 2, bias=True)
-    strategy = asked_for(shape, rng.standard_normal((10, 8)), directions=3)
-    np.testing.assert_allclose(strategy.mean, 1)
-    assert strategy.ask().shape == (16, 10)
+    for directions in (3, 4):  # it reads four numbers
+        strategy = asked_for(shape, rng.standard_normal((10, 2 * (directions + 1))), directions=directions)
+        np.testing.assert_allclose(strategy.mean, 1)
+        assert strategy.ask().shape == (16, 10)

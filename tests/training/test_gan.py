@@ -39,7 +39,10 @@ def frames_of(rng, count=4):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_discriminator_judges_a_frame_alike_in_any_batch(dtype, rng):
-    """Catches batch normalization, features of another layer, a logit per feature, and eyes shut to brightness."""
+    """Catches batch normalization, features of another layer, a logit per feature, and eyes shut to brightness.
+
+    And units that are dead below zero, through which the decoder would learn nothing.
+    """
     judge = Discriminator(dtype)
     for conv in judge.convs:
         conv.set_weights([rng.normal(0, 0.3, part.shape) for part in conv.get_weights()])
@@ -50,6 +53,8 @@ def test_the_discriminator_judges_a_frame_alike_in_any_batch(dtype, rng):
     assert {np.array(part).dtype for part in (*features, logits)} == {np.dtype(np.float32)}
     np.testing.assert_allclose(features[0], 2 * frames - 1, atol=1e-6)
     np.testing.assert_array_equal(features[1], tf.cast(judge.convs[0](features[0]), tf.float32))  # also below 0
+    before = tf.nn.leaky_relu(tf.cast(judge.convs[3](tf.nn.leaky_relu(features[3])), tf.float32))
+    np.testing.assert_allclose(logits, judge.fc_logit(tf.reshape(before, [4, -1]))[:, 0], rtol=1e-3)
     darker, _ = judge.judge(0.5 * frames + 0.1)
     alone, logit = judge.judge(frames[:1])
     np.testing.assert_allclose(logit[0], logits[0], atol=1e-4 if dtype == "float32" else 0.1)
