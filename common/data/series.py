@@ -228,7 +228,8 @@ class Series:
         self.logvar: Any
         self.mu, self.logvar, self.action = arrays["mu"], arrays["logvar"], arrays["action"]
         self.reward, self.done, self.length = arrays["reward"], arrays["done"], arrays["length"]
-        if not len(self.mu) == len(self.logvar) == len(self.action) == self.length.sum():
+        per_frame = self.mu, self.logvar, self.action, self.reward, self.done
+        if {len(array) for array in per_frame} != {self.length.sum()}:
             raise UserError(
                 f"{path}: the lengths of its arrays do not match; make it again with: python series.py --fresh"
             )

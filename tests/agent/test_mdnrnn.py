@@ -406,7 +406,7 @@ def test_two_blocks_train_as_one_does(rng):
     for blocks in (1, 2):
         rnn, optimizer = MDNRNN(shape, "float32"), keras.optimizers.SGD(0.1)
         rnn.set_weights(first.get_weights())
-        options = {"blocks": blocks, "restart_z": True}  # else the blocks leave out different numbers of steps
+        options = {"blocks": blocks, "restart_z": True}
         step, _ = mdnrnn.train_step_of(rnn, optimizer, tf.distribute.get_strategy(), 10.0, **options)
         memory, losses = state, []
         for k, batch in enumerate(batches):

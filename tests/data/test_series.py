@@ -135,7 +135,7 @@ def test_a_wrong_series_is_named(tmp_path, data):
     path = str(tmp_path / "series.npz")
     with np.load(path) as archive:
         arrays = dict(archive)
-    for name in ("length", "mu", "logvar", "action"):
+    for name in ("length", "mu", "logvar", "action", "reward", "done"):
         change = {name: arrays[name][1:]}
         files.write_npz(path, **(arrays | change))
         with pytest.raises(UserError, match=r"series\.npz"):
