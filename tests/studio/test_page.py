@@ -1,10 +1,13 @@
 """common/studio/page: the page itself, in a real browser."""
 
+import base64
+import io
 import shutil
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -96,6 +99,7 @@ def browser(tmp_path_factory):
         page.downloads = downloads
         try:
             page.until(lambda: page.text("steps") == "0")
+            page.server = server
             yield page
         finally:
             page.driver.quit()
@@ -105,6 +109,12 @@ def browser(tmp_path_factory):
 
 
 ENTER, SPACE, LEFT, UP, RIGHT, DELETE = "\ue007", " ", "\ue012", "\ue013", "\ue014", "\ue017"
+
+
+def shown_in(url):
+    """A picture as the page has it, a data: URL -> uint8 [64, 64, 3]."""
+    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def test_a_dream_is_driven_with_the_keyboard_and_its_reward_read(browser):
@@ -307,6 +317,13 @@ def test_the_pictures_stay_beside_the_controls(browser):
     browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_the_first_picture_is_the_chosen_frame(browser):
+    """Catches pictures in other colors, or shifted by a byte of the message that they came in."""
+    dream_again(browser)
+    chosen = browser.driver.find_element("css selector", "input[name=frame]:checked + img").get_attribute("src")
+    np.testing.assert_array_equal(shown_in(browser.picture(0)), shown_in(chosen))
+
+
 def test_a_screen_reader_is_told_what_everything_is(browser):
     """Catches a control without a name or two of the same, a tick or a number that is read out, no language."""
     assert browser.driver.find_element("tag name", "html").get_attribute("lang") == "en"
@@ -331,3 +348,9 @@ def test_the_page_fits_a_telephone(browser):
     pad = browser.driver.find_elements("css selector", ".pad button")
     assert {button.accessible_name for button in pad} == {"step left", "step right"}
     assert all(min(button.size.values()) >= 44 for button in pad)
+
+
+def test_a_studio_that_is_closed_is_told_of(browser):
+    """Catches a page that goes on as if it were answered. (The last test: the studio is gone.)"""
+    browser.server.terminate()
+    browser.until(lambda: "Start it again" in browser.text("status"), seconds=60)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 import tornado.httpclient
@@ -17,11 +18,12 @@ from common.runtime.files import ROOT
 from common.studio import server, session
 
 
-def served(stage, visit, name=""):
+def served(stage, visit, name="", opens=None):
     """Serves the toy on a free port and returns what visit(port) brings."""
 
     async def main():
-        app = server.application([{"name": "toy", "title": "Toy", "lacking": None}], lambda _: stage, name)
+        offered = [{"name": "toy", "title": "Toy", "lacking": None}]
+        app = server.application(offered, opens or (lambda _: stage), name)
         http, sockets = tornado.httpserver.HTTPServer(app), tornado.netutil.bind_sockets(0, "127.0.0.1")
         http.add_sockets(sockets)
         try:
@@ -51,27 +53,33 @@ def test_the_page_needs_nothing_from_elsewhere(stage):
         for path in ("/", "/studio.js", "/studio.css", "/icon.svg", "/vendor/preact.mjs", "/vendor/htm.mjs", "/games"):
             response = await fetch(port, path)
             assert response.code == 200, path
-            assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
-            assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+            policy = response.headers["Content-Security-Policy"]
+            assert policy.startswith("default-src 'none'")
+            assert "unsafe" not in policy
+            assert all(f"{part} 'none'" in policy for part in ("frame-ancestors", "base-uri", "form-action"))
             assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert response.headers["Referrer-Policy"] == "no-referrer"
             assert response.headers["Cache-Control"] == "no-cache"
             if path in ("/", "/studio.js", "/studio.css"):
                 assert b"//" not in response.body.replace(b"// ", b"").replace(b"http://www.w3.org", b"").replace(
                     b"}//${location.host}", b""
                 )
+        assert response.headers["Content-Type"] == "application/json"
         assert json.loads(response.body)[0]["name"] == "toy"
 
     served(stage, visit)
 
 
-def test_only_this_machine_is_answered(stage):
-    """Catches DNS rebinding, a page of another site, and files from outside of the page's folder."""
+def test_only_this_machine_is_answered(stage, monkeypatch):
+    """Catches DNS rebinding, a page of another site, files from outside of the page's folder, and a machine that is not
+    called by its own name."""
+    monkeypatch.setattr(server.socket, "gethostname", lambda: "My-Computer")
 
     async def visit(port):
         for path in ("/", "/games", "/studio.js"):
             for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", ""):
                 assert (await fetch(port, path, Host=host)).code in (400, 403), (path, host)
-            for host in (f"localhost:{port}", f"[::1]:{port}", "192.168.1.7"):
+            for host in (f"localhost:{port}", f"[::1]:{port}", "192.168.1.7", "my-computer", "LOCALHOST"):
                 assert (await fetch(port, path, Host=host)).code == 200, (path, host)
         for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
             with pytest.raises(tornado.httpclient.HTTPClientError, match="403"):
@@ -108,6 +116,35 @@ def test_messages_and_pages_are_bounded(stage, monkeypatch):
         fourth.close()
 
     served(stage, visit)
+
+
+def test_a_game_that_loads_keeps_nobody_else_waiting(stage):
+    """Catches a server that answers no one meanwhile, and two pages that use TensorFlow at the same time."""
+    began, end, loading, most = threading.Event(), threading.Event(), [], []
+
+    def opens(name):
+        loading.append(name)
+        most.append(len(loading))
+        began.set()
+        end.wait(20)
+        loading.remove(name)
+        raise cli.UserError(f"{name} is only tried")
+
+    async def visit(port):
+        pages = {name: await connect(port) for name in ("one", "two")}
+        for name, page in pages.items():
+            await page.write_message(json.dumps({"do": "open", "game": name}))
+        await asyncio.to_thread(began.wait, 20)
+        await asyncio.sleep(0.1)  # the other page's message comes, too
+        assert (await fetch(port, "/games")).code == 200
+        assert most == [1]
+        assert len(loading) == 1
+        end.set()
+        for name, page in pages.items():
+            assert json.loads(await page.read_message()) == {"error": f"{name} is only tried"}
+        assert most == [1, 1]
+
+    served(stage, visit, opens=opens)
 
 
 def test_behind_a_proxy_the_studio_says_how_it_is_called(stage):
@@ -157,7 +194,8 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(monkeypatch):
 
 
 def test_the_studio_opens_what_the_command_line_says(monkeypatch, tmp_path):
-    """Catches --run, --controller or --unverified without effect, and the dream that brings no reward offered first."""
+    """Catches --run, --controller or --unverified without effect, the dream that brings no reward offered first, and
+    models that every page loads for itself."""
     found = {}
 
     async def serve(app, host, sockets):
@@ -179,6 +217,7 @@ def test_the_studio_opens_what_the_command_line_says(monkeypatch, tmp_path):
     assert found["addresses"] == {"127.0.0.1"}, "the network is let in only by --host"
     assert [one["name"] for one in found["offered"]][:2] == ["doomrnn", "carracing"]
     assert found["opens"]("carracing") == ("carracing", game.find("carracing").folder, False, "")
+    assert found["opens"]("carracing") is found["opens"]("carracing")
     (tmp_path / "c.json").write_text("[[0], 1]")
     main("--game", "carracing", "--run", tmp_path, "--controller", "c.json", "--unverified")
     assert [one["name"] for one in found["offered"]] == ["carracing"]

@@ -1,10 +1,12 @@
 """common/studio/session.py: what a page plays, one message at a time."""
 
 import base64
+import copy
 import dataclasses
 import io
 import json
 import os
+import types
 
 import numpy as np
 import pytest
@@ -80,6 +82,13 @@ def test_a_dream_starts_from_the_chosen_real_frame(stage, ask):
         assert np.abs((about["z"] - mu[0]) / np.exp(0.5 * logvar[0])).max() < 5
         seen = stage.decode(np.float32([about["z"]]))[0].numpy().astype(int)
         assert np.abs(panels[1:] - seen).max() <= 1  # z was rounded
+
+
+def test_pixels_are_rounded(stage):
+    """Catches pictures that are darker, by up to a level, than those that the VAE draws."""
+    drawing = copy.copy(stage)
+    drawing.vae = types.SimpleNamespace(decode=lambda z: z)
+    assert drawing.decode(np.float32([[0.2, 0.7, 99.9, 254.7, 255]]) / 255).numpy().tolist() == [[0, 1, 100, 255, 255]]
 
 
 def test_a_dream_is_driven_by_keys_or_by_the_agent(ask):
@@ -218,6 +227,47 @@ def test_a_gif_holds_what_was_seen(ask):
     assert about == {"frames": 7}
     with Image.open(io.BytesIO(payload)) as gif:
         assert (gif.format, gif.n_frames, gif.size) == ("GIF", 7, (384, 128))
+
+
+def test_a_gif_ends_with_the_game(ask, stage, monkeypatch):
+    """Catches the last picture kept again by every key after the end, a file that grows for ever, another speed."""
+    ask("start", world="game", frame=0, **CONTROLS)
+    for _ in range(END + 2):
+        ask("step", driver="you", keys=["left"], **CONTROLS)
+    about, payload = ask("gif")
+    assert about == {"frames": END}  # what the last step led to is not to be seen
+    with Image.open(io.BytesIO(payload)) as gif:
+        seconds = sum(gif.seek(k) or gif.info["duration"] for k in range(gif.n_frames)) / 1000
+    assert seconds == pytest.approx(END / 30, abs=0.006)  # times are told in hundredths
+
+    monkeypatch.setattr(session, "GIF_FRAMES", 3)
+    page = session.Session(lambda name: stage, seed=1000)
+    start, step = {"do": "start", "world": "dream", "frame": 0}, {"do": "step", "driver": "you", "keys": []}
+    for message in ({"do": "open", "game": "toy"}, start, *[step] * 4):
+        page.answer(json.dumps(message | CONTROLS))
+    assert json.loads(page.answer(json.dumps({"do": "gif"})).partition(b"\n")[0]) == {"frames": 3}
+
+
+def test_the_next_game_has_nothing_of_the_one_before(stage):
+    """Catches a step in the world of a game that is no longer open, and the old game under the name of the new one."""
+    made, other = [], copy.copy(stage)
+
+    def real_games(rows):
+        made.append(rows)
+        return stage.game.real_games(rows)
+
+    other.game = dataclasses.replace(stage.game, real_games=real_games)
+    page = session.Session({"toy": stage, "other": other}.__getitem__, seed=1000)
+
+    def ask(do, **message):
+        return json.loads(page.answer(json.dumps({"do": do, **CONTROLS, **message})).partition(b"\n")[0])
+
+    ask("open", game="toy")
+    ask("start", world="game")
+    ask("open", game="other")
+    assert "started" in ask("step", driver="you", keys=[])["error"]
+    assert ask("start", world="game")["steps"] == 0
+    assert made == [1]
 
 
 @pytest.mark.parametrize(("message", "complaint"), [

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import http.server
+import io
 import json
 import os
 import re
@@ -37,7 +38,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 STEPS = 50  # over which numbers are compared
 Z_TOLERANCE, LEVELS = 2e-5, 1  # of z and actions, which are about 1, and of a frame's 255 levels, after any of them
 LIMITS = {"doomrnn": 15e6, "carracing": 10e6}  # bytes that a visitor loads
-SPACE, ENTER, LEFT, RIGHT = " ", "\ue007", "\ue012", "\ue014"
+SPACE, ENTER, LEFT, RIGHT, DELETE = " ", "\ue007", "\ue012", "\ue014", "\ue017"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,6 +90,17 @@ def root(tmp_path_factory):
 
 def manifest_of(root, name):
     return json.loads((root / "pages" / "dream" / name / "manifest.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    """The folder of a page that is quickly made, of two toys: one dreams for 60 steps, the wild one ends by chance."""
+    out, wild = tmp_path_factory.mktemp("toys"), toy_stage("wild", mixtures=3, restart=True, end_weight=1.0)
+    wild.rnn.output_b.assign(tf.concat([[-3.0], wild.rnn.output_b[1:]], axis=0))
+    for stage in (toy_stage(), wild):
+        export.write_game(str(out), stage)
+    export.write_page(str(out))
+    return out
 
 
 # --- what is exported ---
@@ -224,6 +236,7 @@ def test_a_choice_that_float16_may_decide_is_exported():
 @pytest.mark.parametrize("break_it", [
     pytest.param(lambda stage: vars(stage).update(rnn=stage.vae), id="a ConvVAE"),
     pytest.param(lambda stage: stage.vae.decoder.layers[-1].__setattr__("activation", tf.nn.selu), id="selu"),
+    pytest.param(lambda stage: stage.vae.encoder.layers[0].__setattr__("padding", "same"), id="Conv2D"),
     pytest.param(lambda stage: stage.vae.decoder.add(tf.keras.layers.LayerNormalization()), id="LayerNormalization"),
     pytest.param(lambda stage: stage.rnn.kernel.assign(tf.fill(stage.rnn.kernel.shape, 7e4)), id="a float16"),
 ])  # fmt: skip
@@ -329,7 +342,8 @@ def test_another_agent_that_ships_is_exported_with_its_own_models(tmp_path, expo
 
 
 def test_a_game_exported_again_leaves_one_weights_file(tmp_path):
-    """Catches old weights that stay for ever, another game that is lost, and a file that the offline page lacks."""
+    """Catches old weights that stay for ever, another game that is lost, a file that the offline page lacks, and
+    weights in what every visitor keeps."""
     for stage in (toy_stage(), toy_stage("other"), toy_stage(mixtures=2)):
         export.write_game(str(tmp_path), stage)
     export.write_page(str(tmp_path))
@@ -337,8 +351,8 @@ def test_a_game_exported_again_leaves_one_weights_file(tmp_path):
     assert [about["name"] for about in json.loads((tmp_path / "games.json").read_text())] == ["other", "toy"]
     kept = (tmp_path / "service-worker.js").read_text().partition(";\n")[0].removeprefix("self.FILES = ")
     there = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    missing = {path for path in there if not path.endswith(".bin")} - {"service-worker.js"} - set(json.loads(kept))
-    assert not missing
+    wanted = {path for path in there if not path.endswith(".bin")} - {"service-worker.js"} | {"./"}
+    assert set(json.loads(kept)) == wanted
 
 
 def test_the_format_names_what_the_manifest_holds():
@@ -449,6 +463,24 @@ class Browser:
     def picture(self, panel):
         return self.driver.execute_script("return document.getElementById(arguments[0]).toDataURL()", f"panel{panel}")
 
+    def set_to(self, name, value):
+        """Moves a slider, or types into a field."""
+        script = """
+            const one = document.getElementById(arguments[0]);
+            one.value = arguments[1];
+            for (const kind of ["input", "change"]) one.dispatchEvent(new Event(kind, { bubbles: true }));
+        """
+        self.driver.execute_script(script, name, str(value))
+
+    def value(self, name):
+        return self.driver.execute_script("return document.getElementById(arguments[0]).value", name)
+
+    def chosen(self, name):
+        """The value of the radio button that is chosen."""
+        return self.driver.execute_script(
+            "return document.querySelector(`input[name=${arguments[0]}]:checked`).value", name
+        )
+
     def click(self, selector):
         self.driver.execute_script("document.querySelector(arguments[0]).click()", selector)
 
@@ -522,6 +554,21 @@ def browser(chromium, host):
     return chromium
 
 
+@pytest.fixture(scope="module")
+def toy_host(toys):
+    with served(toys) as url:
+        yield url
+
+
+@pytest.fixture
+def toy_page(chromium, toy_host):
+    """The browser on the page of the two toys, the first one's dream ready to begin."""
+    chromium.open(f"{toy_host}/")
+    chromium.ready()
+    chromium.errors()
+    return chromium
+
+
 def rounded(stage):
     """The same stage with all weights as a float16 holds them."""
     for variable in [*stage.vae.variables, *stage.rnn.variables]:
@@ -588,17 +635,20 @@ def test_the_browser_dreams_the_numbers_of_python(browser, name, frame, temperat
     z_off, action_off = (
         np.abs(np.array(dreamt[key]) - part).max() for key, part in zip(("z", "actions"), expected[:2], strict=True)
     )
-    levels_off = np.abs(frames.reshape(expected[2].shape).astype(int) - expected[2]).max()
+    levels = np.abs(frames.reshape(expected[2].shape).astype(int) - expected[2])
+    levels_off = levels.max()
     with capsys.disabled():
         print(f"\n{name}: over {STEPS} steps z is off by {z_off:.1e} at most, actions by {action_off:.1e}, "
               f"frames by {levels_off} of 255")  # fmt: skip
     assert z_off < Z_TOLERANCE
     assert action_off < Z_TOLERANCE
     assert levels_off <= LEVELS
+    assert (levels > 0).mean() < 0.1  # those between two levels; half of them if the page cut off what Python rounds
 
 
 def test_the_browser_draws_ends_as_python_does(browser):
-    """Catches the threshold where ends are drawn, a weight with the wrong sign, and an end where none is predicted."""
+    """Catches the threshold where ends are drawn, a weight with the wrong sign, an end where none is predicted, and a
+    dream of nan that goes on."""
     cases = [(weight, chance, logit) for weight in (0.0, 1.0, 10.0) for chance in (0.0, 0.1, 0.5, 0.9)
              for logit in (-1e9, -0.01, 0.01, 2.0, 3.0, 1e9)]  # fmt: skip
     over = browser.call(
@@ -614,10 +664,14 @@ def test_the_browser_draws_ends_as_python_does(browser):
           models.rnn.next = () => ({ z: dream.z, restart: logit });
           return dream.step([0], 1, { chance });
         });
-        return { over, exported };
+        models.rnn.next = () => ({ z: dream.z, restart: -1e9 });
+        models.rnn.step = () => ({ h: Float32Array.of(NaN), c: Float32Array.of(NaN) });
+        dream.start(models.frame(0), new Float32Array(models.rnn.z_size));
+        return { over, exported, lost: dream.step([0], 1, { chance: 0.5 }) };
         """,
         cases,
     )
+    assert over["lost"]
     assert over["exported"] == 0  # the controller that ships was evolved with the threshold
     bars = [float(mdnrnn.drawn_bar(np.float32(chance), weight)) if weight else 0.0 for weight, chance, _ in cases]
     assert over["over"] == [logit > bar for (*_, logit), bar in zip(cases, bars, strict=True)]
@@ -645,16 +699,43 @@ def test_the_browser_plays_the_expected_action_as_python_does(browser, cut):
     np.testing.assert_allclose(acted, policy.head.best(tf.constant(outputs, tf.float32)), atol=1e-5)
 
 
-def test_noise_is_uniform_and_normal(browser):
-    """Catches tails that are cut or too long, numbers that repeat, and noise that two seeds or two steps share."""
-    drawn = browser.call(
+def test_the_browser_chooses_as_python_does(toy_page):
+    """Catches the choice that is liked least, a controller under the network that is not asked, h read where z is."""
+    rng = np.random.default_rng(1000)
+    outputs, linear, actions = rng.normal(0, 1, (50, 3)), rng.normal(0, 1, (50, 3)), [[-1, 0], [0, 0], [1, 2]]
+    acted = toy_page.call(
+        """
+        const [outputs, linear, choices] = given;
+        const { Models } = await from_page("dream.js");
+        const read = [];
+        const first = (row) => (features) => {
+          read.push([...features]);
+          return [...row];
+        };
+        const acted = outputs.map((row, k) => Models.prototype.act.call({
+          manifest: { controller: { reads: ["z", "h"], choices } },
+          _controller: [{ run: first(row) }, { run: () => linear[k] }],
+        }, { h: [3, 4], z: [1, 2] }));
+        return { acted, read };
+        """,
+        outputs.tolist(), linear.tolist(), actions,
+    )  # fmt: skip
+    assert acted == {"acted": [actions[k] for k in (outputs + linear).argmax(axis=1)], "read": 50 * [[1, 2, 3, 4]]}
+
+
+def test_noise_is_uniform_and_normal(toy_page):
+    """Catches tails that are cut or too long, numbers that repeat, and noise that two seeds or two steps share, or that
+    begins alike for them."""
+    drawn = toy_page.call(
         """
         const { Noise, normalQuantile } = await from_page("numbers.js");
         const first = (...keys) => [...new Noise(...keys).uniform(4)];
         const shares = [1e-9, 1e-4, 0.01, 0.08, 0.3, 0.5, 0.77, 0.9999];
         const many = new Noise(2000, 7);
         const keys = [first(5), first(5), first(6), first(5, 1), first(6, 1)];
-        return { uniform: [...many.uniform(20000)], normal: [...many.normal(20000)],
+        const thousand = (of) => Array.from({ length: 1000 }, (_, k) => of(k).uniform(1)[0]);
+        const firsts = [thousand((k) => new Noise(2000 + k)), thousand((k) => new Noise(2000, k))];
+        return { firsts, uniform: [...many.uniform(20000)], normal: [...many.normal(20000)],
           shares, quantiles: shares.map(normalQuantile), keys };
         """
     )
@@ -669,6 +750,302 @@ def test_noise_is_uniform_and_normal(browser):
     same, again, *others = map(tuple, drawn["keys"])
     assert same == again
     assert len({same, *others}) == 4
+    for first in map(np.array, drawn["firsts"]):  # of seeds, or steps, one after the other
+        assert abs(first.mean() - 0.5) < 4 / np.sqrt(12 * 1000)
+        assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 4 / np.sqrt(1000)
+
+
+# what a message brings is said once more by the modules that the worker is made of, which the tests above compare with
+# Python
+SAID_AND_DREAMT = """
+    const [game, temperature, seeds] = given;
+    const { connect } = await from_page("browser.js");
+    const { Dream, Models } = await from_page("dream.js");
+    const { Noise } = await from_page("numbers.js");
+    const { manifestOf } = await from_page("weights.js");
+    const models = await Models.load(game, await manifestOf(game));
+    const backend = await connect({ lost: () => {}, loading: () => {} });
+    const ask = async (message) => {
+      const { payload, ...about } = await backend.ask({ temperature, held: {}, ...message });
+      return about;
+    };
+    const opened = ask({ do: "open", game }); // messages need not wait for the answer of the one before
+    const dreams = [];
+    for (const seed of seeds) {
+      const said = [await ask({ do: "start", world: "dream", frame: 2, seed })];
+      const dream = new Dream(models);
+      dream.start(models.frame(2), new Noise(seed).normal(5));
+      const z = [[...dream.z]];
+      for (let over = false; !over && z.length < 70;) {
+        const noise = new Noise(seed, dream.steps + 1);
+        const [uniform, normal] = [noise.uniform(5), noise.normal(5)];
+        const [chance] = noise.uniform(1);
+        over = dream.step(models.act(dream), temperature, { uniform, normal, chance });
+        z.push([...dream.z]);
+        said.push(await ask({ do: "step", driver: "agent", keys: ["left"] }));
+      }
+      dreams.push({ z, said, after: await ask({ do: "step", driver: "agent", keys: [] }) });
+    }
+    return { dreams, title: (await opened).title };
+"""
+
+
+@pytest.mark.parametrize(("name", "temperature", "count"), [("toy", 0.5, 2), ("wild", 1.5, 6)])
+def test_the_worker_dreams_as_it_is_told(toy_page, name, temperature, count):
+    """Catches noise of another seed or step, one draw for two purposes, a temperature, a reward or an end that is not
+    that of the dream, a memory of the dream before, and steps after the end."""
+    seeds = range(5000, 5000 + count)
+    found = toy_page.call(SAID_AND_DREAMT, name, temperature, list(seeds))
+    assert found["title"] == "Toy"
+    lengths = []
+    for seed, found_dream in zip(seeds, found["dreams"], strict=True):
+        said = found_dream["said"]
+        lengths.append(len(said) - 1)
+        assert said[0]["seed"] == seed
+        np.testing.assert_allclose([about["z"] for about in said], found_dream["z"], atol=6e-4)  # told to three digits
+        assert [about["steps"] for about in said] == list(range(len(said)))
+        assert [about["score"] for about in said] == [0.5 * k for k in range(len(said))]
+        assert [about["over"] for about in said] == [False] * lengths[-1] + [True]
+        assert said[-1]["z"] == said[-2]["z"]  # the last state stays to be looked at
+        assert found_dream["after"] == said[-1]
+    assert lengths == [60, 60] if name == "toy" else len(set(lengths)) > 2
+
+
+def test_the_worker_shows_and_keeps_what_it_is_told(toy_page):
+    """Catches a picture in the place of another, keys in another order, a held dimension that is another or not lived,
+    a look that is kept for the GIF, a GIF of another speed, and a dream that outlives its game."""
+    said = toy_page.call(
+        """
+        const { connect } = await from_page("browser.js");
+        const backend = await connect({ lost: () => {}, loading: () => {} });
+        const ask = async (message) => {
+          const { payload, frames, ...about } = await backend.ask({ temperature: 1, held: {}, ...message });
+          return { about, frames, payload: btoa([...payload].map((byte) => String.fromCharCode(byte)).join("")) };
+        };
+        const held = { 2: 4 };
+        await ask({ do: "open", game: "toy" });
+        const start = await ask({ do: "start", world: "dream", frame: 1, seed: 5000 });
+        const look = await ask({ do: "look", held });
+        const step = await ask({ do: "step", driver: "you", keys: ["up", "left"], held });
+        const gif = await ask({ do: "gif" });
+        const none = await ask({ do: "open", game: "chess" });
+        await ask({ do: "open", game: "wild" });
+        return { start, look, step, gif, none, late: await ask({ do: "gif" }) };
+        """
+    )
+    data = {name: base64.b64decode(answer["payload"]) for name, answer in said.items()}
+    three = ("start", "look", "step")
+    start, look, step = (np.frombuffer(data[name], np.uint8).reshape(3, 64, 64, 3) for name in three)
+    np.testing.assert_array_equal(start[0], toy_stage().frames[1])
+    np.testing.assert_array_equal(start[1], start[2])
+    np.testing.assert_array_equal(look[:2], start[:2])
+    np.testing.assert_array_equal(step[:2], start[:2])
+    assert (look[2] != start[2]).any()
+    z = said["start"]["about"]["z"]
+    assert said["look"]["about"]["z"] == [*z[:2], 4, *z[3:]]
+    assert said["step"]["about"]["z"][2] == 4
+    assert said["step"]["about"]["action"] == [-1, 2]
+    with Image.open(io.BytesIO(data["gif"])) as gif:
+        assert (gif.n_frames, gif.size, gif.info["duration"]) == (2, (384, 128), 30)  # 1/30 s in hundredths of a second
+    assert "chess/manifest.json is not there (404)" in said["none"]["about"]["error"]
+    assert said["late"]["about"]["error"]
+
+
+def test_weights_are_read_bit_for_bit(toy_page):
+    """Catches float16 that become other numbers, the smallest too, and digests of bytes that fill their last block."""
+    halves = np.arange(2**16, dtype=np.uint16)
+    halves = halves[np.isfinite(halves.view(np.float16))]
+    read = toy_page.call(
+        """
+        const [halves, digest] = given;
+        const { arraysOf } = await from_page("weights.js");
+        const { sha256 } = await from_page("sha256.js");
+        const bytes = Uint8Array.from(atob(halves), (letter) => letter.charCodeAt(0));
+        const all = { shape: [bytes.length / 2], type: "float16", offset: 0, sha256: digest };
+        globalThis.fetch = async () => new Response(bytes);
+        const shares = [];
+        const manifest = { file: "weights.0.bin", bytes: bytes.length, arrays: { all } };
+        const { all: { values } } = await arraysOf("none", manifest, (share) => shares.push(share));
+        return {
+          floats: sha256(new Uint8Array(values.buffer)), came: shares.at(-1),
+          digests: Array.from({ length: 130 }, (_, length) => sha256(bytes.slice(0, length))),
+        };
+        """,
+        base64.b64encode(halves.tobytes()).decode(), hashlib.sha256(halves.tobytes()).hexdigest(),
+    )  # fmt: skip
+    assert read["digests"] == [hashlib.sha256(halves.tobytes()[:length]).hexdigest() for length in range(130)]
+    assert read["floats"] == hashlib.sha256(halves.view(np.float16).astype(np.float32).tobytes()).hexdigest()
+    assert read["came"] == 1
+
+
+def test_one_export_of_every_game_is_kept(toy_page):
+    """Catches exports that fill the disk, another game's weights thrown away, a damaged copy that is kept for ever."""
+    found = toy_page.call(
+        """
+        const { arraysOf } = await from_page("weights.js");
+        const { sha256 } = await from_page("sha256.js");
+        const bytes = Uint8Array.of(1, 2, 3);
+        const arrays = { a: { shape: [3], type: "uint8", offset: 0, sha256: sha256(bytes) } };
+        let loads = 0;
+        globalThis.fetch = async () => {
+          loads += 1;
+          return new Response(bytes);
+        };
+        const read = (folder, file) => arraysOf(folder, { file, bytes: 3, arrays });
+        for (const [folder, file] of [["one", "1"], ["two", "1"], ["one", "2"], ["one", "2"]]) await read(folder, file);
+        const first = loads;
+        const cache = await caches.open((await caches.keys()).find((name) => name.startsWith("weights ")));
+        const kept = (await cache.keys()).map(({ url }) => url.split("/").slice(-2).join("/"));
+        await cache.put(new URL("one/2", document.baseURI), new Response(Uint8Array.of(1, 2, 4)));
+        const damaged = await read("one", "2").then(() => "taken", ({ message }) => message);
+        const { a } = await read("one", "2");
+        return { kept, first, damaged, again: [...a.values] };
+        """
+    )
+    assert [path for path in found["kept"] if path.startswith(("one/", "two/"))] == ["two/1", "one/2"]
+    assert [path for path in found["kept"] if path.startswith("toy/")]
+    assert found["first"] == 3  # what is kept is not loaded again
+    assert "is not what was exported" in found["damaged"]
+    assert found["again"] == [1, 2, 3]
+
+
+def test_what_the_page_cannot_read_is_said(toy_page):
+    """Catches a manifest of another version that is read all the same, a page without its list of games, and a worker
+    that does not start: the page would wait for ever."""
+    said = toy_page.call(
+        """
+        const { connect } = await from_page("browser.js");
+        const { manifestOf } = await from_page("weights.js");
+        const silent = { lost: () => {}, loading: () => {} };
+        const of = (promise) => promise.then(() => "nothing", ({ message }) => message);
+        globalThis.Worker = class extends Worker {
+          constructor() {
+            super(new URL("none.js", document.baseURI), { type: "module" });
+          }
+        };
+        const patience = new Promise((resolve) => setTimeout(resolve, 20000, "nothing"));
+        const worker = await Promise.race([patience, new Promise((lost) => connect({ ...silent, lost }))]);
+        globalThis.fetch = async () => Response.json({ format: 1 });
+        const format = await of(manifestOf("toy"));
+        globalThis.fetch = async () => new Response("", { status: 404 });
+        return [worker, format, await of(connect(silent))];
+        """
+    )
+    for words, wanted in zip(said, ("could not start", "another version", "games.json is not there"), strict=True):
+        assert wanted in words
+
+
+def shown_in(url):
+    """A picture as the page has it, a data: URL -> uint8 [64, 64, 3]."""
+    with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def test_the_pictures_are_those_of_the_frames(toy_page):
+    """Catches red for blue, and a small picture of another frame than the one that its choice starts from."""
+    frames = toy_stage().frames
+    small = toy_page.driver.execute_script("return [...document.querySelectorAll('.frames img')].map((one) => one.src)")
+    np.testing.assert_array_equal([shown_in(url) for url in small], frames)
+    np.testing.assert_array_equal(shown_in(toy_page.picture(0)), frames[0])
+    before = toy_page.picture(0)
+    toy_page.click("input[name=frame][value='2']")
+    toy_page.until(lambda: toy_page.picture(0) != before)
+    np.testing.assert_array_equal(shown_in(toy_page.picture(0)), frames[2])
+
+
+def test_letters_and_fingers_drive_too(toy_page):
+    """Catches letters that steer otherwise than the arrows, an agent that stays at the wheel when a key is pressed, and
+    a button, or a key of a window that is left, that stays down."""
+    steps = 0
+
+    def acted():
+        nonlocal steps
+        steps += 1
+        toy_page.until(lambda: toy_page.number("steps") == steps, seconds=60)
+        return [one.text for one in toy_page.driver.find_elements("css selector", ".action dd")]
+
+    toy_page.press("a")
+    assert acted() == ["-1.00", "0.00"]
+    toy_page.press("w")
+    assert acted() == ["0.00", "2.00"]
+    toy_page.click("input[value=agent]")
+    toy_page.press("a")
+    assert acted() == ["-1.00", "0.00"]
+    assert toy_page.chosen("driver") == "you"
+    toy_page.driver.find_element("css selector", ".pad [aria-label=on]").click()
+    assert acted() == ["0.00", "2.00"]
+    toy_page.click("#one")
+    assert acted() == ["0.00", "0.00"]
+    toy_page.hold(LEFT)
+    assert acted() == ["-1.00", "0.00"]
+    toy_page.driver.execute_script("window.dispatchEvent(new Event('blur'))")
+    toy_page.click("#one")
+    assert acted() == ["0.00", "0.00"]
+    toy_page.hold(LEFT, down=False)
+    assert not toy_page.errors()
+
+
+def test_faders_hold_their_own_dimensions(toy_page):
+    """Catches a fader that moves or lets go of others, dimensions that only the faders hold, a last fader that leads
+    nowhere, and dimensions of one game that are held in the next."""
+    toy_page.set_to("z1", 3)
+    toy_page.set_to("z3", -2)
+    assert "(2 held)" in toy_page.text("let-go")
+    toy_page.click("#one")
+    toy_page.until(lambda: toy_page.number("steps") == 1)
+    z = toy_page.z()
+    assert (z[1], z[3]) == ("3", "-2")
+    toy_page.driver.execute_script("document.getElementById('z1').focus()")
+    toy_page.press(DELETE)
+    assert "(1 held)" in toy_page.text("let-go")
+    toy_page.click("#one")
+    toy_page.until(lambda: toy_page.number("steps") == 2)
+    z = toy_page.z()
+    assert z[1] != "3"
+    assert z[3] == "-2"
+    toy_page.press(LEFT, LEFT)
+    assert toy_page.driver.switch_to.active_element.get_attribute("id") == "z4"
+
+    link = {"game": "wild", "frame": "1", "temperature": "0.5", "seed": "5000", "driver": "agent"}
+    toy_page.driver.execute_script("location.hash = arguments[0]", urllib.parse.urlencode(link))
+    toy_page.until(lambda: toy_page.text("steps") == "0" and toy_page.chosen("game") == "wild", seconds=60)
+    found = {"temperature": toy_page.value("temperature"), "seed": toy_page.value("seed")}
+    assert found | {name: toy_page.chosen(name) for name in ("game", "frame", "driver")} == link
+    assert "held" not in toy_page.text("let-go")
+    assert not toy_page.errors()
+
+
+def test_a_link_carries_the_temperature(chromium, toy_host):
+    """Catches a temperature that only the slider shows."""
+    dreamt = []
+    for temperature in (0.1, 2, 0.1):
+        chromium.open(f"{toy_host}/#game=toy&seed=5000&temperature={temperature}")
+        chromium.ready()
+        chromium.click("#one")
+        chromium.until(lambda: chromium.number("steps") == 1)
+        dreamt.append(chromium.z())
+    assert dreamt[0] == dreamt[2] != dreamt[1]
+
+
+def test_seeds_are_those_that_may_be_played(toy_page):
+    """Catches test games that a page plays by chance or by hand, a field that tells another seed, and a dream that goes
+    on when it is over."""
+    least, most = session.SEEDS
+    for chance, seed in ((0, least), (1 - 2**-53, most)):
+        toy_page.driver.execute_script("const chance = arguments[0]; Math.random = () => chance;", chance)
+        toy_page.click("#again")
+        toy_page.until(lambda: toy_page.text("run") == "Pause")
+        assert toy_page.value("seed") == str(seed)
+    toy_page.until(lambda: "Over" in toy_page.text("status"))
+    assert toy_page.text("status") == "Over after 60 steps, reward 30. Space starts again."
+    assert toy_page.text("run") == "Start"
+    toy_page.set_to("seed", 5000)
+    toy_page.ready()
+    assert "seed=5000" in toy_page.driver.current_url
+    toy_page.set_to("seed", least - 1)
+    assert toy_page.text("status") == f"A seed is a whole number from {least} to {most}."
+    assert toy_page.value("seed") == "5000"
+    assert not toy_page.errors()
 
 
 def test_a_dream_is_driven_by_keyboard_and_by_the_agent(browser):
@@ -769,13 +1146,14 @@ def test_a_link_carries_the_dream(browser, host):
 @pytest.mark.parametrize(("link", "complaint"), [
     ("game=doomrnn&frame=99&seed=x&driver=cat", "frame and seed and driver"),
     ("game=doomrnn&temperature=1e9", "temperature"),
+    ("game=doomrnn&temperature=0&seed=1999", "seed and temperature"),
     ("game=chess", "chess, is not here"),
     ("%E0%A4%A", ""),
 ])  # fmt: skip
 def test_a_link_that_does_not_fit_still_dreams(browser, host, link, complaint):
     """Catches a page that stops at a number from outside, or uses it unchecked."""
     browser.open(f"{host}/pages/dream/#{link}")
-    browser.until(lambda: browser.text("steps") == "0" and complaint in browser.text("status"))
+    browser.until(lambda: browser.text("steps") == "0" and complaint in browser.text("status"), seconds=60)
     browser.press(LEFT)
     browser.until(lambda: browser.text("steps") == "1")
     assert not browser.errors()
@@ -827,6 +1205,25 @@ def test_it_plays_without_a_network_after_the_first_load(chromium, root, tmp_pat
     chromium.ready()
     chromium.press(LEFT)
     chromium.until(lambda: chromium.text("steps") == "1")
+
+
+def test_a_new_export_is_seen_at_once(chromium, toys, tmp_path):
+    """Catches a page that shows what it has kept where there is a network, and one that keeps a server's refusal."""
+    copy = tmp_path / "site"
+    shutil.copytree(toys, copy)
+    fetched = "const response = await fetch(given[0]); return [response.status, await response.text()];"
+    with served(copy) as url:
+        chromium.open(f"{url}/")
+        chromium.ready()
+        chromium.until(lambda: chromium.call("return !!navigator.serviceWorker.controller"))
+        path = copy / "games.json"
+        path.write_text("[1]")
+        os.utime(path, (time.time() + 10,) * 2)  # the server tells seconds apart
+        assert chromium.call(fetched, "games.json") == [200, "[1]"]
+        (copy / "icon.svg").unlink()
+        assert chromium.call(fetched, "icon.svg")[0] == 404
+    assert chromium.call(fetched, "games.json") == [200, "[1]"]
+    assert chromium.call(fetched, "icon.svg")[0] == 200
 
 
 def test_a_slow_network_without_a_kept_copy_is_waited_for(chromium, root):
