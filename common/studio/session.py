@@ -264,6 +264,7 @@ class Session:
         stage, seed = self._stage, int(self._rng.integers(SEEDS[0], SEEDS[1] + 1))
         if "seed" in message:
             seed = int(_number(message, "seed", *SEEDS))
+        self._held(message)  # what is wrong is told before anything changes
         self._dream.temperature = _number(message, "temperature", *TEMPERATURES)
         self._agent = stage.agent.policy([seed]) if stage.agent else None
         worlds = {"dream": self._start_dream, "game": self._start_game, "planet": self._start_planet}
@@ -301,6 +302,7 @@ class Session:
 
     def _step(self, message: Message) -> Answer:
         self._check_started()
+        self._held(message)
         if not self._over:
             action = _one_of(message, "driver", {"agent": self._agents_action, "you": self._your_action})(message)
             self._dream.temperature = _number(message, "temperature", *TEMPERATURES)
@@ -329,7 +331,8 @@ class Session:
     def _look(self, message: Message) -> Answer:
         self._check_started()
         temperature = _number(message, "temperature", *TEMPERATURES)
-        z = np.zeros((1, 0)) if self._world is self._planet else self._hold(_a(dict, message, "held"))
+        held = self._held(message)
+        z = np.zeros((1, 0)) if self._world is self._planet else self._hold(held)
         frames = self._frames(temperature)
         if message["do"] != "look" and not self._over:
             self._seen.append(frames)
@@ -339,14 +342,20 @@ class Session:
         about |= {} if self._expected is None else {"expected": self._expected}
         return about, frames.tobytes()
 
-    def _hold(self, held: dict[str, Any]) -> np.ndarray:
+    def _held(self, message: Message) -> dict[int, float]:
+        """{dimension: value} of z, those that the page holds."""
+        held = _a(dict, message, "held")
+        for name in held:
+            if name not in map(str, range(self._stage.vae.z_size)):
+                raise UserError(f"held: z has no dimension {name}")
+        return {int(name): _number(held, name, -HELD, HELD) for name in held}
+
+    def _hold(self, held: dict[int, float]) -> np.ndarray:
         """Sets the dimensions of z that are held; returns z, float32 [1, Z]."""
         z, h, c = self._world.state
         z = np.array(z)
-        for name in held:
-            if name not in map(str, range(z.shape[1])):
-                raise UserError(f"held: z has no dimension {name}")
-            z[0, int(name)] = _number(held, name, -HELD, HELD)
+        for dimension, value in held.items():
+            z[0, dimension] = value
         self._world.state = tf.constant(z), h, c
         return z
 

@@ -350,6 +350,26 @@ def test_the_page_fits_a_telephone(browser):
     assert all(min(button.size.values()) >= 44 for button in pad)
 
 
+def test_a_page_too_many_says_why(browser):
+    """Catches a page that says for ever that it loads its models, though the studio has refused it."""
+    driver, here = browser.driver, browser.driver.current_window_handle
+    url, more = driver.current_url, "Array.from({ length: 7 }, () => new WebSocket(`ws://${location.host}/play`))"
+    driver.execute_script(f"window.more = {more}")
+    browser.until(lambda: driver.execute_script("return more.every((socket) => socket.readyState === 1)"))
+    driver.switch_to.new_window("tab")
+    try:
+        driver.get(url)
+        browser.until(lambda: "8 pages are open already" in (browser.text("status") or ""))
+        time.sleep(1)  # a page that goes on says then that it loads
+        said = browser.text("app")
+        assert "8 pages are open already" in said
+        assert "Loading" not in said
+    finally:
+        driver.close()
+        driver.switch_to.window(here)
+        driver.execute_script("more.forEach((socket) => socket.close())")
+
+
 def test_a_studio_that_is_closed_is_told_of(browser):
     """Catches a page that goes on as if it were answered. (The last test: the studio is gone.)"""
     browser.server.terminate()

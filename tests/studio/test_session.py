@@ -287,6 +287,8 @@ def test_the_next_game_has_nothing_of_the_one_before(stage):
     ({"do": "look", "temperature": 1, "held": {"-1": 0}}, "no dimension -1"),
     ({"do": "look", "temperature": 1, "held": {"0": 1e9}}, "0: give a number from -5"),
     ({"do": "look", "temperature": 1, "held": [0]}, "held"),
+    ({"do": "step", "driver": "you", "keys": ["left"], "temperature": 1, "held": {"4": 0}}, "no dimension 4"),
+    ({"do": "start", "world": "dream", "frame": 1, "temperature": 1, "held": {"0": 9}}, "0: give a number from -5"),
     ([], "do"),
 ])  # fmt: skip
 def test_what_cannot_be_followed_is_answered_and_changes_nothing(dreaming, message, complaint):

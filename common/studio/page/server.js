@@ -11,12 +11,17 @@ export async function connect({ lost }) {
     const about = JSON.parse(new TextDecoder().decode(bytes.subarray(0, end)));
     answers.shift()({ ...about, payload: bytes.subarray(end + 1) });
   };
-  socket.onclose = ({ reason }) => lost(reason || "The studio is closed. Start it again, then reload this page.");
+  let closed = ""; // why there are no more answers
+  socket.onclose = ({ reason }) => {
+    closed = reason || "The studio is closed. Start it again, then reload this page.";
+    answers.splice(0).forEach((resolve) => resolve({ error: closed }));
+    lost(closed);
+  };
   const opened = new Promise((resolve) => { socket.onopen = resolve; });
 
   const games = await (await fetch("games")).json();
   await opened;
-  const ask = (message) => new Promise((resolve) => {
+  const ask = async (message) => closed ? { error: closed } : new Promise((resolve) => {
     answers.push(resolve);
     socket.send(JSON.stringify(message));
   });

@@ -226,7 +226,7 @@ async function follow(wish) {
   const offered = page.games.filter((game) => !game.lacking);
   const game = offered.find(({ name }) => name === wish.game);
   if (game) return open(game.name, wish);
-  if (!page.about) await open(offered[0].name);
+  if (!page.about && offered.length) await open(offered[0].name);
   if (wish.game) say(`The link's game, ${wish.game.slice(0, 40)}, is not here.`);
 }
 
