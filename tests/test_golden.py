@@ -811,7 +811,7 @@ def test_the_vae_trains_as_its_options_say(recorded_run, monkeypatch):
 
 
 def test_the_series_is_encoded_as_its_options_say(small_run, recorded_run, monkeypatch):
-    """Catches --mirror or --episodes_per_part without effect, and a VAE that is not the run's own."""
+    """Catches --mirror, --z_noise or --episodes_per_part without effect, and a VAE that is not the run's own."""
     run, asked, real = copy_run(small_run, "doomrnn", recorded_run), [], series.encode
 
     def encode(missing, parts, coder, folder, *how):
@@ -819,10 +819,10 @@ def test_the_series_is_encoded_as_its_options_say(small_run, recorded_run, monke
         real(missing, parts, coder, folder, *how)
 
     monkeypatch.setattr(series, "encode", encode)
-    words = ["--mirror", "--episodes_per_part", 1, "--unverified"]
+    words = ["--mirror", "--episodes_per_part", 1, "--z_noise", 0.5, "--unverified"]
     done = call(vae_and_rnn.encode, DOOM, "--preset", "smoke", "--run", run, *words)
     assert done.code == 0, done.err
-    assert asked == [(2, 4, 1, True)]
+    assert asked == [(2, 4, 1, True, 0.5)]
     meta = json.loads((run / "series" / "series.npz.meta.json").read_text())
     assert meta["parents"]["vae"] == small_run[1]["doomrnn"]["vae"]
 

@@ -109,13 +109,16 @@ def test_carracings_laptop_and_dream_are_as_the_documents_say():
     has(CAR.TRAIN["laptop"], n=1, t=64, generations=200, fewer_episodes="110:1,300:4", patience=100, sample_z=False)
     has(CAR.TRAIN_DREAM["laptop"], directions=40, averaging=0.8, sigma_init=0.3, horizon=100, starts=3000, dropout=0.05)
     has(CAR.PPO["laptop"], discount=0.99, gae_lambda=0.95, reward_scale=0.05, horizon=100, starts=3000, dropout=0.05)
-    has(CAR.PPO["dream"], hidden="", discount=0.995, epochs=4, entropy=0.0, starts=20000, horizon=20, generations=100)
+    has(CAR.PPO["dream"], hidden="", discount=0.995, epochs=4, entropy=0.0, starts=20000, horizon=20, generations=200)
+    has(CAR.PPO["dream"], hold_noise=8)
+    has(CAR.SERIES["dream"], mirror=True, z_noise=0.05)
     has(CAR.PPO_GAME["laptop"], patience=100, reward_scale=0.05, entropy=0.0)
     for presets in (CAR.TRAIN_DREAM, CAR.PPO, CAR.PPO_GAME):
         has(presets["laptop"], sample_z=False)
     has(CAR.EXTRACT["dream"], episodes=800, policy="brownian")
     rounds = CAR.ITERATE["dream"].rounds[1:]
     assert [(one.own, one.explore, one.own_share) for one in rounds] == [(240, 0.3, 0.7)] * 7
+    assert [one.games for one in rounds] == [16] * 6 + [64]
     has(CAR.PLANET["laptop"], backend="draft")
     has(CAR.VAE["dream"], steps=9000, batch_size=64, mirror=True)
     has(CAR.RNN["dream"], heads=True, mirror=True, dropout=0.05, sequence_length=200, streams=32, steps=600)

@@ -83,6 +83,7 @@ def encode(
     folder: str,
     episodes_per_part: int,
     mirror: bool = False,
+    z_noise: float = 1.0,
 ) -> None:
     """Encodes recordings with the VAE and joins them to the encoded ones, in the order of their seeds.
 
@@ -95,6 +96,7 @@ def encode(
         folder: where series.npz goes, and the parts until it is complete.
         episodes_per_part: recordings encoded between two writes.
         mirror: whether the mirror image of every frame is encoded as well.
+        z_noise: by which the standard deviation of z around its mean is multiplied, > 0.
 
     Raises:
         UserError: no recording can be read, or the VAE gives values that are not finite.
@@ -115,7 +117,7 @@ def encode(
             if following is not None:
                 ahead.append(reader.submit(_read_group, following))
             if recorded:
-                coded = _encode_group(recorded, encode_batch, mirror)
+                coded = _encode_group(recorded, encode_batch, mirror, z_noise)
                 parts.append(next(path for path in paths if path not in parts))
                 files.write_npz(parts[-1], **coded)
                 frames += len(coded["mu"])
@@ -188,14 +190,19 @@ def _read_group(paths: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _encode_group(
-    group: dict[str, np.ndarray], encode_batch: Callable[[np.ndarray], Any], mirror: bool, batch: int = 256
+    group: dict[str, np.ndarray],
+    encode_batch: Callable[[np.ndarray], Any],
+    mirror: bool,
+    z_noise: float,
+    batch: int = 256,
 ) -> dict[str, np.ndarray]:
     """Joined recordings with their frames replaced by mu and logvar, and those of their mirror images."""
     obs = group.pop("obs")
     coded = {**group, "action": group["action"].reshape(len(obs), -1)}
     for prefix, frames in (("", obs), *([(MIRRORED, obs[:, :, ::-1])] if mirror else [])):
         parts = [encode_batch(frames[k : k + batch]) for k in range(0, len(obs), batch)]
-        mu, logvar = (np.concatenate(part).astype(np.float16) for part in zip(*parts, strict=True))
+        mu, logvar = (np.concatenate(part) for part in zip(*parts, strict=True))
+        mu, logvar = mu.astype(np.float16), (logvar + 2 * np.log(z_noise)).astype(np.float16)
         if not (np.isfinite(mu).all() and np.isfinite(logvar).all()):
             raise UserError("the VAE gives values that are not finite; train it again with: vae_train.py --fresh")
         coded |= {prefix + "mu": mu, prefix + "logvar": logvar}

@@ -106,6 +106,13 @@ class Series:
 
     episodes_per_part: int = option(100, "recordings encoded between two writes (12 kB of memory for each frame)")
     mirror: bool = option(False, "encode the mirror image of every frame as well")
+    z_noise: float = option(
+        1.0,
+        "standard deviation of z around its mean, as a share of the VAE's: less of it hides less of a frame from the "
+        "MDN-RNN",
+        least=1e-3,
+        most=1.0,
+    )
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def encode(game: Game, description: str | None) -> None:
         removed = _of_the_gone(game, stage.result, parents["recordings"], gone)
         parents["recordings"], made_of = parents["recordings"] + removed, made_of + removed
     provenance.forget(stage.result)  # which is about to change
-    series.encode(missing, parts, coder, stage.folder, cfg.episodes_per_part, cfg.mirror)
+    series.encode(missing, parts, coder, stage.folder, cfg.episodes_per_part, cfg.mirror, cfg.z_noise)
     stage.write_meta(game.name, "series", parents, provenance.any_unverified(*made_of))
     print(f"{stage.result}: written")
 

@@ -202,6 +202,18 @@ def test_encode_keeps_frames_actions_and_lengths_together(tmp_path, folder):
     np.testing.assert_array_equal(data.logvar, -data.mu)
 
 
+def test_z_noise_is_a_share_of_the_standard_deviation(tmp_path, folder):
+    """Catches a share of the variance, one that mirror images do not have, and one that moves the mean."""
+    paths, _ = recordings.scan(folder)
+    missing = series.not_encoded(paths, str(tmp_path / "series"))[:2]
+    series.encode(*missing, CountingV(), str(tmp_path / "series"), 2, mirror=True, z_noise=0.2)
+    arrays = files.read_npz(str(tmp_path / "series" / "series.npz"))
+    for kind in "", "mirrored_":
+        mu, logvar = arrays[kind + "mu"].astype(float), arrays[kind + "logvar"].astype(float)
+        np.testing.assert_allclose(np.exp(logvar / 2), 0.2 * np.exp(-mu / 2), rtol=0.02)
+    assert np.unique(arrays["mu"]).size > 3
+
+
 def test_an_interrupted_encoding_goes_on_from_its_last_part(tmp_path, folder):
     """Catches hours of encoding done again, and a part that is encoded twice."""
     paths, _ = recordings.scan(folder)
