@@ -108,8 +108,7 @@ class Series:
     mirror: bool = option(False, "encode the mirror image of every frame as well")
     z_noise: float = option(
         1.0,
-        "standard deviation of z around its mean, as a share of the VAE's: less of it hides less of a frame from the "
-        "MDN-RNN",
+        "standard deviation of z around its mean, as a share of the VAE's",
         least=1e-3,
         most=1.0,
     )
