@@ -30,9 +30,10 @@ CONTROLLER = os.path.join(ROOT, "log", "carracing.cma.16.64.best.json")
 RECORDED = 200  # drives of the controller that ships
 RECORD = "--controller", CONTROLLER, "--first_seed", seeds.RECORDED, "--episodes", RECORDED, "--explore", 0.3
 DREAM = "--world", "dream", "--preset", "dream", "--start_games", RECORDED, "--horizon", 300, "--starts", 8000
+UPDATES = "--generations", 100, "--eval_steps", 25  # as many steps as CMA-ES has
 METHODS: dict[str, tuple[Any, ...]] = {
-    "PPO in the dream, linear": ("-o", "ppo", *DREAM, "--eval_steps", 25),
-    "PPO in the dream, 128 and 64 hidden units": ("-o", "ppo", *DREAM, "--eval_steps", 25, "--hidden", "128,64"),
+    "PPO in the dream, linear": ("-o", "ppo", *DREAM, *UPDATES),
+    "PPO in the dream, 128 and 64 hidden units": ("-o", "ppo", *DREAM, *UPDATES, "--hidden", "128,64"),
     "CMA-ES in the dream, linear": (*DREAM, "--num_episode", 4, "--generations", 84, "--eval_steps", 21),
     "PPO in the game, 128 and 64 hidden units": ("-o", "ppo", "--world", "game", "--preset", "laptop"),
     "CMA-ES in the game, linear": ("--preset", "laptop", "--generations", 20),
