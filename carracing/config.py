@@ -184,7 +184,7 @@ SERIES_PAPER = settings.Series(episodes_per_part=50)
 SERIES = {
     "paper": SERIES_PAPER,
     "laptop": replace(SERIES_PAPER, mirror=True),  # seven sharp curves in ten are to the left
-    # a policy that learns in the dream of a z with all of its noise exploits it; see docs/history/carracing.md
+    # with all of its noise, a policy exploits the dream; that less is better is not settled (docs/history/carracing.md)
     "dream": replace(SERIES_PAPER, mirror=True, z_noise=0.05),
     "smoke": SERIES_PAPER,
 }
